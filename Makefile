@@ -1,0 +1,35 @@
+# Every target does its own set-up from a bare checkout; `make help` lists them.
+CARGO ?= cargo
+DATA_DIR ?= var
+UP_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check lint bench broker
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+broker: ## fetch nats-server into target/tools unless a new enough one is on PATH
+	@tools/fetch-nats-server
+
+build: broker ## build everything, start nothing
+	$(CARGO) build --locked --release --bin rollcall
+
+run: build ## start everything on this machine: broker, gateway, projector, dispatcher, a demo app
+	exec target/release/rollcall up --demo --data-dir $(DATA_DIR) $(UP_FLAGS)
+
+test: broker ## all tests, against a real broker
+	$(CARGO) build --locked --workspace --all-targets
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+lint: ## what `check` does besides the tests: format, clippy, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+check: lint test ## everything CI runs
+
+bench: broker ## the benchmarks, in release mode
+	$(CARGO) run --locked --release -p eventlog --example bench
+	$(CARGO) run --locked --release -p projector --example bench -- 100000
+	$(CARGO) run --locked --release -p street --bin bench
