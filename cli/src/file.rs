@@ -1,0 +1,186 @@
+//! `rollcall.toml` and what it includes, as one table; every mistake is collected, none stops the reading.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+/// How deep files may include files.
+const INCLUDE_DEPTH_MAX: usize = 8;
+
+/// Mistakes found in the configuration, in the order they were met.
+#[derive(Debug, Default)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// Remembers one mistake.
+    pub fn add(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    /// All of them as one error, or nothing.
+    pub fn into_result(self) -> Result<(), crate::Failure> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = self.0.iter().map(|mistake| format!("  - {mistake}")).collect();
+        Err(crate::Failure::new(format!(
+            "the configuration has {}:\n{}",
+            match self.0.len() {
+                1 => "a mistake".to_string(),
+                count => format!("{count} mistakes"),
+            },
+            list.join("\n")
+        )))
+    }
+}
+
+/// Reads a file and everything it includes into one table.
+pub fn read(path: &Path, mistakes: &mut Mistakes) -> Table {
+    let mut merged = Table::new();
+    read_into(path, &mut merged, mistakes, 0);
+    merged
+}
+
+fn read_into(path: &Path, merged: &mut Table, mistakes: &mut Mistakes, depth: usize) {
+    if depth > INCLUDE_DEPTH_MAX {
+        mistakes.add(format!("{}: includes go deeper than {INCLUDE_DEPTH_MAX} files", path.display()));
+        return;
+    }
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return mistakes.add(format!("{}: cannot be read: {error}", path.display())),
+    };
+    let mut table: Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => return mistakes.add(format!("{}: is not TOML: {error}", path.display())),
+    };
+    let includes = table.remove("include");
+    merge(merged, table, path, "", mistakes);
+    for included in include_paths(path, includes, mistakes) {
+        read_into(&included, merged, mistakes, depth + 1);
+    }
+}
+
+fn include_paths(path: &Path, includes: Option<Value>, mistakes: &mut Mistakes) -> Vec<PathBuf> {
+    let patterns = match includes {
+        None => return Vec::new(),
+        Some(Value::String(pattern)) => vec![pattern],
+        Some(Value::Array(patterns)) => patterns
+            .into_iter()
+            .filter_map(|pattern| match pattern {
+                Value::String(pattern) => Some(pattern),
+                other => {
+                    mistakes.add(format!("{}: include: {other} is not a file name", path.display()));
+                    None
+                }
+            })
+            .collect(),
+        Some(other) => {
+            mistakes.add(format!("{}: include: {other} is not a list of file names", path.display()));
+            return Vec::new();
+        }
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for pattern in patterns {
+        let full = folder.join(&pattern);
+        let Some(full) = full.to_str() else {
+            mistakes.add(format!("{}: include: {pattern} is not UTF-8", path.display()));
+            continue;
+        };
+        match glob::glob(full) {
+            Ok(paths) => {
+                let before = found.len();
+                found.extend(paths.flatten());
+                if found.len() == before && !pattern.contains(['*', '?', '[']) {
+                    mistakes.add(format!("{}: include: there is no file {pattern}", path.display()));
+                }
+            }
+            Err(error) => mistakes.add(format!("{}: include: {pattern}: {error}", path.display())),
+        }
+    }
+    found
+}
+
+/// Tables merge key by key; the same key twice is a mistake, never a silent winner.
+fn merge(into: &mut Table, from: Table, path: &Path, prefix: &str, mistakes: &mut Mistakes) {
+    for (key, value) in from {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(existing)), Value::Table(more)) => merge(existing, more, path, &name, mistakes),
+            (Some(_), _) => mistakes.add(format!("{}: {name} is set a second time", path.display())),
+            (None, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Reads one section into its type. Each key is tried alone first, so that several wrong ones are all reported.
+pub fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &mut Mistakes) -> Option<T> {
+    let Value::Table(table) = value else {
+        mistakes.add(format!("{name}: must be a table, written [{name}]"));
+        return None;
+    };
+    let mut wrong = false;
+    for (key, value) in &table {
+        let alone: Table = [(key.clone(), value.clone())].into_iter().collect();
+        if let Err(error) = alone.try_into::<T>() {
+            let message = error.message().to_string();
+            if !message.starts_with("missing field") {
+                wrong = true;
+                mistakes.add(format!("{name}.{key}: {message}"));
+            }
+        }
+    }
+    match table.try_into::<T>() {
+        Ok(section) => Some(section),
+        Err(error) if !wrong => {
+            mistakes.add(format!("{name}: {}", error.message()));
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Section {
+        count: u32,
+        listen: Option<std::net::SocketAddr>,
+    }
+
+    fn list(mistakes: &Mistakes) -> String {
+        mistakes.0.join("\n")
+    }
+
+    #[test]
+    fn every_wrong_key_of_a_section_is_reported() {
+        let table: Table = "[gateway]\ncount = -1\nlisten = \"nowhere\"\ncolour = 3\n".parse().unwrap();
+        let mut mistakes = Mistakes::default();
+        let section: Option<Section> = section("gateway", table["gateway"].clone(), &mut mistakes);
+        assert!(section.is_none());
+        assert_eq!(mistakes.0.len(), 3, "{}", list(&mistakes));
+        assert!(list(&mistakes).contains("gateway.colour: unknown field"), "{}", list(&mistakes));
+    }
+
+    #[test]
+    fn included_files_merge_and_collisions_are_mistakes() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("apps")).unwrap();
+        let main = folder.path().join("rollcall.toml");
+        std::fs::write(&main, "include = [\"apps/*.toml\", \"gone.toml\"]\n[app.one]\nurl = \"a\"\n").unwrap();
+        std::fs::write(folder.path().join("apps/two.toml"), "[app.two]\nurl = \"b\"\n[app.one]\nurl = \"c\"\n").unwrap();
+        let mut mistakes = Mistakes::default();
+        let table = read(&main, &mut mistakes);
+        assert_eq!(table["app"].as_table().unwrap().len(), 2);
+        assert_eq!(mistakes.0.len(), 2, "{}", list(&mistakes));
+        assert!(list(&mistakes).contains("app.one.url is set a second time"));
+        assert!(list(&mistakes).contains("there is no file gone.toml"));
+    }
+}
