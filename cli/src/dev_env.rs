@@ -1,0 +1,88 @@
+//! `dev.env`: where everything is and how to get in, for scripts and for `source`.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::Failure;
+
+/// The file's name in the data folder.
+pub const NAME: &str = "dev.env";
+
+/// Writes the file as a whole, readable by its owner only. Its presence says that everything is ready.
+pub fn write(data_dir: &Path, values: &[(&str, &str)]) -> Result<PathBuf, Failure> {
+    let path = data_dir.join(NAME);
+    let fresh = data_dir.join("dev.env.new");
+    let text: String = values.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let failed = |error: std::io::Error| Failure::of(format_args!("writing {}", path.display()), &error);
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    std::fs::rename(&fresh, &path).map_err(failed)?;
+    Ok(path)
+}
+
+/// One value of the file, if a house runs (or ran) on this data folder.
+pub fn read(data_dir: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join(NAME)).ok()?;
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_string())
+}
+
+/// Takes the file away: nothing runs here any more, or not yet.
+pub fn remove(data_dir: &Path) {
+    let _ = std::fs::remove_file(data_dir.join(NAME));
+}
+
+/// Reads a secret of this data folder, or makes it: `bytes` random bytes as hexadecimal digits.
+pub fn secret(data_dir: &Path, name: &str, bytes: usize) -> Result<String, Failure> {
+    let path = data_dir.join(name);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(text.trim().to_string());
+    }
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(format!("making {}: no randomness: {error}", path.display())))?;
+    let text = data_encoding::HEXLOWER.encode(&random);
+    std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(|error| Failure::of(format_args!("writing {}", path.display()), &error))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[("SCIM_URL", "http://127.0.0.1:1/scim/v2"), ("SCIM_TOKEN", "rc_a=b")]).unwrap();
+        assert_eq!(read(folder.path(), "SCIM_TOKEN").as_deref(), Some("rc_a=b"));
+        assert_eq!(read(folder.path(), "APP_URL"), None);
+        remove(folder.path());
+        assert_eq!(read(folder.path(), "SCIM_URL"), None);
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = secret(folder.path(), "master.key", 32).unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(secret(folder.path(), "master.key", 32).unwrap(), first);
+    }
+}

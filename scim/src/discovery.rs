@@ -1,0 +1,70 @@
+//! What this service can do: RFC 7643 §5 to §7, RFC 7644 §4.
+
+use serde_json::{Value, json};
+
+use crate::{Object, Registry, ResourceType, Schema};
+
+/// The limits that the service tells about.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest page.
+    pub results_max: usize,
+}
+
+/// The ServiceProviderConfig. `base_url` ends without a slash.
+pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
+    json!({
+        "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
+        "patch": {"supported": true},
+        "bulk": {"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+        "filter": {"supported": true, "maxResults": limits.results_max},
+        "changePassword": {"supported": false},
+        "sort": {"supported": false},
+        "etag": {"supported": true},
+        "pagination": {"cursor": false, "index": true, "defaultPaginationMethod": "index",
+            "defaultPageSize": limits.results_max, "maxPageSize": limits.results_max},
+        "authenticationSchemes": [{
+            "type": "oauthbearertoken",
+            "name": "Bearer token",
+            "description": "A token in the header Authorization, made with `rollcall token create`",
+            "specUri": "https://www.rfc-editor.org/info/rfc6750",
+            "primary": true,
+        }],
+        "meta": {"resourceType": "ServiceProviderConfig", "location": format!("{base_url}/ServiceProviderConfig")},
+    })
+}
+
+/// Every resource type, as resources.
+pub fn resource_types(registry: &Registry, base_url: &str) -> Vec<Object> {
+    registry.resource_types().iter().map(|kind| resource_type(kind, base_url)).collect()
+}
+
+/// One resource type.
+pub fn resource_type(kind: &ResourceType, base_url: &str) -> Object {
+    let mut object = as_object(serde_json::to_value(kind));
+    object.insert("schemas".to_string(), json!(["urn:ietf:params:scim:schemas:core:2.0:ResourceType"]));
+    let location = format!("{base_url}/ResourceTypes/{}", kind.id);
+    object.insert("meta".to_string(), json!({"resourceType": "ResourceType", "location": location}));
+    object
+}
+
+/// Every schema, as resources.
+pub fn schemas(registry: &Registry, base_url: &str) -> Vec<Object> {
+    registry.schemas().iter().map(|found| schema(found, base_url)).collect()
+}
+
+/// One schema.
+pub fn schema(schema: &Schema, base_url: &str) -> Object {
+    let mut object = as_object(serde_json::to_value(schema));
+    object.insert("schemas".to_string(), json!(["urn:ietf:params:scim:schemas:core:2.0:Schema"]));
+    let location = format!("{base_url}/Schemas/{}", schema.id);
+    object.insert("meta".to_string(), json!({"resourceType": "Schema", "location": location}));
+    object
+}
+
+fn as_object(value: Result<Value, serde_json::Error>) -> Object {
+    match value {
+        Ok(Value::Object(object)) => object,
+        Ok(_) | Err(_) => Object::new(),
+    }
+}

@@ -1,0 +1,339 @@
+//! Applying operations to a copy of a full document.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Operation, Patch, PatchOp, PatchPath};
+use crate::validate::{Context, complete, identity, immutable, is_primary, value_of};
+use crate::{Attribute, Error, Filter, Mutability, Object, Registry, Resolved, ScimType, members};
+
+pub(super) fn all(patch: &Patch, context: Context<'_>, id: &str, full: &Object) -> Result<Object, Error> {
+    let mut changed = full.clone();
+    for operation in &patch.operations {
+        one(operation, context, id, &mut changed)?;
+    }
+    changed.retain(|_, value| !value.as_object().is_some_and(Object::is_empty));
+    complete(context, &changed)?;
+    Ok(changed)
+}
+
+/// An operation and the attribute it is about.
+struct Step<'a> {
+    context: Context<'a>,
+    operation: &'a Operation,
+    attribute: &'a Attribute,
+    sub: Option<&'a Attribute>,
+}
+
+fn one(operation: &Operation, context: Context<'_>, id: &str, full: &mut Object) -> Result<(), Error> {
+    let PatchPath { attr, sub, .. } = &operation.path;
+    let (registry, kind): (&Registry, _) = (context.registry, context.kind);
+    let mut with_sub = attr.clone();
+    with_sub.sub.clone_from(sub);
+    let (attribute, sub) = match registry.resolve(kind, &with_sub) {
+        Some(Resolved::Attribute { attribute, sub, .. }) => (attribute, sub),
+        Some(Resolved::Extension(schema)) => {
+            full.remove(&schema.id);
+            return Ok(());
+        }
+        None => return Err(Error::new(ScimType::InvalidPath, format!("{with_sub} is not an attribute of {}", kind.name))),
+    };
+    let step = Step { context, operation, attribute, sub };
+    if step.passes_over(id)? {
+        return Ok(());
+    }
+    match &attr.schema {
+        None => step.apply(full),
+        Some(urn) => {
+            let mut members = match full.remove(urn) {
+                Some(Value::Object(members)) => members,
+                Some(_) | None => Object::new(),
+            };
+            step.apply(&mut members)?;
+            if !members.is_empty() {
+                full.insert(urn.clone(), members.into());
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Whether nothing is to be done, or a `mutability` error for what must not be changed.
+    fn passes_over(&self, id: &str) -> Result<bool, Error> {
+        let name = &self.attribute.name;
+        if name == "schemas" {
+            return Ok(true);
+        }
+        let read_only = |attribute: &Attribute| attribute.mutability == Mutability::ReadOnly;
+        if read_only(self.attribute) || self.sub.is_some_and(read_only) {
+            let same = name == "id" && self.operation.value.as_ref().and_then(Value::as_str) == Some(id);
+            if same || self.context.dialect.ignores_read_only() {
+                return Ok(true);
+            }
+            return Err(Error::new(ScimType::Mutability, format!("{} is read-only", self.name())));
+        }
+        if self.operation.op == PatchOp::Remove && self.attribute.required && self.sub.is_none() {
+            return Err(Error::new(ScimType::Mutability, format!("{name} is required and cannot be removed")));
+        }
+        Ok(false)
+    }
+
+    fn name(&self) -> String {
+        match self.sub {
+            Some(sub) => format!("{}.{}", self.attribute.name, sub.name),
+            None => self.attribute.name.clone(),
+        }
+    }
+
+    fn apply(&self, root: &mut Object) -> Result<(), Error> {
+        let name = &self.attribute.name;
+        if self.attribute.multi_valued {
+            let mut values = match root.remove(name) {
+                Some(Value::Array(values)) => values,
+                Some(other) => vec![other],
+                None => Vec::new(),
+            };
+            let touched = match (&self.operation.path.filter, self.sub) {
+                (None, None) => self.whole(&mut values)?,
+                (filter, sub) => self.matching(&mut values, filter.as_ref(), sub)?,
+            };
+            values.retain(|value| !value.as_object().is_some_and(Object::is_empty));
+            one_primary(name, &mut values, &touched)?;
+            if !values.is_empty() {
+                root.insert(name.clone(), values.into());
+            }
+            return Ok(());
+        }
+        match self.sub {
+            None => self.single(root),
+            Some(sub) => {
+                let mut members = match root.remove(name) {
+                    Some(Value::Object(members)) => members,
+                    Some(_) | None => Object::new(),
+                };
+                self.set_sub(&mut members, sub)?;
+                if !members.is_empty() {
+                    root.insert(name.clone(), members.into());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The operation's value in canonical form; nothing means "unassign".
+    fn value(&self, attribute: &Attribute) -> Result<Option<Value>, Error> {
+        match &self.operation.value {
+            Some(value) if self.operation.op != PatchOp::Remove => {
+                value_of(self.context, attribute, value.clone(), self.operation.capitalised)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn single(&self, root: &mut Object) -> Result<(), Error> {
+        let name = &self.attribute.name;
+        let value = self.value(self.attribute)?;
+        self.mutable(self.attribute, root.get(name), value.as_ref())?;
+        match (value, root.get_mut(name)) {
+            // RFC 7644 §3.5.2.3: of a complex attribute only the given sub-attributes change.
+            (Some(Value::Object(new)), Some(Value::Object(old))) => {
+                old.extend(new);
+                self.unassign_nulls(old);
+            }
+            (Some(value), _) => {
+                root.insert(name.clone(), value);
+            }
+            (None, Some(Value::Object(old))) if self.operation.value.as_ref().is_some_and(Value::is_object) => {
+                self.unassign_nulls(old);
+                if old.is_empty() {
+                    root.remove(name);
+                }
+            }
+            (None, _) => {
+                if self.attribute.required {
+                    return Err(Error::value(format!("{name} is required")));
+                }
+                root.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// `{"givenName": null}` unassigns that sub-attribute.
+    fn unassign_nulls(&self, members: &mut Object) {
+        let given = self.operation.value.as_ref().and_then(Value::as_object);
+        for (name, value) in given.into_iter().flatten() {
+            if value.is_null()
+                && let Some(sub) = self.attribute.sub(name)
+            {
+                members.remove(&sub.name);
+            }
+        }
+    }
+
+    fn set_sub(&self, members: &mut Object, sub: &Attribute) -> Result<(), Error> {
+        let value = self.value(sub)?;
+        self.mutable(sub, members.get(&sub.name), value.as_ref())?;
+        match value {
+            Some(value) => members.insert(sub.name.clone(), value),
+            None => members.remove(&sub.name),
+        };
+        Ok(())
+    }
+
+    fn mutable(&self, attribute: &Attribute, old: Option<&Value>, new: Option<&Value>) -> Result<(), Error> {
+        if attribute.mutability == Mutability::Immutable && old.is_some() && old != new {
+            return Err(immutable(&self.name()));
+        }
+        Ok(())
+    }
+
+    /// All values of a multi-valued attribute.
+    fn whole(&self, values: &mut Vec<Value>) -> Result<BTreeSet<usize>, Error> {
+        let given = match self.value(self.attribute)? {
+            Some(Value::Array(given)) => given,
+            Some(other) => vec![other],
+            None => Vec::new(),
+        };
+        match self.operation.op {
+            PatchOp::Replace => {
+                *values = given;
+                Ok(BTreeSet::new())
+            }
+            PatchOp::Remove => {
+                self.remove(values);
+                Ok(BTreeSet::new())
+            }
+            PatchOp::Add => Ok(add(values, given)),
+        }
+    }
+
+    /// RFC 7644 would remove all values and knows no `value` here, but Entra names the ones it means, and destroying
+    /// a whole group is the alternative.
+    fn remove(&self, values: &mut Vec<Value>) {
+        match &self.operation.value {
+            None | Some(Value::Null) => values.clear(),
+            Some(value) if self.attribute.name == members::MEMBERS => {
+                let ids = members::ids(value).unwrap_or_default();
+                values.retain(|value| !members::id(value).is_some_and(|id| ids.contains(&id)));
+            }
+            Some(value) => {
+                let given = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                let wanted = |value: &Value| value.get("value").unwrap_or(value).clone();
+                let wanted: Vec<Value> = given.iter().map(wanted).collect();
+                values.retain(|value| !wanted.contains(value.get("value").unwrap_or(value)));
+            }
+        }
+    }
+
+    /// The values that a filter selects, or all when a sub-attribute is named without one.
+    fn matching(&self, values: &mut Vec<Value>, filter: Option<&Filter>, sub: Option<&Attribute>) -> Result<BTreeSet<usize>, Error> {
+        let selects = |value: &Value| match (filter, value.as_object()) {
+            (None, _) => true,
+            (Some(filter), Some(members)) => filter.matches(members),
+            (Some(_), None) => false,
+        };
+        let mut touched: BTreeSet<usize> =
+            values.iter().enumerate().filter(|(_, value)| selects(value)).map(|(index, _)| index).collect();
+        if touched.is_empty() {
+            match self.operation.op {
+                PatchOp::Remove => return Ok(touched),
+                PatchOp::Replace if !self.context.dialect.replace_creates() && filter.is_some() => {
+                    return Err(self.no_target());
+                }
+                PatchOp::Add | PatchOp::Replace => {
+                    let blank = match filter {
+                        Some(filter) => filter.equalities().ok_or_else(|| self.no_target())?,
+                        None => Object::new(),
+                    };
+                    touched.insert(values.len());
+                    values.push(Value::Object(blank));
+                }
+            }
+        }
+        if sub.is_none() && self.operation.op == PatchOp::Remove {
+            let mut index = 0..;
+            values.retain(|_| !index.next().is_some_and(|index| touched.contains(&index)));
+            return Ok(BTreeSet::new());
+        }
+        for index in &touched {
+            let Some(Value::Object(members)) = values.get_mut(*index) else { continue };
+            match sub {
+                Some(sub) => self.set_sub(members, sub)?,
+                None => self.set_value(members)?,
+            }
+        }
+        Ok(touched)
+    }
+
+    fn set_value(&self, members: &mut Object) -> Result<(), Error> {
+        let given = match self.value(self.attribute)? {
+            Some(Value::Array(mut given)) if given.len() == 1 => given.pop(),
+            Some(Value::Array(_)) => return Err(Error::value("a filtered path takes one object")),
+            other => other,
+        };
+        let Some(Value::Object(given)) = given else {
+            members.clear();
+            return Ok(());
+        };
+        for sub in &self.attribute.sub_attributes {
+            if let Some(old) = members.get(&sub.name) {
+                self.mutable(sub, Some(old), given.get(&sub.name).or(Some(old)))?;
+            }
+        }
+        // RFC 7644 §3.5.2.3: replace exchanges the whole value; add merges into it.
+        if self.operation.op == PatchOp::Replace {
+            members.clear();
+        }
+        members.extend(given);
+        Ok(())
+    }
+
+    fn no_target(&self) -> Error {
+        Error::new(ScimType::NoTarget, format!("no value of {} matches the path's filter", self.attribute.name))
+    }
+}
+
+/// RFC 7644 §3.5.2.1: a value that is already there is not added again.
+fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
+    let mut places: std::collections::BTreeMap<String, usize> =
+        values.iter().enumerate().map(|(index, value)| (identity(value), index)).collect();
+    let mut touched = BTreeSet::new();
+    for value in given {
+        let place = places.get(&identity(&value)).copied();
+        match place.and_then(|index| values.get_mut(index).map(|existing| (index, existing))) {
+            Some((index, existing)) => {
+                if let (Some(existing), Value::Object(new)) = (existing.as_object_mut(), value) {
+                    existing.extend(new);
+                }
+                touched.insert(index);
+            }
+            None => {
+                places.insert(identity(&value), values.len());
+                touched.insert(values.len());
+                values.push(value);
+            }
+        }
+    }
+    touched
+}
+
+/// RFC 7644 §3.5.2: making one value primary makes the others not primary.
+fn one_primary(name: &str, values: &mut [Value], touched: &BTreeSet<usize>) -> Result<(), Error> {
+    let primary: Vec<usize> = values.iter().enumerate().filter(|(_, value)| is_primary(value)).map(|(index, _)| index).collect();
+    if primary.len() < 2 {
+        return Ok(());
+    }
+    let chosen: Vec<usize> = primary.iter().copied().filter(|index| touched.contains(index)).collect();
+    let [chosen] = chosen.as_slice() else {
+        return Err(Error::value(format!("{name} can have one primary value only")));
+    };
+    for index in primary.iter().filter(|index| *index != chosen) {
+        if let Some(Value::Object(members)) = values.get_mut(*index) {
+            members.insert("primary".to_string(), Value::Bool(false));
+        }
+    }
+    Ok(())
+}

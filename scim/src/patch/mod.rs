@@ -1,0 +1,75 @@
+//! PATCH: RFC 7644 §3.5.2. A request becomes operations that each have a path; they apply to a copy, in order, all or
+//! none.
+
+mod apply;
+mod parse;
+
+use serde_json::Value;
+
+use crate::validate::Context;
+use crate::{AttrPath, Error, Filter, FilterLimits, MemberChange, Object, members};
+
+/// A parsed PATCH request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch {
+    /// In the order of the request. An operation without a path stands here as one operation for each attribute.
+    pub operations: Vec<Operation>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// What to do.
+    pub op: PatchOp,
+    /// Where.
+    pub path: PatchPath,
+    /// With what; nothing means that the request held none.
+    pub value: Option<Value>,
+    /// Whether the client wrote `Replace` for `replace`; see [`crate::Dialect`].
+    pub capitalised: bool,
+}
+
+/// The three operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchOp {
+    /// Adds a value.
+    Add,
+    /// Replaces a value.
+    Replace,
+    /// Removes a value.
+    Remove,
+}
+
+/// `attr`, `attr.sub`, `attr[filter]` or `attr[filter].sub`, with canonical names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatchPath {
+    /// The attribute, without a sub-attribute; without a name it is a whole extension.
+    pub attr: AttrPath,
+    /// Which values of a multi-valued attribute.
+    pub filter: Option<Filter>,
+    /// The sub-attribute.
+    pub sub: Option<String>,
+}
+
+impl Patch {
+    /// Reads a request. A path that names no attribute is `invalidPath`; one without a path that names none is passed
+    /// over, as in any other body.
+    pub fn parse(context: Context<'_>, body: Value, limits: &FilterLimits) -> Result<Self, Error> {
+        parse::request(context, body, limits)
+    }
+
+    /// Applies everything to a full document (see [`crate::validate`]) of the resource with this id.
+    pub fn apply(&self, context: Context<'_>, id: &str, full: &Object) -> Result<Object, Error> {
+        apply::all(self, context, id, full)
+    }
+
+    /// The member changes, when the request holds nothing else and names every member.
+    pub fn member_changes(&self) -> Option<Vec<MemberChange>> {
+        members::changes(self)
+    }
+
+    /// Whether an operation touches the members.
+    pub fn touches_members(&self) -> bool {
+        self.operations.iter().any(|operation| operation.path.attr.is(members::MEMBERS))
+    }
+}

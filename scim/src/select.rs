@@ -1,0 +1,171 @@
+//! Which attributes an answer holds: RFC 7644 §3.9.
+
+use serde_json::Value;
+
+use crate::{AttrPath, Attribute, Error, Object, Registry, ResourceType, Returned};
+
+/// The parameters `attributes` and `excludedAttributes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeSelection {
+    attributes: Option<Vec<AttrPath>>,
+    excluded: Vec<AttrPath>,
+}
+
+impl AttributeSelection {
+    /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once
+    /// are `invalidValue`.
+    pub fn parse(attributes: Option<&str>, excluded: Option<&str>, registry: &Registry) -> Result<Self, Error> {
+        let given = |text: Option<&str>| -> Option<Vec<AttrPath>> {
+            let names = text?.split(',').map(str::trim).filter(|name| !name.is_empty());
+            let paths: Vec<AttrPath> = names.filter_map(|name| AttrPath::parse(name, registry).ok()).collect();
+            Some(paths)
+        };
+        let attributes = given(attributes.filter(|text| !text.trim().is_empty()));
+        let excluded = given(excluded).unwrap_or_default();
+        if attributes.is_some() && !excluded.is_empty() {
+            return Err(Error::value("attributes and excludedAttributes cannot be given together"));
+        }
+        Ok(Self { attributes, excluded })
+    }
+
+    /// Whether `attributes` was given; then a PATCH must be answered with a body (RFC 7644 §3.5.2).
+    pub fn names_attributes(&self) -> bool {
+        self.attributes.is_some()
+    }
+
+    /// Whether an answer can hold this attribute of the base schema, so that it must be computed.
+    pub fn wants(&self, name: &str) -> bool {
+        let is = |path: &AttrPath| path.name.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(name));
+        match &self.attributes {
+            Some(paths) => paths.iter().any(is),
+            None => !self.excluded.iter().any(|path| is(path) && path.sub.is_none()),
+        }
+    }
+
+    /// The resource with only what the client asked for and may see.
+    pub fn apply(&self, registry: &Registry, kind: &ResourceType, resource: Object) -> Object {
+        let mut kept = Object::new();
+        for (name, value) in resource {
+            let core = registry.common().iter().chain(registry.core(kind)).find(|attribute| attribute.name == name);
+            if let Some(attribute) = core {
+                if let Some(value) = self.attribute(None, &kind.schema, attribute, value) {
+                    kept.insert(name, value);
+                }
+                continue;
+            }
+            let Some(schema) = registry.extensions(kind).find(|schema| schema.id == name) else { continue };
+            let Value::Object(members) = value else { continue };
+            let mut inner = Object::new();
+            for (name, value) in members {
+                let Some(attribute) = schema.attributes.iter().find(|attribute| attribute.name == name) else { continue };
+                if let Some(value) = self.attribute(Some(&schema.id), &schema.id, attribute, value) {
+                    inner.insert(name, value);
+                }
+            }
+            if !inner.is_empty() {
+                kept.insert(schema.id.clone(), inner.into());
+            }
+        }
+        kept
+    }
+
+    fn attribute(&self, extension: Option<&str>, urn: &str, attribute: &Attribute, value: Value) -> Option<Value> {
+        match attribute.returned {
+            Returned::Always => return Some(value),
+            Returned::Never => return None,
+            Returned::Default | Returned::Request => {}
+        }
+        // A path with a URN must be this schema's; one without means the base schema and the common attributes.
+        let here = |path: &&AttrPath| match &path.schema {
+            Some(given) => given.eq_ignore_ascii_case(urn),
+            None => extension.is_none(),
+        };
+        let named = |path: &&AttrPath| path.name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name));
+        match &self.attributes {
+            Some(paths) => {
+                let mut matching = paths.iter().filter(here).filter(named).peekable();
+                matching.peek()?;
+                let subs: Option<Vec<&str>> = matching.map(|path| path.sub.as_deref()).collect();
+                match subs {
+                    None => Some(value),
+                    Some(subs) => only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub))),
+                }
+            }
+            None if attribute.returned == Returned::Request => None,
+            None => {
+                let matching: Vec<&AttrPath> = self.excluded.iter().filter(here).filter(named).collect();
+                if matching.iter().any(|path| path.sub.is_none()) {
+                    return None;
+                }
+                let subs: Vec<&str> = matching.iter().filter_map(|path| path.sub.as_deref()).collect();
+                if subs.is_empty() {
+                    return Some(value);
+                }
+                only(attribute, value, |sub| !subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
+            }
+        }
+    }
+}
+
+fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
+    match value {
+        Value::Array(values) => {
+            let kept: Vec<Value> = values.into_iter().filter_map(|value| only(attribute, value, keep)).collect();
+            (!kept.is_empty()).then_some(kept.into())
+        }
+        Value::Object(members) => {
+            let kept: Object = members
+                .into_iter()
+                .filter(|(name, _)| keep(name) || attribute.sub(name).is_some_and(|sub| sub.returned == Returned::Always))
+                .collect();
+            (!kept.is_empty()).then_some(kept.into())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(attributes: Option<&str>, excluded: Option<&str>, expected: &[&str]) {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        let resource = json!({
+            "schemas": [], "id": "1", "userName": "ada", "title": "Dr", "name": {"givenName": "Ada", "familyName": "L"},
+            "emails": [{"value": "a", "type": "work"}], "meta": {"version": "1", "location": "x"},
+            "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"department": "D", "manager": {"value": "2"}},
+        });
+        let selection = AttributeSelection::parse(attributes, excluded, &registry).unwrap();
+        let kept = selection.apply(&registry, user, resource.as_object().unwrap().clone());
+        let mut paths: Vec<String> =
+            crate::diff(&Object::new(), &kept).into_iter().map(|change| change.path.replace("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "ext")).collect();
+        paths.retain(|path| path != "schemas" && path != "id");
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn what_is_always_returned_stays() {
+        check(Some("userName"), None, &["userName"]);
+        check(Some("USERNAME,name.givenname"), None, &["name.givenName", "userName"]);
+        check(Some("emails.value,meta"), None, &["emails", "meta.location", "meta.version"]);
+        check(Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"), None, &["ext:department", "ext:manager.value"]);
+        check(Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department,nothing"), None, &["ext:department"]);
+        check(Some("urn:ietf:params:scim:schemas:core:2.0:User:title"), None, &["title"]);
+        check(Some("nothing"), None, &[]);
+        check(None, Some("id,name,emails,meta,title"), &["ext:department", "ext:manager.value", "userName"]);
+        check(
+            None,
+            Some("name.familyName,urn:ietf:params:scim:schemas:extension:enterprise:2.0:User,meta,emails"),
+            &["name.givenName", "title", "userName"],
+        );
+    }
+
+    #[test]
+    fn both_lists_at_once_are_refused() {
+        let registry = Registry::built_in().unwrap();
+        assert!(AttributeSelection::parse(Some("a"), Some("b"), &registry).is_err());
+    }
+}

@@ -1,0 +1,392 @@
+//! From what a client sent to a document: canonical names, checked types, nothing that others derive.
+//!
+//! A *full* document holds `externalId`, `members` and write-only attributes too; [`split`] takes them apart, because
+//! each is kept elsewhere: external ids by source, members as edges, passwords nowhere.
+
+use base64::Engine;
+use serde_json::Value;
+
+use crate::{AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType, Type, members};
+
+/// What a request is read against.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The schemas.
+    pub registry: &'a Registry,
+    /// The type of the resource.
+    pub kind: &'a ResourceType,
+    /// How the client speaks.
+    pub dialect: Dialect,
+}
+
+/// A full document taken apart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parts {
+    /// What the event keeps.
+    pub document: Object,
+    /// The client's identifier.
+    pub external_id: Option<String>,
+    /// Ids of the members, in order, each once; nothing when the type has none or the request names none.
+    pub members: Option<Vec<String>>,
+    /// Write-only attributes.
+    pub credentials: Object,
+}
+
+/// The full document of a POST: read-only attributes are ignored, required ones must be there.
+pub fn create(context: Context<'_>, body: Value) -> Result<Object, Error> {
+    let full = full(context, body)?;
+    complete(context, &full)?;
+    Ok(full)
+}
+
+/// The full document of a PUT (RFC 7644 §3.5.1): as a POST, and an immutable attribute keeps its value.
+pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Object, Error> {
+    let mut full = full(context, body)?;
+    for attribute in context.registry.core(context.kind) {
+        let Some(old) = current.get(&attribute.name).filter(|_| attribute.mutability == Mutability::Immutable) else {
+            continue;
+        };
+        match full.get(&attribute.name) {
+            None => {
+                full.insert(attribute.name.clone(), old.clone());
+            }
+            Some(new) if new == old => {}
+            Some(_) => return Err(immutable(&attribute.name)),
+        }
+    }
+    complete(context, &full)?;
+    Ok(full)
+}
+
+/// Takes a full document apart.
+pub fn split(context: Context<'_>, mut full: Object) -> Parts {
+    let external_id = match full.remove("externalId") {
+        Some(Value::String(id)) => Some(id),
+        Some(_) | None => None,
+    };
+    let members = members::take(context, &mut full);
+    let mut credentials = Object::new();
+    for attribute in context.registry.core(context.kind) {
+        if attribute.mutability == Mutability::WriteOnly
+            && let Some(value) = full.remove(&attribute.name)
+        {
+            credentials.insert(attribute.name.clone(), value);
+        }
+    }
+    Parts { document: full, external_id, members, credentials }
+}
+
+/// Every required attribute has a value.
+pub(crate) fn complete(context: Context<'_>, full: &Object) -> Result<(), Error> {
+    for attribute in context.registry.core(context.kind).iter().filter(|attribute| attribute.required) {
+        let missing = full.get(&attribute.name).is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()));
+        if missing {
+            return Err(Error::value(format!("{} is required", attribute.name)));
+        }
+    }
+    Ok(())
+}
+
+fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
+    let Value::Object(body) = body else {
+        return Err(Error::syntax("the body must be a JSON object"));
+    };
+    each_name_once(&body)?;
+    schemas(context, &body)?;
+    let mut full = Object::new();
+    for (name, value) in body {
+        if name.eq_ignore_ascii_case("schemas") || name.eq_ignore_ascii_case("id") || name.eq_ignore_ascii_case("meta") {
+            continue;
+        }
+        let Some(path) = AttrPath::parse(&name, context.registry).ok().filter(|path| path.sub.is_none()) else { continue };
+        match find(context, &path) {
+            Some(Resolved::Extension(schema)) => {
+                let Some(members) = extension(context, &schema.id, &schema.attributes, value)? else { continue };
+                merge(&mut full, &schema.id, members);
+            }
+            Some(Resolved::Attribute { extension: None, attribute, .. }) => {
+                if let Some(value) = writable(context, attribute, value)? {
+                    full.insert(attribute.name.clone(), value);
+                }
+            }
+            Some(Resolved::Attribute { extension: Some(schema), attribute, .. }) => {
+                if let Some(value) = writable(context, attribute, value)? {
+                    merge(&mut full, &schema.id, [(attribute.name.clone(), value)].into_iter().collect());
+                }
+            }
+            // RFC 7643 is silent on attributes that nobody knows; every large client sends some.
+            None => {}
+        }
+    }
+    Ok(full)
+}
+
+fn merge(full: &mut Object, urn: &str, members: Object) {
+    match full.get_mut(urn).and_then(Value::as_object_mut) {
+        Some(existing) => existing.extend(members),
+        None => {
+            full.insert(urn.to_string(), members.into());
+        }
+    }
+}
+
+/// What a name means; a client that forgets URNs is helped (see [`Dialect`]).
+pub(crate) fn find<'a>(context: Context<'a>, path: &AttrPath) -> Option<Resolved<'a>> {
+    let found = context.registry.resolve(context.kind, path);
+    if found.is_some() || path.schema.is_some() || !context.dialect.finds_in_extensions() {
+        return found;
+    }
+    context.registry.extensions(context.kind).find_map(|schema| {
+        let with_urn = AttrPath { schema: Some(schema.id.clone()), ..path.clone() };
+        context.registry.resolve(context.kind, &with_urn)
+    })
+}
+
+fn extension(context: Context<'_>, urn: &str, attributes: &[Attribute], value: Value) -> Result<Option<Object>, Error> {
+    let members = match value {
+        Value::Null => return Ok(None),
+        Value::Object(members) => members,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(Error::value(format!("{urn} must be an object")));
+        }
+    };
+    each_name_once(&members)?;
+    let mut kept = Object::new();
+    for (name, value) in members {
+        if let Some(attribute) = attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(&name))
+            && let Some(value) = writable(context, attribute, value)?
+        {
+            kept.insert(attribute.name.clone(), value);
+        }
+    }
+    Ok((!kept.is_empty()).then_some(kept))
+}
+
+/// RFC 7643 §2.1: names are compared without regard to case, so two such keys in one object mean two things at once.
+pub(crate) fn each_name_once(object: &Object) -> Result<(), Error> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in object.keys() {
+        if !seen.insert(name.to_ascii_lowercase()) {
+            return Err(Error::syntax(format!("{name} stands in one object twice")));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 7643 §3: `schemas` names what the body holds.
+fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
+    let named = body.iter().find(|(name, _)| name.eq_ignore_ascii_case("schemas")).map(|(_, value)| value);
+    let urns = match named {
+        Some(Value::Array(urns)) if !urns.is_empty() => urns,
+        Some(_) | None if context.dialect.ignores_unknown_schemas() => return Ok(()),
+        Some(_) | None => {
+            return Err(Error::syntax(format!("schemas must be an array that holds {:?}", context.kind.schema)));
+        }
+    };
+    if context.dialect.ignores_unknown_schemas() {
+        return Ok(());
+    }
+    let known = |urn: &str| {
+        urn.eq_ignore_ascii_case(&context.kind.schema)
+            || context.registry.extensions(context.kind).any(|schema| schema.id.eq_ignore_ascii_case(urn))
+    };
+    for urn in urns {
+        match urn.as_str() {
+            Some(urn) if known(urn) => {}
+            Some(urn) => {
+                return Err(Error::syntax(format!("schemas names {urn:?}, which {} does not have", context.kind.name)));
+            }
+            None => return Err(Error::syntax("schemas must hold strings")),
+        }
+    }
+    if !urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(&context.kind.schema)) {
+        return Err(Error::syntax(format!("schemas must hold {:?}", context.kind.schema)));
+    }
+    Ok(())
+}
+
+fn writable(context: Context<'_>, attribute: &Attribute, value: Value) -> Result<Option<Value>, Error> {
+    if attribute.mutability == Mutability::ReadOnly {
+        return Ok(None);
+    }
+    value_of(context, attribute, value, false)
+}
+
+/// An attribute's value in canonical form; nothing for `null`, `[]` and objects that hold nothing (RFC 7643 §2.5).
+pub(crate) fn value_of(
+    context: Context<'_>,
+    attribute: &Attribute,
+    value: Value,
+    capitalised_op: bool,
+) -> Result<Option<Value>, Error> {
+    let value = context.dialect.shape(attribute, value, capitalised_op);
+    if !attribute.multi_valued {
+        return one(context, attribute, value, capitalised_op);
+    }
+    let values = match value {
+        Value::Null => return Ok(None),
+        Value::Array(values) => values,
+        single @ Value::Object(_) => vec![single],
+        other if context.dialect != Dialect::Rfc || attribute.kind != Type::Complex => vec![other],
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return Err(Error::value(format!("{} must be an array of objects", attribute.name)));
+        }
+    };
+    let mut kept: Vec<Value> = Vec::with_capacity(values.len());
+    let mut seen = std::collections::BTreeSet::new();
+    for value in values {
+        let value = context.dialect.shape(attribute, value, capitalised_op);
+        if let Some(value) = one(context, attribute, value, capitalised_op)?
+            && seen.insert(identity(&value))
+        {
+            kept.push(value);
+        }
+    }
+    if kept.iter().filter(|value| is_primary(value)).count() > 1 {
+        return Err(Error::value(format!("{} has more than one primary value", attribute.name)));
+    }
+    Ok((!kept.is_empty()).then_some(Value::Array(kept)))
+}
+
+/// What makes two values of one attribute the same: `value` and `type` (RFC 7643 §2.4), else everything.
+pub(crate) fn identity(value: &Value) -> String {
+    match value.as_object() {
+        Some(members) if members.contains_key("value") => {
+            let part = |name: &str| members.get(name).map(Value::to_string).unwrap_or_default();
+            format!("{}\0{}", part("value"), part("type"))
+        }
+        Some(_) | None => value.to_string(),
+    }
+}
+
+pub(crate) fn is_primary(value: &Value) -> bool {
+    value.get("primary") == Some(&Value::Bool(true))
+}
+
+fn one(context: Context<'_>, attribute: &Attribute, value: Value, capitalised_op: bool) -> Result<Option<Value>, Error> {
+    if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    let name = &attribute.name;
+    let wrong = |wanted: &str| Err(Error::value(format!("{name} must be {wanted}")));
+    match (attribute.kind, value) {
+        (Type::Complex, Value::Object(members)) => object(context, attribute, members, capitalised_op),
+        (Type::Complex, _) => wrong("an object"),
+        (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
+        (Type::Boolean, _) => wrong("true or false"),
+        (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(Some(number.into())),
+        (Type::Integer, _) => wrong("a whole number"),
+        (Type::Decimal, value @ Value::Number(_)) => Ok(Some(value)),
+        (Type::Decimal, _) => wrong("a number"),
+        (Type::DateTime, Value::String(text)) if crate::compare::instant(&text).is_some() => Ok(Some(text.into())),
+        (Type::DateTime, _) => wrong("an instant such as \"2026-01-31T12:00:00Z\""),
+        (Type::Binary, Value::String(text)) if is_base64(&text) => Ok(Some(text.into())),
+        (Type::Binary, _) => wrong("base64 text"),
+        (Type::String | Type::Reference, Value::String(text)) => Ok(Some(text.into())),
+        (Type::String | Type::Reference, _) => wrong("a string"),
+    }
+}
+
+fn is_base64(text: &str) -> bool {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().any(|engine| engine.decode(text).is_ok())
+}
+
+fn object(context: Context<'_>, attribute: &Attribute, members: Object, capitalised_op: bool) -> Result<Option<Value>, Error> {
+    each_name_once(&members)?;
+    let mut kept = Object::new();
+    for (name, value) in members {
+        let Some(sub) = attribute.sub(&name) else { continue };
+        if sub.mutability == Mutability::ReadOnly {
+            continue;
+        }
+        let value = value_of(context, sub, value, capitalised_op)
+            .map_err(|error| Error { detail: format!("{}.{}", attribute.name, error.detail), ..error })?;
+        if let Some(value) = value {
+            kept.insert(sub.name.clone(), value);
+        }
+    }
+    Ok((!kept.is_empty()).then_some(Value::Object(kept)))
+}
+
+pub(crate) fn immutable(name: &str) -> Error {
+    Error::new(ScimType::Mutability, format!("{name} cannot be changed once it has a value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(kind: &str, dialect: Dialect, body: Value) -> Result<Object, Error> {
+        let registry = Registry::built_in().unwrap();
+        let kind = registry.by_name(kind).unwrap().clone();
+        create(Context { registry: &registry, kind: &kind, dialect }, body)
+    }
+
+    #[track_caller]
+    fn check(body: Value, expected: Value) {
+        let mut body = body;
+        body["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User"]);
+        assert_eq!(Value::Object(read("User", Dialect::Rfc, body).unwrap()), expected);
+    }
+
+    #[track_caller]
+    fn refused(dialect: Dialect, body: Value, scim_type: ScimType) {
+        assert_eq!(read("User", dialect, body).unwrap_err().scim_type, Some(scim_type));
+    }
+
+    #[test]
+    fn names_become_canonical_and_nothing_becomes_absent() {
+        check(
+            json!({"USERNAME": "ada", "Name": {"GIVENNAME": "Ada", "familyName": null}, "emails": [], "title": null, "id": "x",
+                   "groups": [{"value": "1"}], "shoeSize": 9, "roles": [{"value": "a"}, {"value": "a"}]}),
+            json!({"userName": "ada", "name": {"givenName": "Ada"}, "roles": [{"value": "a"}]}),
+        );
+    }
+
+    #[test]
+    fn wrong_types_are_refused_by_name() {
+        let with = |name: &str, value: Value| {
+            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", name: value})
+        };
+        for (name, value) in [
+            ("active", json!("yes")), ("active", json!("True")), ("name", json!("Ada")), ("emails", json!("a@b.test")), ("title", json!(5)),
+            ("emails", json!([{"value": "a", "primary": true}, {"value": "b", "primary": true}])),
+            ("x509Certificates", json!([{"value": "no base64!"}])), ("userName", json!("  ")),
+        ] {
+            refused(Dialect::Rfc, with(name, value), ScimType::InvalidValue);
+        }
+        refused(Dialect::Rfc, json!([]), ScimType::InvalidSyntax);
+        refused(Dialect::Rfc, json!({"userName": "ada"}), ScimType::InvalidSyntax);
+        refused(Dialect::Rfc, json!({"schemas": ["urn:x"], "userName": "ada"}), ScimType::InvalidSyntax);
+        refused(Dialect::Rfc, json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "a", "username": "b"}), ScimType::InvalidSyntax);
+        refused(Dialect::Rfc, json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"]}), ScimType::InvalidValue);
+    }
+
+    #[test]
+    fn what_entra_sends_is_understood() {
+        let full = read("User", Dialect::Entra, json!({
+            "schemas": ["urn:x"], "userName": "ada", "active": "False", "manager": "42",
+            "roles": ["{\"value\":\"admin\",\"displayName\":\"Administrator\"}"],
+        })).unwrap();
+        assert_eq!(full["active"], false);
+        assert_eq!(full["urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"]["manager"]["value"], "42");
+        assert_eq!(full["roles"][0], json!({"value": "admin", "display": "Administrator"}));
+    }
+
+    #[test]
+    fn a_full_document_is_taken_apart() {
+        let registry = Registry::built_in().unwrap();
+        let kind = registry.by_name("Group").unwrap();
+        let context = Context { registry: &registry, kind, dialect: Dialect::Rfc };
+        let full = create(context, json!({
+            "schemas": [kind.schema], "displayName": "G", "externalId": "e",
+            "members": [{"value": "1", "display": "One"}, {"$ref": "https://x.test/Users/2"}, {"value": "1", "type": "User"}],
+        })).unwrap();
+        let parts = split(context, full);
+        assert_eq!(parts.external_id.as_deref(), Some("e"));
+        assert_eq!(parts.members, Some(vec!["1".to_string(), "2".to_string()]));
+        assert_eq!(Value::Object(parts.document), json!({"displayName": "G"}));
+    }
+}
