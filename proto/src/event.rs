@@ -1,0 +1,116 @@
+//! What happened to people and groups.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use scim::{Change, Object};
+
+use crate::subject::Key;
+use crate::{EventId, KeyRef, ResourceId, Tenant};
+
+/// One message of the stream IDENTITY, without its sealed part. Holds no person's data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The event's id.
+    pub id: EventId,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The resource type's name.
+    pub resource_type: String,
+    /// The resource.
+    pub resource_id: ResourceId,
+    /// The client that wrote.
+    pub source: String,
+    /// The credential's id.
+    pub actor: String,
+    /// RFC 9967: one for each request, the same for all it causes.
+    pub txn: String,
+    /// The gateway's clock, for the record only.
+    pub occurred_at: Timestamp,
+    /// Why, in the operator's words; empty for a client's request.
+    pub reason: String,
+    /// The data key that seals the body; nothing when there is no body.
+    pub key_ref: Option<KeyRef>,
+    /// What happened.
+    pub kind: Kind,
+}
+
+/// The kinds. Never renamed, never reused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A resource exists from now on.
+    Created {
+        /// Its first members.
+        members_added: Vec<ResourceId>,
+    },
+    /// A resource's attributes changed, and perhaps its members.
+    Updated {
+        /// New members.
+        members_added: Vec<ResourceId>,
+        /// Former members.
+        members_removed: Vec<ResourceId>,
+    },
+    /// A resource is gone.
+    Deleted,
+    /// Only members changed; such events commute.
+    MembersChanged {
+        /// New members.
+        added: Vec<ResourceId>,
+        /// Former members.
+        removed: Vec<ResourceId>,
+    },
+    /// The key is free again: its resource has another. Never touches the resource.
+    Moved {
+        /// The other key.
+        to_key: Key,
+    },
+    /// A further unique value is taken.
+    Claimed {
+        /// The attribute.
+        attribute: String,
+    },
+    /// A further unique value is free again.
+    Released {
+        /// The attribute.
+        attribute: String,
+    },
+    /// Only a credential changed; its value is sealed.
+    CredentialsChanged,
+    /// The resource's data key is destroyed.
+    Erased,
+    /// Everything of the tenant is gone.
+    TenantDropped,
+}
+
+impl Kind {
+    /// The kind's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "Created",
+            Self::Updated { .. } => "Updated",
+            Self::Deleted => "Deleted",
+            Self::MembersChanged { .. } => "MembersChanged",
+            Self::Moved { .. } => "Moved",
+            Self::Claimed { .. } => "Claimed",
+            Self::Released { .. } => "Released",
+            Self::CredentialsChanged => "CredentialsChanged",
+            Self::Erased => "Erased",
+            Self::TenantDropped => "TenantDropped",
+        }
+    }
+}
+
+/// The sealed part of an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Body {
+    /// The document after the change; see [`scim`].
+    pub document: Object,
+    /// `externalId` by source.
+    pub external_ids: BTreeMap<String, String>,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// Where the request came from.
+    pub caller_address: String,
+    /// Write-only attributes, in `CredentialsChanged` only.
+    pub credentials: Object,
+}

@@ -1,0 +1,142 @@
+//! Subjects: the only place that builds or reads them. No personal data stands in a subject.
+
+use std::fmt;
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::{InvalidId, ResourceId, Tenant};
+
+/// Subjects of the stream IDENTITY.
+pub const IDENTITY: &str = "identity.>";
+/// Subjects of the stream PROVISIONING.
+pub const PROVISIONING: &str = "provisioning.>";
+/// Subjects of the stream CONTROL.
+pub const CONTROL: &str = "control.>";
+
+/// Bytes of the keyed hash that stand in a key.
+const HASH_BYTES: usize = 16;
+
+/// What turns names into keys. Made once; with another one, every name would be free again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SubjectSecret([u8; 32]);
+
+impl SubjectSecret {
+    /// The secret that these bytes are.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be stored.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What may be shown of it: 16 hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::new().chain_update(b"rollcall subject secret").chain_update(self.0).finalize();
+        let hex = HEXLOWER.encode(&digest);
+        hex.get(..16).unwrap_or_default().to_string()
+    }
+}
+
+impl fmt::Debug for SubjectSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The last part of a subject of IDENTITY, the boundary of consistency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a key.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let valid = matches!(text.len(), 26 | 32) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if valid { Ok(Self(text.to_string())) } else { Err(InvalidId::new("subject key", text)) }
+    }
+}
+
+/// The key of a unique value: a keyed hash of its compared form.
+pub fn key_of_value(secret: &SubjectSecret, tenant: &Tenant, resource_type: &str, value: &str) -> Key {
+    let Ok(mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
+        // HMAC takes keys of any length.
+        return Key(String::new());
+    };
+    let parts = [tenant.as_str(), "\0", resource_type, "\0", &scim::fold(value)];
+    let hash = parts.iter().fold(mac, |mac, part| mac.chain_update(part.as_bytes())).finalize().into_bytes();
+    let short = hash.get(..HASH_BYTES).unwrap_or_default();
+    Key(BASE32_NOPAD.encode(short).to_ascii_lowercase())
+}
+
+/// The key of a resource whose type has no unique attribute.
+pub fn key_of_id(id: ResourceId) -> Key {
+    Key(id.uuid().simple().to_string())
+}
+
+/// A subject of IDENTITY.
+pub fn identity(tenant: &Tenant, resource_type: &str, key: &Key) -> String {
+    format!("identity.{tenant}.{resource_type}.{}", key.0)
+}
+
+/// Reads a subject of IDENTITY.
+pub fn parse_identity(subject: &str) -> Result<(Tenant, String, Key), InvalidId> {
+    let invalid = || InvalidId::new("subject of IDENTITY", subject);
+    match subject.split('.').collect::<Vec<_>>().as_slice() {
+        ["identity", tenant, resource_type, key] => {
+            Ok((tenant.parse()?, (*resource_type).to_string(), Key::parse(key)?))
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// A subject of PROVISIONING.
+pub fn provisioning(tenant: &Tenant, app: &str, resource_type: &str, id: ResourceId) -> String {
+    format!("provisioning.{tenant}.{app}.{resource_type}.{}", id.uuid().simple())
+}
+
+/// Every subject of one app in PROVISIONING.
+pub fn provisioning_of_app(tenant: &Tenant, app: &str) -> String {
+    format!("provisioning.{tenant}.{app}.>")
+}
+
+/// A subject of CONTROL.
+pub fn control(tenant: &Tenant, kind: &str) -> String {
+    format!("control.{tenant}.{kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_nobody_and_ignores_case() {
+        let secret = SubjectSecret::new([3; 32]);
+        let (corp, other) = ("corp".parse().unwrap(), "other".parse().unwrap());
+        let key = key_of_value(&secret, &corp, "User", "Ada@Example.test");
+        assert_eq!(key, key_of_value(&secret, &corp, "User", "ada@example.TEST"));
+        assert_ne!(key, key_of_value(&secret, &other, "User", "ada@example.test"));
+        assert_ne!(key, key_of_value(&SubjectSecret::new([4; 32]), &corp, "User", "ada@example.test"));
+        assert_eq!(key.as_str().len(), 26);
+        let subject = identity(&corp, "User", &key);
+        assert_eq!(parse_identity(&subject).unwrap(), (corp, "User".to_string(), key));
+        assert!(parse_identity("identity.corp.User").is_err());
+        assert!(parse_identity("identity.corp.User.*").is_err());
+        assert_eq!(format!("{secret:?}"), "***");
+    }
+
+    /// Keys stand in logs for ever.
+    #[test]
+    fn keys_never_change() {
+        let key = key_of_value(&SubjectSecret::new([3; 32]), &"corp".parse().unwrap(), "User", "Straße");
+        assert_eq!(key.as_str(), "iajvvgfgru3t7x2s5erhvootqq");
+        assert_eq!(SubjectSecret::new([3; 32]).fingerprint(), "b2037f0069e8b49d");
+    }
+}
