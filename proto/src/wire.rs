@@ -1,5 +1,7 @@
 //! The generated types of `proto/*.proto`. Only the codecs of this crate see them.
 
+#![expect(unreachable_pub, reason = "the generator writes `pub`")]
+
 pub(crate) mod identity {
     include!(concat!(env!("OUT_DIR"), "/rollcall.identity.v1.rs"));
 }

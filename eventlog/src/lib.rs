@@ -1,0 +1,58 @@
+//! The log: append under a guard, read, follow; buckets of keys; the managed broker; the same log in memory.
+//!
+//! It knows no SCIM rule. Start reading at [`Log`]: the contract, which one suite tests on the real broker and on
+//! the log in memory. Everything that depends on the broker's habits is in `nats/`.
+
+pub mod clock;
+pub mod memory;
+pub mod nats;
+pub mod server;
+
+mod bucket;
+mod keyring;
+mod log;
+mod secret;
+
+pub use bucket::Bucket;
+pub use keyring::Keyring;
+pub use log::{Append, Error, Guard, Log, Message};
+pub use secret::{read_subject_secret, subject_secret};
+
+use std::sync::Arc;
+
+/// Every stream and bucket.
+#[derive(Clone)]
+pub struct Broker {
+    /// What happened to people and groups.
+    pub identity: Arc<dyn Log>,
+    /// What we did to the outside world.
+    pub provisioning: Arc<dyn Log>,
+    /// What operators did.
+    pub control: Arc<dyn Log>,
+    /// Data keys, in pages.
+    pub keys: Arc<dyn Bucket>,
+    /// Who does what at the moment, and the watermarks of apps and feeds.
+    pub leases: Arc<dyn Bucket>,
+    /// The subject secret and other facts about the whole.
+    pub rollcall: Arc<dyn Bucket>,
+    pub(crate) health: Arc<dyn Health>,
+}
+
+impl Broker {
+    /// Whether the broker can be reached now.
+    pub fn reachable(&self) -> bool {
+        self.health.reachable()
+    }
+
+    /// Reads the server's version and every stream's configuration back and compares them with what was asked for.
+    pub async fn verify(&self) -> Result<(), Error> {
+        self.health.verify().await
+    }
+}
+
+/// What can be asked of the connection as a whole.
+#[async_trait::async_trait]
+pub(crate) trait Health: Send + Sync {
+    fn reachable(&self) -> bool;
+    async fn verify(&self) -> Result<(), Error>;
+}

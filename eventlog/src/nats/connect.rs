@@ -1,0 +1,144 @@
+//! Connecting: find the server, refuse one that is too old, make or check streams and buckets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, kv};
+use async_nats::{Client, ConnectOptions, ServerAddr};
+
+use super::log::NatsLog;
+use super::settings::{self, StreamSettings};
+use super::store::NatsBucket;
+use super::unavailable;
+use crate::{Broker, Bucket, Error, Health, Log};
+
+/// How long one question to the broker may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which broker, and how to get in.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// One or more `nats://` or `tls://` URLs, separated by commas; they may hold user and password.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// Root certificates beside the system's.
+    pub root_certificates: Option<PathBuf>,
+    /// Replicas of each stream.
+    pub replicas: usize,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+}
+
+/// The URL without what must not be shown.
+fn shown(url: &str) -> String {
+    url.split(',').map(|url| url.rsplit_once('@').map_or(url, |(_, host)| host)).collect::<Vec<_>>().join(",")
+}
+
+/// Connects, and makes what is missing. Refuses a server that is too old and streams that differ from what they
+/// should be.
+pub async fn connect(config: &Config) -> Result<Broker, Error> {
+    let client = client(config).await?;
+    let version = client.server_info().version;
+    settings::check_version(&version)?;
+    let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+    let mut streams = Vec::new();
+    for wanted in StreamSettings::all(config.replicas) {
+        settings::ensure(&context, &wanted).await?;
+        streams.push(wanted);
+    }
+    let log = |name: &'static str| -> Arc<dyn Log> { Arc::new(NatsLog::new(name, client.clone(), context.clone())) };
+    let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
+    Ok(Broker {
+        identity: log("IDENTITY"),
+        provisioning: log("PROVISIONING"),
+        control: log("CONTROL"),
+        keys: bucket(&context, "KEYS", config.replicas).await?,
+        leases: bucket(&context, "LEASES", config.replicas).await?,
+        rollcall: bucket(&context, "ROLLCALL", config.replicas).await?,
+        health: Arc::new(health),
+    })
+}
+
+async fn client(config: &Config) -> Result<Client, Error> {
+    let doing = format!("connecting to the NATS server at {}", shown(&config.url));
+    let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
+    let mut addresses = Vec::new();
+    for url in config.url.split(',') {
+        let address: ServerAddr =
+            url.trim().parse().map_err(|error| refused(format!("this is no NATS URL ({error}); write nats://host:port")))?;
+        addresses.push(address);
+    }
+    let mut options = ConnectOptions::new()
+        .name("rollcall")
+        .connection_timeout(config.connect_timeout)
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .client_capacity(16 * 1024)
+        .reconnect_delay_callback(|attempts| Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50));
+    let user = addresses.iter().find_map(|address| Some((address.username()?, address.password()?)));
+    if let Some((user, password)) = user {
+        options = options.user_and_password(user.to_string(), password.to_string());
+    }
+    if let Some(path) = &config.credentials {
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|error| refused(format!("the credentials file {} cannot be read: {error}", path.display())))?;
+        options = options
+            .credentials(&text)
+            .map_err(|error| refused(format!("{} holds no NATS credentials: {error}", path.display())))?;
+    }
+    if let Some(path) = &config.root_certificates {
+        options = options.add_root_certificates(path.clone()).require_tls(true);
+    }
+    let connecting = tokio::time::timeout(config.connect_timeout, options.connect(addresses));
+    match connecting.await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(refused(format!(
+            "{error}. Start a NATS server there, or name another with --nats; `rollcall up` without --nats runs its own"
+        ))),
+        Err(_) => Err(refused(format!(
+            "no answer within {} s. Start a NATS server there, or name another with --nats",
+            config.connect_timeout.as_secs()
+        ))),
+    }
+}
+
+async fn bucket(context: &jetstream::Context, name: &str, replicas: usize) -> Result<Arc<dyn Bucket>, Error> {
+    let doing = || format!("opening the bucket {name}");
+    let store = match context.get_key_value(name).await {
+        Ok(store) => store,
+        Err(_) => context
+            .create_key_value(kv::Config {
+                bucket: name.to_string(),
+                history: 1,
+                storage: jetstream::stream::StorageType::File,
+                num_replicas: replicas,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| unavailable(doing(), error))?,
+    };
+    Ok(Arc::new(NatsBucket::new(name, store)))
+}
+
+struct NatsHealth {
+    client: Client,
+    context: jetstream::Context,
+    streams: Vec<StreamSettings>,
+}
+
+#[async_trait::async_trait]
+impl Health for NatsHealth {
+    fn reachable(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    async fn verify(&self) -> Result<(), Error> {
+        settings::check_version(&self.client.server_info().version)?;
+        for wanted in &self.streams {
+            settings::check(&self.context, wanted).await?;
+        }
+        Ok(())
+    }
+}

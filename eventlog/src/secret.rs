@@ -1,0 +1,72 @@
+//! The subject secret: made once for a broker, sealed under the master key, its fingerprint noted on the stream.
+
+use bytes::Bytes;
+use proto::sealing::{DataKey, NONCE_BYTES};
+use proto::subject::SubjectSecret;
+
+use crate::{Broker, Error, clock};
+
+/// Where it stands in the bucket ROLLCALL.
+const KEY: &str = "subject-secret";
+/// The note on the stream IDENTITY.
+const NOTE: &str = "rollcall-subject-secret";
+/// Associated data of the sealed secret.
+const ASSOCIATED: &[u8] = b"rollcall subject secret";
+
+/// Reads the secret, or makes it when nothing was ever written. With another secret every name would be free again,
+/// so a lost or foreign one stops us.
+pub async fn subject_secret(broker: &Broker, master: &DataKey) -> Result<SubjectSecret, Error> {
+    if let Some(secret) = read_subject_secret(broker, master).await? {
+        return Ok(secret);
+    }
+    if broker.identity.last_sequence().await? > 0 {
+        return Err(refused(
+            "the stream IDENTITY holds events, but the secret that their subjects were made with is gone from the \
+             bucket ROLLCALL; restore the bucket from the backup that belongs to the stream",
+        ));
+    }
+    let secret: [u8; 32] = clock::random()?;
+    let nonce: [u8; NONCE_BYTES] = clock::random()?;
+    let sealed = master.seal(&nonce, &secret, ASSOCIATED);
+    let value: Bytes = nonce.into_iter().chain(sealed).collect();
+    match broker.rollcall.create(KEY, value).await {
+        Ok(_) => {
+            let secret = SubjectSecret::new(secret);
+            broker.identity.set_note(NOTE, &secret.fingerprint()).await?;
+            Ok(secret)
+        }
+        Err(Error::Conflict) => {
+            let found = read_subject_secret(broker, master).await?;
+            found.ok_or_else(|| refused("the secret was made by another process and vanished again"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the secret; nothing when it was never made.
+pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Option<SubjectSecret>, Error> {
+    let Some((value, _)) = broker.rollcall.get(KEY).await? else { return Ok(None) };
+    let opened = value.split_at_checked(NONCE_BYTES).and_then(|(nonce, sealed)| master.open(nonce, sealed, ASSOCIATED).ok());
+    let Some(bytes) = opened.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) else {
+        return Err(refused(
+            "the subject secret in the bucket ROLLCALL does not open under this master key; start with the master key \
+             that the stream was written with (the file master.key in the data folder)",
+        ));
+    };
+    let secret = SubjectSecret::new(bytes);
+    match broker.identity.note(NOTE).await? {
+        None => broker.identity.set_note(NOTE, &secret.fingerprint()).await?,
+        Some(noted) if noted == secret.fingerprint() => {}
+        Some(_) => {
+            return Err(refused(
+                "the stream IDENTITY was written with another subject secret than the one in the bucket ROLLCALL; \
+                 restore both from the same backup",
+            ));
+        }
+    }
+    Ok(Some(secret))
+}
+
+fn refused(reason: &str) -> Error {
+    Error::Refused { doing: "reading the subject secret".to_string(), reason: reason.to_string() }
+}

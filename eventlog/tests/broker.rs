@@ -1,0 +1,119 @@
+//! What only a real broker can show: death, drift, ports, folders.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use eventlog::server::{self, Server};
+use eventlog::{Append, Guard, clock, nats};
+use futures::StreamExt;
+use tokio::time::{Instant, timeout};
+
+use common::House;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn append(subject: &str, guard: Guard) -> Append {
+    let subject = format!("identity.corp.User.{subject}");
+    Append { subject, guard, id: clock::new_event_id(), payload: Bytes::from_static(b"x"), headers: Vec::new() }
+}
+
+fn kill(pid: u32) {
+    // SAFETY: a signal to a child of ours, by its id.
+    #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
+    unsafe {
+        libc::kill(libc::pid_t::try_from(pid).unwrap(), libc::SIGKILL);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
+    let house = House::start();
+    let broker = house.broker().await;
+    let mut followed = broker.identity.follow(1);
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        for number in 0..20 {
+            if number == 10 {
+                kill(house.server.pid());
+            }
+            let write = append(&format!("kill-{round}-{number}"), Guard::Last(0));
+            expected.push(write.id);
+            broker.identity.append(write, Instant::now() + SOON).await.unwrap();
+        }
+    }
+    assert_eq!(broker.identity.last_sequence().await.unwrap(), expected.len() as u64);
+    for (index, id) in expected.iter().enumerate() {
+        let message = timeout(SOON, followed.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!((message.sequence, message.id), (index as u64 + 1, Some(*id)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_settings_were_changed_is_refused_by_name() {
+    let house = House::start();
+    let broker = house.broker().await;
+    broker.verify().await.unwrap();
+    let address: async_nats::ServerAddr = house.server.url().parse().unwrap();
+    let (user, password) = (address.username().unwrap().to_string(), address.password().unwrap().to_string());
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    let client = options.connect(house.server.url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let mut config = context.get_stream("IDENTITY").await.unwrap().cached_info().config.clone();
+    config.max_messages = 5;
+    context.update_stream(config).await.unwrap();
+    let error = broker.verify().await.unwrap_err().to_string();
+    assert!(error.contains("IDENTITY") && error.contains("max_msgs is 5"), "{error}");
+    let error = nats::connect(&house.config()).await.err().unwrap().to_string();
+    assert!(error.contains("max_msgs is 5"), "{error}");
+}
+
+#[test]
+fn start_up_mistakes_say_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = server::find(None, "").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = server::Config { binary, folder: folder.path().join("nats"), port };
+    let error = Server::start(&config).err().unwrap().to_string();
+    assert!(error.contains(&port.to_string()) && error.contains("--nats-port"), "{error}");
+
+    let nothing = folder.path().join("nothing");
+    let error = server::find(Some(&nothing), "").unwrap_err().to_string();
+    assert!(error.contains("does not run") && error.contains("make broker"), "{error}");
+}
+
+#[test]
+fn one_folder_has_one_broker() {
+    let house = House::start();
+    let binary = server::find(None, "").unwrap();
+    let config = server::Config { binary, folder: house.folder.path().join("nats"), port: 0 };
+    let error = Server::start(&config).err().unwrap().to_string();
+    assert!(error.contains("another rollcall") && error.contains("--data-dir"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_named_without_its_password() {
+    let config = nats::Config {
+        url: "nats://user:secret@127.0.0.1:9".to_string(),
+        connect_timeout: Duration::from_secs(2),
+        ..Default::default()
+    };
+    let error = nats::connect(&config).await.err().unwrap().to_string();
+    assert!(error.contains("127.0.0.1:9") && error.contains("--nats") && !error.contains("secret"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_is_there_after_a_restart() {
+    let house = House::start();
+    let broker = house.broker().await;
+    let write = append("restart", Guard::Last(0));
+    let sequence = broker.identity.append(write.clone(), Instant::now() + SOON).await.unwrap();
+    let House { folder, server } = house;
+    server.stop();
+    let server = House::server(folder.path());
+    let broker = House { folder, server };
+    let log = broker.broker().await.identity;
+    assert_eq!(log.read(sequence).await.unwrap().unwrap().id, Some(write.id));
+}
