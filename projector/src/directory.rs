@@ -1,0 +1,265 @@
+//! One tenant's directory in memory: who exists, who holds which key, which values lead to whom. `apply` is the only
+//! way in, and gives the same result the second time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::subject::Key;
+use proto::{At, Body, Kind, KeyRef, ResourceId};
+use serde_json::Value;
+
+use crate::edges::{Edges, Slot};
+use crate::row::ReadRow;
+
+/// Attributes whose values are indexed in their compared form.
+const INDEXED: [&str; 2] = ["userName", "displayName"];
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyState {
+    /// The last sequence on its subject: the guard of the next event there; 0 for a key never used.
+    pub last: u64,
+    /// Who has it.
+    pub holder: Option<ResourceId>,
+}
+
+/// One resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: ResourceId,
+    pub(crate) resource_type: String,
+    pub(crate) key: Key,
+    pub(crate) key_ref: Option<KeyRef>,
+    /// The row that holds its document.
+    pub(crate) row: u64,
+    pub(crate) created: At,
+    pub(crate) modified: At,
+    pub(crate) display: Option<String>,
+    /// The last sequence at which it left a group, or a group of it ended: what is derived for it changed then.
+    pub(crate) unlinked: u64,
+    terms: Vec<Term>,
+}
+
+/// An indexed value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Term {
+    /// An attribute's compared form.
+    Attribute(&'static str, String),
+    /// A source's `externalId`.
+    External(String, String),
+}
+
+impl Term {
+    /// The term of an attribute's value, if the attribute is indexed.
+    pub(crate) fn of(attribute: &str, value: &str) -> Option<Self> {
+        let name = INDEXED.into_iter().find(|name| *name == attribute)?;
+        Some(Self::Attribute(name, scim::fold(value)))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    entries: Vec<Option<Entry>>,
+    slots: BTreeMap<ResourceId, Slot>,
+    keys: BTreeMap<(String, Key), (u64, Option<Slot>)>,
+    terms: BTreeMap<Term, BTreeSet<Slot>>,
+    by_type: BTreeMap<String, BTreeSet<Slot>>,
+    edges: Edges,
+    applied: u64,
+}
+
+impl Directory {
+    /// Applies one event; one that was applied before changes nothing.
+    pub(crate) fn apply(&mut self, read: &ReadRow) {
+        let (event, at) = (&read.encoded.event, read.at());
+        if at.position.sequence <= self.applied {
+            return;
+        }
+        self.applied = at.position.sequence;
+        let key = (event.resource_type.clone(), read.row.key.clone());
+        self.keys.entry(key.clone()).or_default().0 = at.position.sequence;
+        let slot = self.slots.get(&event.resource_id).copied();
+        match (&event.kind, slot) {
+            (Kind::Created { members_added }, None) => {
+                let slot = self.insert(read, at);
+                self.keys.entry(key).or_default().1 = Some(slot);
+                self.add_members(slot, members_added);
+            }
+            (Kind::Updated { members_added, members_removed }, Some(slot)) => {
+                self.keys.entry(key).or_default().1 = Some(slot);
+                self.update(slot, read, at);
+                self.remove_members(slot, members_removed);
+                self.add_members(slot, members_added);
+            }
+            (Kind::MembersChanged { added, removed }, Some(slot)) => {
+                let changed = self.remove_members(slot, removed) | self.add_members(slot, added);
+                if changed {
+                    self.touch(slot, at);
+                }
+            }
+            (Kind::Deleted, Some(slot)) => self.delete(slot, at),
+            (Kind::Moved { .. }, _) => self.keys.entry(key).or_default().1 = None,
+            (Kind::TenantDropped, _) => *self = Self { applied: self.applied, ..Self::default() },
+            (Kind::CredentialsChanged | Kind::Erased | Kind::Claimed { .. } | Kind::Released { .. }, _)
+            | (Kind::Created { .. }, Some(_))
+            | (Kind::Updated { .. } | Kind::MembersChanged { .. } | Kind::Deleted, None) => {}
+        }
+    }
+
+    fn insert(&mut self, read: &ReadRow, at: At) -> Slot {
+        let event = &read.encoded.event;
+        let slot = Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX);
+        self.entries.push(Some(Entry {
+            id: event.resource_id,
+            resource_type: event.resource_type.clone(),
+            key: read.row.key.clone(),
+            key_ref: event.key_ref,
+            row: at.position.sequence,
+            created: at,
+            modified: at,
+            display: None,
+            unlinked: 0,
+            terms: Vec::new(),
+        }));
+        self.slots.insert(event.resource_id, slot);
+        self.by_type.entry(event.resource_type.clone()).or_default().insert(slot);
+        self.index(slot, read.body.as_ref());
+        slot
+    }
+
+    fn update(&mut self, slot: Slot, read: &ReadRow, at: At) {
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.key = read.row.key.clone();
+            entry.row = at.position.sequence;
+            entry.modified = at;
+        }
+        self.index(slot, read.body.as_ref());
+    }
+
+    fn touch(&mut self, slot: Slot, at: At) {
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.modified = at;
+        }
+    }
+
+    fn unlink(&mut self, slot: Slot, sequence: u64) {
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.unlinked = sequence;
+        }
+    }
+
+    fn delete(&mut self, slot: Slot, at: At) {
+        self.index(slot, None);
+        let members: Vec<Slot> = self.edges.members(slot).collect();
+        for member in members {
+            self.unlink(member, at.position.sequence);
+        }
+        for group in self.edges.end(slot) {
+            self.touch(group, at);
+        }
+        let Some(entry) = self.entries.get_mut(usize::try_from(slot).unwrap_or(usize::MAX)).and_then(Option::take) else {
+            return;
+        };
+        self.slots.remove(&entry.id);
+        if let Some(slots) = self.by_type.get_mut(&entry.resource_type) {
+            slots.remove(&slot);
+        }
+        if let Some((_, holder)) = self.keys.get_mut(&(entry.resource_type, entry.key)) {
+            *holder = None;
+        }
+    }
+
+    fn index(&mut self, slot: Slot, body: Option<&Body>) {
+        let terms = body.map(terms).unwrap_or_default();
+        let display = body.and_then(|body| body.document.get("displayName")).and_then(Value::as_str).map(str::to_string);
+        let Some(entry) = self.entry_mut(slot) else { return };
+        entry.display = display;
+        let old = std::mem::replace(&mut entry.terms, terms.clone());
+        for term in old {
+            if let Some(slots) = self.terms.get_mut(&term) {
+                slots.remove(&slot);
+                if slots.is_empty() {
+                    self.terms.remove(&term);
+                }
+            }
+        }
+        for term in terms {
+            self.terms.entry(term).or_default().insert(slot);
+        }
+    }
+
+    /// Edges whose member is not alive at this sequence are ignored: such events commute with its deletion.
+    fn add_members(&mut self, group: Slot, members: &[ResourceId]) -> bool {
+        let mut changed = false;
+        for id in members {
+            if let Some(member) = self.slots.get(id).copied()
+                && member != group
+            {
+                changed |= self.edges.add(group, member);
+            }
+        }
+        changed
+    }
+
+    fn remove_members(&mut self, group: Slot, members: &[ResourceId]) -> bool {
+        let mut changed = false;
+        for id in members {
+            if let Some(member) = self.slots.get(id).copied() {
+                changed |= self.edges.remove(group, member);
+                self.unlink(member, self.applied);
+            }
+        }
+        changed
+    }
+
+    fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::try_from(slot).ok()?)?.as_mut()
+    }
+
+    pub(crate) fn at(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(usize::try_from(slot).ok()?)?.as_ref()
+    }
+
+    pub(crate) fn get(&self, id: ResourceId) -> Option<&Entry> {
+        self.at(self.slot(id)?)
+    }
+
+    pub(crate) fn slot(&self, id: ResourceId) -> Option<Slot> {
+        self.slots.get(&id).copied()
+    }
+
+    pub(crate) fn key(&self, resource_type: &str, key: &Key) -> KeyState {
+        let found = self.keys.get(&(resource_type.to_string(), key.clone()));
+        let (last, holder) = found.copied().unwrap_or_default();
+        KeyState { last, holder: holder.and_then(|slot| self.at(slot)).map(|entry| entry.id) }
+    }
+
+    /// Whether what is derived for a resource (its groups, the names of its members) may have changed after a
+    /// sequence. May say yes too often, never no wrongly.
+    pub(crate) fn links_changed(&self, id: ResourceId, after: u64) -> bool {
+        let Some(slot) = self.slot(id) else { return true };
+        let newer = |slot: Slot| self.at(slot).is_none_or(|entry| entry.modified.position.sequence > after);
+        self.at(slot).is_none_or(|entry| entry.unlinked > after)
+            || self.edges.groups(slot).any(newer)
+            || self.edges.members(slot).any(newer)
+    }
+
+    pub(crate) fn edges(&self) -> &Edges {
+        &self.edges
+    }
+
+    /// Slots that a term leads to, in the order of creation.
+    pub(crate) fn having(&self, term: &Term) -> Vec<Slot> {
+        self.terms.get(term).into_iter().flatten().copied().collect()
+    }
+
+    /// Slots of a type, in the order of creation.
+    pub(crate) fn of_type(&self, resource_type: &str) -> Option<&BTreeSet<Slot>> {
+        self.by_type.get(resource_type)
+    }
+}
+
+fn terms(body: &Body) -> Vec<Term> {
+    let attributes = INDEXED.into_iter().filter_map(|name| Term::of(name, body.document.get(name)?.as_str()?));
+    let external = body.external_ids.iter().map(|(source, id)| Term::External(source.clone(), id.clone()));
+    attributes.chain(external).collect()
+}

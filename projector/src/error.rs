@@ -1,0 +1,59 @@
+//! How the directory fails.
+
+/// The world says no.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] eventlog::Error),
+    /// An event that this version cannot read. Going on without it would be data loss.
+    #[error("reading the event at sequence {sequence}")]
+    Event {
+        /// Where it stands.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: proto::codec::Error,
+    },
+    /// A message in the stream that nobody of ours wrote.
+    #[error("the message at sequence {sequence} is not an event of rollcall: {reason}")]
+    Stranger {
+        /// Where it stands.
+        sequence: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The folder cannot be used at all.
+    #[error("using the projection's folder {folder}: {reason}")]
+    Folder {
+        /// Which.
+        folder: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The projection has not reached a sequence in time.
+    #[error(transparent)]
+    Lagging(#[from] Lagging),
+    /// A row that must exist is neither here nor in the log.
+    #[error("the row at sequence {sequence} is gone")]
+    Gone {
+        /// Where it stood.
+        sequence: u64,
+    },
+    /// The query would look at more rows than it may.
+    #[error("the query would look at more than {rows_max} resources; ask for less, or by id, userName, externalId or displayName")]
+    TooMany {
+        /// The limit.
+        rows_max: usize,
+    },
+}
+
+/// The deadline passed before the sequence was applied.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the projection stands at {applied} and has not reached {wanted} in time")]
+pub struct Lagging {
+    /// Where it stands.
+    pub applied: u64,
+    /// Where it should stand.
+    pub wanted: u64,
+}

@@ -1,0 +1,25 @@
+//! The directory: what the log says about people and groups, ready to be asked.
+//!
+//! Rows stand in sled under the sequence of their event, sealed as they are in the log; indexes and edges stand in
+//! memory. Visible from memory first, written behind. Everything here can be deleted and is then built again from the
+//! log. It knows no HTTP. Start reading at [`Projection`].
+
+#![forbid(unsafe_code)]
+
+mod directory;
+mod edges;
+mod error;
+mod open;
+mod projection;
+mod query;
+mod represent;
+mod row;
+mod run;
+mod store;
+mod writer;
+
+pub use directory::KeyState;
+pub use error::{Error, Lagging};
+pub use projection::{Config, Projection, Readiness, Stored};
+pub use query::{Page, Query};
+pub use represent::Lens;

@@ -1,0 +1,316 @@
+//! The directory as a whole: open it, run it, ask it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use eventlog::{Keyring, Log};
+use jiff::Timestamp;
+use proto::subject::Key;
+use proto::{Body, KeyRef, Position, ResourceId, Tenant, Version};
+use scim::{Object, Registry};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::directory::{Directory, Entry};
+use crate::row::{ReadRow, Row};
+use crate::store::Store;
+use crate::{Error, KeyState, Lagging};
+
+/// Where the projection stands and what it may use.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Memory for sled's pages.
+    pub cache_bytes: u64,
+}
+
+/// The directory. Cheap to clone; clones are the same directory.
+#[derive(Clone)]
+pub struct Projection {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) keyring: Keyring,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) store: Store,
+    pub(crate) state: RwLock<State>,
+    pub(crate) applied: watch::Sender<u64>,
+    /// How often the log was asked for its last sequence.
+    asked: AtomicU64,
+    /// The last such question: its number and the answer.
+    answer: tokio::sync::Mutex<(u64, u64)>,
+}
+
+/// What `apply` changes.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) tenants: BTreeMap<Tenant, Directory>,
+    /// Applied, but not yet in the store.
+    pub(crate) tail: BTreeMap<u64, (Tenant, Row)>,
+    pub(crate) position: Option<Position>,
+    pub(crate) log_time: Timestamp,
+}
+
+impl State {
+    /// Applies an event and keeps its row until it is written.
+    pub(crate) fn apply(&mut self, read: &ReadRow) {
+        let tenant = &read.encoded.event.tenant;
+        self.load(tenant, read);
+        self.tail.insert(read.row.sequence, (tenant.clone(), read.row.clone()));
+    }
+
+    /// Applies an event whose row is already written.
+    pub(crate) fn load(&mut self, tenant: &Tenant, read: &ReadRow) {
+        let at = read.at();
+        self.tenants.entry(tenant.clone()).or_default().apply(read);
+        self.log_time = self.log_time.max(at.time);
+        if self.position.is_none_or(|position| position.sequence < at.position.sequence) {
+            self.position = Some(at.position);
+        }
+    }
+}
+
+/// A resource as it stands in the directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The id.
+    pub id: ResourceId,
+    /// The resource type's name.
+    pub resource_type: String,
+    /// The document.
+    pub document: Object,
+    /// `externalId` by source.
+    pub external_ids: BTreeMap<String, String>,
+    /// Log time of its first event.
+    pub created: Timestamp,
+    /// Log time of the last event that changed what a client reads.
+    pub last_modified: Timestamp,
+    /// That event.
+    pub version: Version,
+    /// Its key.
+    pub key: Key,
+    /// The last sequence on its key's subject.
+    pub guard: u64,
+    /// The data key that seals its events.
+    pub key_ref: Option<KeyRef>,
+}
+
+/// How far the directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The last sequence that was applied.
+    pub applied: u64,
+    /// The log's last sequence.
+    pub last: u64,
+}
+
+impl Projection {
+    pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring, registry: Arc<Registry>, store: Store, state: State) -> Self {
+        let applied = state.position.map_or(0, |position| position.sequence);
+        Self {
+            inner: Arc::new(Inner {
+                log,
+                keyring,
+                registry,
+                store,
+                state: RwLock::new(state),
+                applied: watch::Sender::new(applied),
+                asked: AtomicU64::new(0),
+                answer: tokio::sync::Mutex::new((0, 0)),
+            }),
+        }
+    }
+
+    /// The last sequence that was applied.
+    pub fn applied(&self) -> u64 {
+        *self.inner.applied.borrow()
+    }
+
+    /// Told after every change of [`Projection::applied`].
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.applied.subscribe()
+    }
+
+    /// Waits until a sequence is applied.
+    pub async fn wait_until(&self, sequence: u64, deadline: Instant) -> Result<(), Lagging> {
+        let mut applied = self.inner.applied.subscribe();
+        let waiting = applied.wait_for(|applied| *applied >= sequence);
+        match tokio::time::timeout_at(deadline, waiting).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Lagging { applied: self.applied(), wanted: sequence }),
+        }
+    }
+
+    /// Waits until everything is applied that stood in the log when this was called.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
+        let last = self.last_sequence().await?;
+        Ok(self.wait_until(last, deadline).await?)
+    }
+
+    /// How far the directory is, asked of the log.
+    pub async fn readiness(&self) -> Result<Readiness, Error> {
+        let last = self.last_sequence().await?;
+        Ok(Readiness { applied: self.applied(), last })
+    }
+
+    /// The log's last sequence. Whoever asks while a question is under way shares the next one: an answer counts only
+    /// if its question was asked after we came.
+    async fn last_sequence(&self) -> Result<u64, Error> {
+        let inner = &self.inner;
+        let asked_before = inner.asked.load(Ordering::SeqCst);
+        let mut answer = inner.answer.lock().await;
+        if answer.0 > asked_before {
+            return Ok(answer.1);
+        }
+        let number = inner.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let last = inner.log.last_sequence().await?;
+        *answer = (number, last);
+        Ok(last)
+    }
+
+    /// A resource by its id.
+    pub async fn resource(&self, tenant: &Tenant, resource_type: &str, id: ResourceId) -> Result<Option<Stored>, Error> {
+        let found = self.with(tenant, |directory| {
+            let entry = directory.get(id).filter(|entry| entry.resource_type == resource_type)?;
+            Some((entry.clone(), directory.key(resource_type, &entry.key).last))
+        });
+        match found.flatten() {
+            Some((entry, guard)) => Ok(Some(self.read(tenant, entry, guard).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of a key.
+    pub fn key(&self, tenant: &Tenant, resource_type: &str, key: &Key) -> KeyState {
+        self.with(tenant, |directory| directory.key(resource_type, key)).unwrap_or_default()
+    }
+
+    /// The type of a resource that exists.
+    pub fn type_of(&self, tenant: &Tenant, id: ResourceId) -> Option<String> {
+        self.with(tenant, |directory| directory.get(id).map(|entry| entry.resource_type.clone())).flatten()
+    }
+
+    /// Whether a resource is a member of a group.
+    pub fn has_member(&self, tenant: &Tenant, group: ResourceId, member: ResourceId) -> bool {
+        self.with(tenant, |directory| match (directory.slot(group), directory.slot(member)) {
+            (Some(group), Some(member)) => directory.edges().has(group, member),
+            (None, _) | (_, None) => false,
+        })
+        .unwrap_or_default()
+    }
+
+    /// Whether what is derived for a resource may have changed after its version, so that a copy with the same version
+    /// can differ.
+    pub fn links_changed(&self, tenant: &Tenant, stored: &Stored) -> bool {
+        self.with(tenant, |directory| directory.links_changed(stored.id, stored.version.sequence())).unwrap_or(true)
+    }
+
+    /// The members of a group, in the order of their creation.
+    pub fn members(&self, tenant: &Tenant, group: ResourceId) -> Vec<ResourceId> {
+        self.neighbours(tenant, group, |directory, slot| directory.edges().members(slot).collect())
+    }
+
+    /// The groups that a resource is a direct member of.
+    pub fn groups_of(&self, tenant: &Tenant, member: ResourceId) -> Vec<ResourceId> {
+        self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot).collect())
+    }
+
+    fn neighbours(&self, tenant: &Tenant, id: ResourceId, of: impl Fn(&Directory, u32) -> Vec<u32>) -> Vec<ResourceId> {
+        self.with(tenant, |directory| {
+            let Some(slot) = directory.slot(id) else { return Vec::new() };
+            of(directory, slot).into_iter().filter_map(|slot| directory.at(slot)).map(|entry| entry.id).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Every resource of a type, in the order of creation.
+    pub fn ids(&self, tenant: &Tenant, resource_type: &str) -> Vec<ResourceId> {
+        self.with(tenant, |directory| {
+            let slots = directory.of_type(resource_type);
+            slots.into_iter().flatten().filter_map(|slot| directory.at(*slot)).map(|entry| entry.id).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Every tenant, and how many resources of each type it has.
+    pub fn counts(&self) -> BTreeMap<Tenant, BTreeMap<String, usize>> {
+        let state = self.state();
+        let types = self.inner.registry.resource_types();
+        let count = |directory: &Directory| {
+            types.iter().map(|kind| (kind.name.clone(), directory.of_type(&kind.name).map_or(0, |slots| slots.len()))).collect()
+        };
+        state.tenants.iter().map(|(tenant, directory)| (tenant.clone(), count(directory))).collect()
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.inner.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn with<T>(&self, tenant: &Tenant, ask: impl FnOnce(&Directory) -> T) -> Option<T> {
+        self.state().tenants.get(tenant).map(ask)
+    }
+
+    /// The resource of an entry: its row, opened.
+    pub(crate) async fn read(&self, tenant: &Tenant, entry: Entry, guard: u64) -> Result<Stored, Error> {
+        let row = self.row(tenant, entry.row).await?;
+        let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
+        let Body { document, external_ids, .. } = body;
+        Ok(Stored {
+            id: entry.id,
+            resource_type: entry.resource_type,
+            document,
+            external_ids,
+            created: entry.created.time,
+            last_modified: entry.modified.time,
+            version: Version::new(entry.modified.position),
+            key: entry.key,
+            guard,
+            key_ref: entry.key_ref,
+        })
+    }
+
+    /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.
+    async fn row(&self, tenant: &Tenant, sequence: u64) -> Result<Row, Error> {
+        if let Some((_, row)) = self.state().tail.get(&sequence) {
+            return Ok(row.clone());
+        }
+        match self.inner.store.get(tenant, sequence) {
+            Ok(Some(row)) => return Ok(row),
+            Ok(None) => tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead"),
+            Err(error) => tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead"),
+        }
+        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
+        let message = self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?;
+        Row::of(message, Timestamp::MIN)
+    }
+
+    /// A row with its event read and its body opened.
+    pub(crate) async fn opened(&self, tenant: &Tenant, row: &Row) -> Result<ReadRow, Error> {
+        open(&self.inner.keyring, tenant, row.clone()).await
+    }
+}
+
+/// Reads a row's event and opens its body.
+pub(crate) async fn open(keyring: &Keyring, tenant: &Tenant, row: Row) -> Result<ReadRow, Error> {
+    let encoded = row.decode()?;
+    let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
+        None => None,
+        Some(at) => match keyring.key(tenant, at).await? {
+            None => None,
+            Some(key) => {
+                let sequence = row.sequence;
+                Some(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?)
+            }
+        },
+    };
+    Ok(ReadRow { row, encoded, body })
+}

@@ -1,0 +1,154 @@
+//! sled, and nobody else knows it. Rows under ascending keys only, where it is fast; one tree for each tenant; what it
+//! holds is a cache of the log.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proto::{Position, Tenant};
+use serde::{Deserialize, Serialize};
+
+use crate::row::Row;
+
+/// The layout; another number means that the folder was written by another version.
+const LAYOUT: u32 = 1;
+/// The tree of facts about the whole.
+const META: &str = "meta";
+/// Where the facts stand in it.
+const FACTS: &str = "facts";
+/// Before a tenant's name in the name of its tree.
+const TENANT_PREFIX: &str = "tenant/";
+/// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
+const EPOCH_FLUSHES: usize = 16;
+
+/// The folder is not what it should be: build it again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Doubt(pub(crate) String);
+
+impl From<sled::Error> for Doubt {
+    fn from(error: sled::Error) -> Self {
+        Self(format!("the store says: {error}"))
+    }
+}
+
+/// What must be true of the rows; a store that lost some of them is noticed by it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub(crate) struct Facts {
+    layout: u32,
+    /// The last row that was written, over all tenants.
+    pub(crate) position: Option<Position>,
+    /// Rows of each tenant.
+    pub(crate) rows: BTreeMap<Tenant, u64>,
+}
+
+pub(crate) struct Store {
+    folder: PathBuf,
+    db: sled::Db,
+    meta: sled::Tree,
+}
+
+impl Store {
+    /// Opens the folder, or says why it cannot be trusted.
+    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
+        let open = || -> Result<(Self, Facts), Doubt> {
+            let db = sled::Config::new()
+                .path(folder)
+                .cache_capacity(cache_bytes)
+                .flush_every_ms(Some(500))
+                .mode(sled::Mode::HighThroughput)
+                .open()?;
+            let meta = db.open_tree(META)?;
+            let facts = match read_facts(&meta)? {
+                Some(facts) => facts,
+                None if db.tree_names().iter().any(|name| name.starts_with(TENANT_PREFIX.as_bytes())) => {
+                    return Err(Doubt("it holds rows but no facts".to_string()));
+                }
+                None => Facts { layout: LAYOUT, ..Facts::default() },
+            };
+            if facts.layout != LAYOUT {
+                return Err(Doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
+            }
+            Ok((Self { folder: folder.to_path_buf(), db, meta }, facts))
+        };
+        // Damaged files make sled panic as well as fail.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(Doubt("the store cannot be opened".to_string())))
+    }
+
+    /// What was last written about the rows.
+    pub(crate) fn facts(&self) -> Result<Facts, Doubt> {
+        Ok(read_facts(&self.meta)?.unwrap_or_default())
+    }
+
+    fn tree(&self, tenant: &Tenant) -> Result<sled::Tree, Doubt> {
+        Ok(self.db.open_tree(format!("{TENANT_PREFIX}{tenant}"))?)
+    }
+
+    /// Every row of a tenant up to a sequence, in order. Stops at the first error.
+    pub(crate) fn scan(&self, tenant: &Tenant, to: u64, mut each: impl FnMut(Row) -> Result<(), Doubt>) -> Result<(), Doubt> {
+        let tree = self.tree(tenant)?;
+        let mut scan = || {
+            for entry in tree.range(..=to.to_be_bytes()) {
+                let (key, value) = entry?;
+                let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
+                let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));
+                each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?)?;
+            }
+            Ok(())
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut scan))
+            .unwrap_or_else(|_| Err(Doubt("the store cannot be read".to_string())))
+    }
+
+    /// One row; nothing when it is not there.
+    pub(crate) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
+        let Some(value) = self.tree(tenant)?.get(sequence.to_be_bytes())? else { return Ok(None) };
+        Ok(Row::from_bytes(sequence, &value))
+    }
+
+    /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the
+    /// next start ignores and writes again.
+    pub(crate) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
+        for (tenant, rows) in rows {
+            let mut batch = sled::Batch::default();
+            for row in rows {
+                batch.insert(&row.sequence.to_be_bytes(), row.to_bytes());
+            }
+            self.tree(tenant)?.apply_batch(batch)?;
+        }
+        let bytes = serde_json::to_vec(facts).map_err(|error| Doubt(error.to_string()))?;
+        self.meta.insert(FACTS, bytes)?;
+        for _ in 0..EPOCH_FLUSHES {
+            crossbeam_epoch::pin().flush();
+        }
+        Ok(())
+    }
+
+    /// Everything that was written is on disk afterwards.
+    pub(crate) fn flush(&self) -> Result<(), Doubt> {
+        self.db.flush()?;
+        Ok(())
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn read_facts(meta: &sled::Tree) -> Result<Option<Facts>, Doubt> {
+    let Some(bytes) = meta.get(FACTS)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| Doubt("its facts cannot be read".to_string()))
+}
+
+impl Facts {
+    /// The facts after these rows.
+    pub(crate) fn with(&self, rows: &BTreeMap<Tenant, Vec<Row>>, position: Position) -> Self {
+        let mut facts = self.clone();
+        facts.layout = LAYOUT;
+        facts.position = Some(position);
+        for (tenant, rows) in rows {
+            *facts.rows.entry(tenant.clone()).or_default() += rows.len() as u64;
+        }
+        facts
+    }
+}
