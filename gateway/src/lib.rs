@@ -1,1 +1,82 @@
-//! Under construction.
+//! SCIM over HTTP: authenticate, make a command, decide, append, answer.
+//!
+//! It knows no app. Start reading at `execute.rs`; what is permitted is in `decide.rs` and nowhere else, what goes
+//! over the wire is in `http/`.
+
+#![forbid(unsafe_code)]
+
+mod command;
+mod decide;
+mod execute;
+mod http;
+mod limits;
+mod serve;
+mod tokens;
+
+pub use command::Caller;
+pub use limits::Limits;
+pub use serve::{Bound, Config, Error, Tls};
+pub use tokens::{Minted, Token, Tokens, mint, read_tokens, revoke};
+
+use std::sync::Arc;
+
+use eventlog::{Broker, Keyring};
+use projector::Projection;
+use proto::subject::SubjectSecret;
+use scim::Registry;
+
+/// Everything a request needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) broker: Broker,
+    pub(crate) projection: Projection,
+    pub(crate) keyring: Keyring,
+    pub(crate) secret: SubjectSecret,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+    pub(crate) public_url: Option<String>,
+    pub(crate) behind_proxy: bool,
+    pub(crate) tls: bool,
+}
+
+/// What a gateway is built from.
+pub struct Parts {
+    /// The streams and buckets.
+    pub broker: Broker,
+    /// The directory that it reads.
+    pub projection: Projection,
+    /// The data keys.
+    pub keyring: Keyring,
+    /// What makes keys of names.
+    pub secret: SubjectSecret,
+    /// The schemas.
+    pub registry: Arc<Registry>,
+    /// The credentials.
+    pub tokens: Tokens,
+}
+
+impl Gateway {
+    /// Wires a gateway; nothing runs yet.
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let Parts { broker, projection, keyring, secret, registry, tokens } = parts;
+        Self {
+            inner: Arc::new(Inner {
+                broker,
+                projection,
+                keyring,
+                secret,
+                registry,
+                tokens,
+                limits: config.limits.clone(),
+                public_url: config.public_url.as_ref().map(|url| url.trim_end_matches('/').to_string()),
+                behind_proxy: config.behind_proxy,
+                tls: config.tls.is_some(),
+            }),
+        }
+    }
+}

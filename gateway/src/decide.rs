@@ -1,0 +1,351 @@
+//! What we permit: from the state and a command to what shall be written, nothing, or a refusal. Pure.
+
+use std::collections::BTreeSet;
+
+use eventlog::Guard;
+use projector::{KeyState, Stored};
+use proto::subject::Key;
+use proto::{Body, Kind, ResourceId};
+use scim::validate::{self, Context, Parts};
+use scim::{Error, MemberChange, Object, Patch, ScimType, diff};
+use serde_json::Value;
+
+use crate::Limits;
+use crate::command::{Caller, Command};
+
+/// What a decision may look at.
+pub(crate) struct State<'a> {
+    /// The resource that the command names, if it exists.
+    pub(crate) current: Option<&'a Stored>,
+    /// The rest of the tenant's directory.
+    pub(crate) directory: &'a dyn Directory,
+}
+
+/// Questions about the tenant's directory, as of one moment.
+pub(crate) trait Directory: Sync {
+    /// The key of a value of the type's unique attribute.
+    fn key_of(&self, value: &str) -> Key;
+    /// What is known of a key.
+    fn key(&self, key: &Key) -> KeyState;
+    /// Whether a resource exists.
+    fn exists(&self, id: ResourceId) -> bool;
+    /// Whether somebody is a member of the command's resource.
+    fn is_member(&self, member: ResourceId) -> bool;
+    /// The members of the command's resource.
+    fn members(&self) -> Vec<ResourceId>;
+}
+
+/// What follows from a command.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// The state is already as wanted: no message, same version, success.
+    Nothing,
+    /// This is written.
+    Write(Box<Write>),
+}
+
+/// One event, or the pair of a rename.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Write {
+    pub(crate) kind: Kind,
+    pub(crate) key: Key,
+    pub(crate) guard: Guard,
+    pub(crate) body: Body,
+    /// The old key of a renamed resource, and its guard.
+    pub(crate) moved: Option<(Key, u64)>,
+}
+
+/// Understood, but not in this state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Rejection {
+    /// There is no such resource.
+    NotFound,
+    /// Another resource has the unique value.
+    NameTaken {
+        attribute: String,
+    },
+    /// If-Match names another version.
+    VersionMismatch,
+    /// A member does not exist.
+    NoSuchMember {
+        id: String,
+    },
+    /// The request breaks a rule of the RFCs.
+    Invalid(Error),
+}
+
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+/// The decision. Existence comes before preconditions, preconditions before the body, the body before conflicts.
+pub(crate) fn decide(
+    state: &State<'_>,
+    context: Context<'_>,
+    caller: &Caller,
+    limits: &Limits,
+    command: &Command,
+) -> Result<Decision, Rejection> {
+    match command {
+        Command::Create { id, body } => create(state, context, caller, limits, *id, body),
+        Command::Replace { expected, body, .. } => {
+            let current = existing(state, expected.as_deref())?;
+            replace(state, context, caller, limits, current, body)
+        }
+        Command::Patch { expected, body, .. } => {
+            let current = existing(state, expected.as_deref())?;
+            patch(state, context, caller, limits, current, expected.is_some(), body)
+        }
+        Command::Delete { expected, .. } => {
+            let current = existing(state, expected.as_deref())?;
+            Ok(write(Kind::Deleted, current.key.clone(), Guard::Last(current.guard), Body::default()))
+        }
+    }
+}
+
+fn existing<'a>(state: &State<'a>, expected: Option<&str>) -> Result<&'a Stored, Rejection> {
+    let current = state.current.ok_or(Rejection::NotFound)?;
+    let matches = |tags: &str| tags.trim() == "*" || tags.split(',').any(|tag| current.version.is(tag));
+    if expected.is_some_and(|tags| !matches(tags)) {
+        return Err(Rejection::VersionMismatch);
+    }
+    Ok(current)
+}
+
+fn write(kind: Kind, key: Key, guard: Guard, body: Body) -> Decision {
+    Decision::Write(Box::new(Write { kind, key, guard, body, moved: None }))
+}
+
+fn create(
+    state: &State<'_>,
+    context: Context<'_>,
+    caller: &Caller,
+    limits: &Limits,
+    id: ResourceId,
+    body: &Value,
+) -> Result<Decision, Rejection> {
+    let full = validate::create(context, body.clone())?;
+    let mut parts = validate::split(context, full);
+    // RFC 7643 leaves open what an absent `active` means; a new account may be used.
+    if has(context, "active") && !parts.document.contains_key("active") {
+        parts.document.insert("active".to_string(), true.into());
+    }
+    let members_added = members(state, limits, parts.members.as_deref())?;
+    let (key, guard) = match unique_value(context, &parts.document) {
+        None => (proto::subject::key_of_id(id), 0),
+        Some((attribute, value)) => {
+            let key = state.directory.key_of(value);
+            let known = state.directory.key(&key);
+            if known.holder.is_some() {
+                return Err(Rejection::NameTaken { attribute });
+            }
+            (key, known.last)
+        }
+    };
+    let body = body_of(caller, None, parts);
+    Ok(write(Kind::Created { members_added }, key, Guard::Last(guard), body))
+}
+
+fn replace(
+    state: &State<'_>,
+    context: Context<'_>,
+    caller: &Caller,
+    limits: &Limits,
+    current: &Stored,
+    body: &Value,
+) -> Result<Decision, Rejection> {
+    let full = validate::replace(context, body.clone(), &current.document)?;
+    let mut parts = validate::split(context, full);
+    // An omitted `active` never brings back an account that somebody switched off.
+    if has(context, "active")
+        && !parts.document.contains_key("active")
+        && let Some(active) = current.document.get("active")
+    {
+        parts.document.insert("active".to_string(), active.clone());
+    }
+    change(state, context, caller, limits, current, parts)
+}
+
+fn patch(
+    state: &State<'_>,
+    context: Context<'_>,
+    caller: &Caller,
+    limits: &Limits,
+    current: &Stored,
+    guarded: bool,
+    body: &Value,
+) -> Result<Decision, Rejection> {
+    let operations = body.as_object().and_then(|body| body.values().filter_map(Value::as_array).map(Vec::len).max());
+    if operations.is_some_and(|operations| operations > limits.patch_operations_max) {
+        return Err(too_large(format!("a PATCH may hold {} operations", limits.patch_operations_max)));
+    }
+    let patch = Patch::parse(context, body.clone(), &limits.filter())?;
+    if !guarded
+        && has(context, "members")
+        && let Some(changes) = patch.member_changes()
+    {
+        return member_changes(state, limits, current, &changes);
+    }
+    let mut full = current.document.clone();
+    if let Some(external_id) = current.external_ids.get(&caller.source) {
+        full.insert("externalId".to_string(), external_id.clone().into());
+    }
+    let touches_members = has(context, "members") && patch.touches_members();
+    if touches_members {
+        let members: Vec<Value> =
+            state.directory.members().iter().map(|id| serde_json::json!({"value": id.to_string()})).collect();
+        if !members.is_empty() {
+            full.insert("members".to_string(), members.into());
+        }
+    }
+    let changed = patch.apply(context, &current.id.to_string(), &full)?;
+    let mut parts = validate::split(context, changed);
+    if !touches_members {
+        parts.members = None;
+    }
+    change(state, context, caller, limits, current, parts)
+}
+
+/// From the current resource to what it shall be: PUT and PATCH are the same from here.
+fn change(
+    state: &State<'_>,
+    context: Context<'_>,
+    caller: &Caller,
+    limits: &Limits,
+    current: &Stored,
+    parts: Parts,
+) -> Result<Decision, Rejection> {
+    let (members_added, members_removed) = match &parts.members {
+        Some(wanted) if has(context, "members") => {
+            let held: BTreeSet<ResourceId> = state.directory.members().into_iter().collect();
+            let known: Vec<String> =
+                wanted.iter().filter(|id| !id.parse().is_ok_and(|id| held.contains(&id))).cloned().collect();
+            let added = members(state, limits, Some(&known))?;
+            let kept: BTreeSet<ResourceId> = wanted.iter().filter_map(|id| id.parse().ok()).collect();
+            (added, held.difference(&kept).copied().collect())
+        }
+        Some(_) | None => (Vec::new(), Vec::new()),
+    };
+    let body = body_of(caller, Some(current), parts);
+    if body.changes.is_empty() && members_added.is_empty() && members_removed.is_empty() {
+        return Ok(Decision::Nothing);
+    }
+    let kind = if body.changes.is_empty() {
+        Kind::MembersChanged { added: members_added, removed: members_removed }
+    } else {
+        Kind::Updated { members_added, members_removed }
+    };
+    let key = match unique_value(context, &body.document) {
+        None => current.key.clone(),
+        Some((attribute, value)) => {
+            let key = state.directory.key_of(value);
+            let known = state.directory.key(&key);
+            match known.holder {
+                Some(holder) if holder != current.id => return Err(Rejection::NameTaken { attribute }),
+                Some(_) | None if key == current.key => key,
+                Some(_) | None => {
+                    let moved = Some((current.key.clone(), current.guard));
+                    let guard = Guard::Last(known.last);
+                    return Ok(Decision::Write(Box::new(Write { kind, key, guard, body, moved })));
+                }
+            }
+        }
+    };
+    Ok(write(kind, key, Guard::Last(current.guard), body))
+}
+
+/// Members by explicit value, and nothing else: such changes commute, so they need no guard.
+fn member_changes(state: &State<'_>, limits: &Limits, current: &Stored, changes: &[MemberChange]) -> Result<Decision, Rejection> {
+    if changes.len() > limits.members_max {
+        return Err(too_large(format!("a request may name {} members", limits.members_max)));
+    }
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            MemberChange::Add(id) => {
+                let id = member(state, id)?;
+                removed.retain(|other| *other != id);
+                if !state.directory.is_member(id) && !added.contains(&id) {
+                    added.push(id);
+                }
+            }
+            MemberChange::Remove(text) => {
+                // Whoever is no resource is no member either: removing it again is no mistake.
+                let Ok(id) = text.parse() else { continue };
+                added.retain(|other| *other != id);
+                if state.directory.is_member(id) && !removed.contains(&id) {
+                    removed.push(id);
+                }
+            }
+        }
+    }
+    if added.is_empty() && removed.is_empty() {
+        return Ok(Decision::Nothing);
+    }
+    Ok(write(Kind::MembersChanged { added, removed }, current.key.clone(), Guard::None, Body::default()))
+}
+
+fn members(state: &State<'_>, limits: &Limits, ids: Option<&[String]>) -> Result<Vec<ResourceId>, Rejection> {
+    let ids = ids.unwrap_or_default();
+    if ids.len() > limits.members_max {
+        return Err(too_large(format!("a request may name {} members", limits.members_max)));
+    }
+    ids.iter().map(|id| member(state, id)).collect()
+}
+
+fn member(state: &State<'_>, text: &str) -> Result<ResourceId, Rejection> {
+    let id = text.parse().ok().filter(|id| state.directory.exists(*id));
+    id.ok_or_else(|| Rejection::NoSuchMember { id: text.chars().take(64).collect() })
+}
+
+fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
+    let mut external_ids = current.map(|current| current.external_ids.clone()).unwrap_or_default();
+    match parts.external_id {
+        Some(external_id) => external_ids.insert(caller.source.clone(), external_id),
+        None => external_ids.remove(&caller.source),
+    };
+    let whole = |document: &Object, external_id: Option<&String>| {
+        let mut whole = document.clone();
+        if let Some(external_id) = external_id {
+            whole.insert("externalId".to_string(), external_id.clone().into());
+        }
+        whole
+    };
+    let before = current.map(|current| whole(&current.document, current.external_ids.get(&caller.source)));
+    let after = whole(&parts.document, external_ids.get(&caller.source));
+    let changes = diff(&before.unwrap_or_default(), &after);
+    Body { document: parts.document, external_ids, changes, ..Body::default() }
+}
+
+fn unique_value<'a>(context: Context<'_>, document: &'a Object) -> Option<(String, &'a str)> {
+    let attribute = context.registry.unique_attribute(context.kind)?;
+    Some((attribute.name.clone(), document.get(&attribute.name)?.as_str()?))
+}
+
+fn has(context: Context<'_>, attribute: &str) -> bool {
+    context.registry.core(context.kind).iter().any(|known| known.name == attribute)
+}
+
+fn too_large(detail: String) -> Rejection {
+    Rejection::Invalid(Error::status(413, detail))
+}
+
+impl Rejection {
+    /// What the caller sees.
+    pub(crate) fn into_error(self, kind: &str) -> Error {
+        match self {
+            Self::NotFound => Error::status(404, format!("there is no such {kind}")),
+            Self::NameTaken { attribute } => {
+                Error::new(ScimType::Uniqueness, format!("another {kind} has this {attribute}"))
+            }
+            Self::VersionMismatch => Error::status(412, "the resource has another version than If-Match names"),
+            Self::NoSuchMember { id } => Error::value(format!("members: there is no resource {id:?}")),
+            Self::Invalid(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

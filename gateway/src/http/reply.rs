@@ -1,0 +1,60 @@
+//! Answers: the right status, content type, Location and ETag.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+/// A success.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    body: Option<Value>,
+    location: Option<String>,
+    version: Option<String>,
+    plain_json: bool,
+}
+
+impl Reply {
+    pub(crate) fn new(status: StatusCode, body: Value) -> Self {
+        Self { status, body: Some(body), location: None, version: None, plain_json: false }
+    }
+
+    pub(crate) fn ok(body: Value) -> Self {
+        Self::new(StatusCode::OK, body)
+    }
+
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Self { status, body: None, location: None, version: None, plain_json: false }
+    }
+
+    pub(crate) fn located(self, location: String, version: String) -> Self {
+        Self { location: Some(location), version: Some(version), ..self }
+    }
+
+    /// RFC 7644 §3.8: `application/json` for those who ask for it.
+    pub(crate) fn accepted(self, plain_json: bool) -> Self {
+        Self { plain_json, ..self }
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let content_type = if self.plain_json { "application/json" } else { "application/scim+json" };
+        let mut response = match self.body {
+            Some(body) => {
+                let mut response = (self.status, body.to_string()).into_response();
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+                response
+            }
+            None => self.status.into_response(),
+        };
+        let mut set = |name, value: Option<String>| {
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        };
+        set(header::LOCATION, self.location);
+        set(header::ETAG, self.version);
+        response
+    }
+}

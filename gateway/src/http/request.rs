@@ -1,0 +1,163 @@
+//! What a request says, read once: who, below which URL, which parameters, which body.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, Query, RawPathParams};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use scim::{AttributeSelection, Error, ResourceType, ScimType};
+use serde_json::Value;
+
+use super::problem::Problem;
+use crate::{Caller, Gateway};
+
+/// A request whose sender is known.
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    pub(crate) base_url: String,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) headers: HeaderMap,
+    endpoint: String,
+    pub(crate) id: String,
+}
+
+impl Asked {
+    /// The type that the path names.
+    pub(crate) fn kind<'a>(&self, gateway: &'a Gateway) -> Result<&'a ResourceType, Problem> {
+        let found = gateway.inner.registry.by_endpoint(&self.endpoint);
+        found.ok_or_else(|| Problem::not_found("there is no such endpoint; see /ResourceTypes"))
+    }
+
+    pub(crate) fn selection(&self, gateway: &Gateway) -> Result<AttributeSelection, Problem> {
+        let parameter = |name: &str| self.parameters.get(name).map(String::as_str);
+        Ok(AttributeSelection::parse(parameter("attributes"), parameter("excludedAttributes"), &gateway.inner.registry)?)
+    }
+
+    pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
+        let values: Vec<&str> = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
+    /// Whether the client wants `application/json` and not `application/scim+json`.
+    pub(crate) fn wants_plain_json(&self) -> bool {
+        self.header(header::ACCEPT).is_some_and(|accept| accept.contains("application/json") && !accept.contains("scim+json"))
+    }
+
+    /// The body as JSON, within its limit.
+    pub(crate) async fn json(&self, gateway: &Gateway, body: Body) -> Result<Value, Problem> {
+        let limit = gateway.inner.limits.body_bytes_max;
+        let too_large = || Problem::from(Error::status(413, format!("the body is larger than {limit} bytes")));
+        if let Some(content_type) = self.header(header::CONTENT_TYPE) {
+            let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            if !matches!(essence.as_str(), "application/scim+json" | "application/json") {
+                let detail = "the body must be application/scim+json or application/json";
+                return Err(Error::status(415, detail).into());
+            }
+        }
+        let announced = self.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| too_large())?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            // The parser's own words can quote the body; the place is enough.
+            let detail = format!("the body is not JSON: mistake at line {}, column {}", error.line(), error.column());
+            Error::new(ScimType::InvalidSyntax, detail).into()
+        })
+    }
+}
+
+impl FromRequestParts<Gateway> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
+        let path = path_parameters(parts, gateway).await;
+        let address = caller_address(parts, gateway);
+        let token = bearer(&parts.headers);
+        let found = match token {
+            None => return Err(Problem::unauthorized(false)),
+            Some(token) => gateway.inner.tokens.authenticate(token, eventlog::clock::now()).await,
+        };
+        let token = found.ok_or_else(|| Problem::unauthorized(true))?;
+        if path.get("tenant").is_some_and(|tenant| tenant != token.tenant.as_str()) {
+            return Err(Error::status(403, "the token belongs to another tenant").into());
+        }
+        let get = |name: &str| path.get(name).cloned().unwrap_or_default();
+        Ok(Self {
+            base_url: base_url(parts, gateway, path.get("tenant")),
+            caller: Caller {
+                tenant: token.tenant,
+                source: token.source,
+                dialect: token.dialect,
+                actor: token.credential,
+                address,
+            },
+            parameters: parameters(parts),
+            headers: parts.headers.clone(),
+            endpoint: get("endpoint"),
+            id: get("id"),
+        })
+    }
+}
+
+/// A request for discovery, which needs no credential (RFC 7644 §4).
+pub(crate) struct Discovering {
+    pub(crate) base_url: String,
+    pub(crate) id: String,
+}
+
+impl FromRequestParts<Gateway> for Discovering {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
+        if parameters(parts).contains_key("filter") {
+            return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
+        }
+        let path = path_parameters(parts, gateway).await;
+        let id = path.get("id").cloned().unwrap_or_default();
+        Ok(Self { base_url: base_url(parts, gateway, path.get("tenant")), id })
+    }
+}
+
+async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> BTreeMap<String, String> {
+    match RawPathParams::from_request_parts(parts, gateway).await {
+        Ok(found) => found.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        Err(_) => BTreeMap::new(),
+    }
+}
+
+fn parameters(parts: &Parts) -> BTreeMap<String, String> {
+    Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs.into_iter().collect()).unwrap_or_default()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Where a client reached us: `public_url`, else what it wrote in Host.
+fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&String>) -> String {
+    let path = tenant.map_or_else(|| "/scim/v2".to_string(), |tenant| format!("/t/{tenant}/scim/v2"));
+    if let Some(url) = &gateway.inner.public_url {
+        return format!("{url}{path}");
+    }
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let forwarded = |name: &str| header(name).filter(|_| gateway.inner.behind_proxy);
+    let scheme = forwarded("x-forwarded-proto").unwrap_or(if gateway.inner.tls { "https" } else { "http" });
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    let host = forwarded("x-forwarded-host").or_else(|| header("host")).or(authority).unwrap_or("localhost");
+    format!("{scheme}://{host}{path}")
+}
+
+fn caller_address(parts: &Parts, gateway: &Gateway) -> String {
+    let forwarded = parts.headers.get("x-forwarded-for").filter(|_| gateway.inner.behind_proxy);
+    let first = forwarded.and_then(|value| value.to_str().ok()).and_then(|list| list.split(',').next());
+    match (first, parts.extensions.get::<ConnectInfo<SocketAddr>>()) {
+        (Some(address), _) => address.trim().to_string(),
+        (None, Some(ConnectInfo(address))) => address.ip().to_string(),
+        (None, None) => String::new(),
+    }
+}

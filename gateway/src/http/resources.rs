@@ -1,0 +1,165 @@
+//! Users, Groups and every other type of resource: RFC 7644 §3.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use projector::{Lens, Query, Stored};
+use proto::ResourceId;
+use scim::list::{self, Paging};
+use scim::{AttributeSelection, Filter, ResourceType};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use super::reply::Reply;
+use super::request::Asked;
+use crate::Gateway;
+use crate::command::Command;
+use crate::execute::Outcome;
+
+pub(super) async fn create(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let selection = asked.selection(&gateway)?;
+    let body = asked.json(&gateway, body).await?;
+    let command = Command::Create { id: eventlog::clock::new_resource_id(), body };
+    change(&gateway, &asked, kind, &selection, &command, StatusCode::CREATED).await
+}
+
+pub(super) async fn replace(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let selection = asked.selection(&gateway)?;
+    let body = asked.json(&gateway, body).await?;
+    let command = Command::Replace { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
+    change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
+}
+
+pub(super) async fn patch(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let selection = asked.selection(&gateway)?;
+    let body = asked.json(&gateway, body).await?;
+    let command = Command::Patch { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
+    change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
+}
+
+pub(super) async fn delete(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let command = Command::Delete { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH) };
+    change(&gateway, &asked, kind, &AttributeSelection::default(), &command, StatusCode::OK).await
+}
+
+pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let selection = asked.selection(&gateway)?;
+    let id = id(&asked, kind)?;
+    let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
+    let mut found = inner.projection.resource(tenant, &kind.name, id).await?;
+    if found.is_none() {
+        // It may have been made a moment ago through another gateway.
+        inner.projection.catch_up(deadline(&gateway)).await?;
+        found = inner.projection.resource(tenant, &kind.name, id).await?;
+    }
+    let stored = found.ok_or_else(|| no_such(kind))?;
+    let tags = asked.header(header::IF_NONE_MATCH);
+    let same = tags.is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| stored.version.is(tag)));
+    if same && !inner.projection.links_changed(tenant, &stored) {
+        let reply = Reply::empty(StatusCode::NOT_MODIFIED);
+        return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
+    }
+    Ok(resource(&gateway, &asked, kind, &selection, &stored, StatusCode::OK))
+}
+
+pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let selection = asked.selection(&gateway)?;
+    let inner = &gateway.inner;
+    let parameter = |name: &str| asked.parameters.get(name).map(String::as_str);
+    let paging = Paging::parse(parameter("startIndex"), parameter("count"), inner.limits.page_max)?;
+    let filter = match parameter("filter") {
+        Some(text) => Some(Filter::parse(text, &inner.limits.filter(), asked.caller.dialect, &inner.registry, kind)?),
+        None => None,
+    };
+    let lens = lens(&asked, &selection);
+    let query = Query {
+        kind,
+        filter: filter.as_ref(),
+        lens: &lens,
+        start_index: paging.start_index,
+        count: paging.count,
+        scan_rows_max: inner.limits.scan_rows_max,
+    };
+    let mut page = inner.projection.query(&asked.caller.tenant, query).await?;
+    if page.total == 0 {
+        // "Nobody has this name" is what a client acts on, so it is never said from an old state.
+        inner.projection.catch_up(deadline(&gateway)).await?;
+        page = inner.projection.query(&asked.caller.tenant, query).await?;
+    }
+    let resources = page
+        .resources
+        .iter()
+        .map(|stored| {
+            let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens);
+            selection.apply(&inner.registry, kind, whole)
+        })
+        .collect();
+    Ok(Reply::ok(list::response(page.total, paging.start_index, resources)).accepted(asked.wants_plain_json()))
+}
+
+async fn change(
+    gateway: &Gateway,
+    asked: &Asked,
+    kind: &ResourceType,
+    selection: &AttributeSelection,
+    command: &Command,
+    success: StatusCode,
+) -> Result<Reply, Problem> {
+    let outcome = gateway.execute(&asked.caller, kind, command).await;
+    let result = if outcome.is_ok() { "done" } else { "refused" };
+    metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result).increment(1);
+    match outcome? {
+        Outcome::Resource(stored) => Ok(resource(gateway, asked, kind, selection, &stored, success)),
+        Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),
+    }
+}
+
+fn resource(
+    gateway: &Gateway,
+    asked: &Asked,
+    kind: &ResourceType,
+    selection: &AttributeSelection,
+    stored: &Stored,
+    status: StatusCode,
+) -> Reply {
+    let inner = &gateway.inner;
+    let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens(asked, selection));
+    let body = Value::Object(selection.apply(&inner.registry, kind, whole));
+    Reply::new(status, body)
+        .located(location(asked, kind, stored), stored.version.to_string())
+        .accepted(asked.wants_plain_json())
+}
+
+fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
+    Lens {
+        source: asked.caller.source.clone(),
+        base_url: asked.base_url.clone(),
+        members: selection.wants("members"),
+        groups: selection.wants("groups"),
+    }
+}
+
+fn location(asked: &Asked, kind: &ResourceType, stored: &Stored) -> String {
+    format!("{}{}/{}", asked.base_url, kind.endpoint, stored.id)
+}
+
+/// An id that is none of ours names nothing.
+fn id(asked: &Asked, kind: &ResourceType) -> Result<ResourceId, Problem> {
+    asked.id.parse().map_err(|_| no_such(kind))
+}
+
+fn no_such(kind: &ResourceType) -> Problem {
+    Problem::not_found(&format!("there is no such {}", kind.name))
+}
+
+fn deadline(gateway: &Gateway) -> Instant {
+    Instant::now() + Duration::from_millis(gateway.inner.limits.request_timeout_ms)
+}

@@ -1,0 +1,57 @@
+//! How much one request may ask for.
+
+use scim::FilterLimits;
+use serde::{Deserialize, Serialize};
+
+/// Every limit of the gateway: `[gateway.limits]`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest body; 413 beyond it.
+    pub body_bytes_max: usize,
+    /// Longest filter; 400 `invalidFilter`.
+    pub filter_bytes_max: usize,
+    /// Deepest filter; 400 `invalidFilter`.
+    pub filter_depth_max: usize,
+    /// Most comparisons in a filter; 400 `invalidFilter`.
+    pub filter_terms_max: usize,
+    /// Most operations in a PATCH; 413.
+    pub patch_operations_max: usize,
+    /// Most members that one request names; 413.
+    pub members_max: usize,
+    /// Longest page; a larger `count` is cut.
+    pub page_max: usize,
+    /// Most resources that a query may look at; 400 `tooMany`.
+    pub scan_rows_max: usize,
+    /// How long a request may wait for the log; 503 beyond it.
+    pub request_timeout_ms: u64,
+    /// How often a request decides again after somebody else was faster; 503 beyond it.
+    pub attempts_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 4 * 1024 * 1024,
+            filter_bytes_max: 8 * 1024,
+            filter_depth_max: 32,
+            filter_terms_max: 200,
+            patch_operations_max: 1_000,
+            members_max: 20_000,
+            page_max: 200,
+            scan_rows_max: 200_000,
+            request_timeout_ms: 10_000,
+            attempts_max: 32,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn filter(&self) -> FilterLimits {
+        FilterLimits {
+            length_bytes_max: self.filter_bytes_max,
+            depth_max: self.filter_depth_max,
+            terms_max: self.filter_terms_max,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Listening: plain HTTP on loopback or behind a proxy, TLS everywhere.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Gateway, Limits};
+
+/// How long requests that are under way may take when we are told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How the gateway is reached.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Certificate and key.
+    pub tls: Option<Tls>,
+    /// The URL under which clients reach it.
+    pub public_url: Option<String>,
+    /// Whether a proxy in front ends TLS and tells the client's address.
+    pub behind_proxy: bool,
+    /// How much one request may ask for.
+    pub limits: Limits,
+}
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// The gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be had.
+    #[error("listening for SCIM on {address}: {source}; choose another address with --scim-listen (port 0 picks a free one)")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Plain HTTP where others can listen.
+    #[error("{address} is not a loopback address, and plain HTTP would show tokens to the network: give --tls-certificate and --tls-key, or say --behind-proxy if a proxy in front ends TLS")]
+    Plain {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// The certificate or the key.
+    #[error("reading the certificate {certificate} and the key {key}: {source}; both must be PEM files that belong together")]
+    Tls {
+        /// The chain.
+        certificate: String,
+        /// The key.
+        key: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Serving ended.
+    #[error("serving SCIM: {0}")]
+    Serve(#[source] std::io::Error),
+}
+
+/// A bound address; nothing is served yet.
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<RustlsConfig>,
+}
+
+impl Bound {
+    /// Binds the address and reads the certificate, so that every mistake shows at once.
+    pub async fn bind(config: &Config) -> Result<Self, Error> {
+        if config.tls.is_none() && !config.behind_proxy && !config.listen.ip().is_loopback() {
+            return Err(Error::Plain { address: config.listen });
+        }
+        let tls = match &config.tls {
+            None => None,
+            Some(Tls { certificate, key }) => {
+                let read = RustlsConfig::from_pem_file(certificate, key).await;
+                Some(read.map_err(|source| Error::Tls {
+                    certificate: certificate.display().to_string(),
+                    key: key.display().to_string(),
+                    source,
+                })?)
+            }
+        };
+        let listen = |source| Error::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { listener, address, tls })
+    }
+
+    /// Where it listens, with the port that was picked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop, then lets requests that are under way finish.
+    pub async fn serve(self, gateway: &Gateway, shutdown: CancellationToken) -> Result<(), Error> {
+        let service = gateway.router().into_make_service_with_connect_info::<SocketAddr>();
+        let handle = Handle::new();
+        let stopping = handle.clone();
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            stopping.graceful_shutdown(Some(GRACE));
+        });
+        let served = match self.tls {
+            Some(tls) => match axum_server::from_tcp_rustls(self.listener, tls) {
+                Ok(server) => server.handle(handle).serve(service).await,
+                Err(error) => Err(error),
+            },
+            None => match axum_server::from_tcp(self.listener) {
+                Ok(server) => server.handle(handle).serve(service).await,
+                Err(error) => Err(error),
+            },
+        };
+        served.map_err(Error::Serve)
+    }
+}

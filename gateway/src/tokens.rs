@@ -1,0 +1,257 @@
+//! Bearer tokens: a projection of CONTROL in memory. Only hashes are kept; whoever was revoked is refused at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use data_encoding::BASE32_NOPAD;
+use eventlog::{Append, Error, Guard, Log, Message, clock};
+use futures::StreamExt;
+use jiff::Timestamp;
+use proto::control::{self, Kind};
+use proto::{Tenant, subject};
+use scim::Dialect;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What every token begins with, so that scanners for leaked secrets know it.
+const PREFIX: &str = "rc_";
+/// Random bytes of the public id.
+const CREDENTIAL_BYTES: usize = 10;
+/// Random bytes of the secret.
+const SECRET_BYTES: usize = 32;
+/// How long an unknown token may wait for the latest news.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a token may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A token without its secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// The public id inside it.
+    pub credential: String,
+    /// The tenant it opens.
+    pub tenant: Tenant,
+    /// The source that writes with it.
+    pub source: String,
+    /// How the source speaks SCIM.
+    pub dialect: Dialect,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// A note.
+    pub description: String,
+    hash: [u8; 32],
+}
+
+/// A token that was just made. Its secret is shown once.
+pub struct Minted {
+    /// The public id.
+    pub credential: String,
+    /// What the client presents.
+    pub secret: String,
+}
+
+/// Every token, kept current by [`Tokens::run`]. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens {
+    log: Arc<dyn Log>,
+    tokens: Arc<RwLock<BTreeMap<String, Token>>>,
+    applied: Arc<watch::Sender<u64>>,
+}
+
+impl Tokens {
+    /// No tokens yet.
+    pub fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, tokens: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Follows CONTROL until told to stop.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut messages = self.log.follow(1);
+        loop {
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            let Some(message) = message.transpose()? else { return Ok(()) };
+            let sequence = message.sequence;
+            apply(&mut self.tokens.write().unwrap_or_else(PoisonError::into_inner), message)?;
+            self.applied.send_replace(sequence);
+        }
+    }
+
+    /// Waits until everything is known that stands in CONTROL now.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
+        let last = self.log.last_sequence().await?;
+        let mut applied = self.applied.subscribe();
+        let waiting = applied.wait_for(|applied| *applied >= last);
+        match tokio::time::timeout_at(deadline, waiting).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Error::Unavailable { doing: "reading the tokens".to_string(), source: None }),
+        }
+    }
+
+    /// The token that a client presents; nothing when it is unknown, wrong, revoked or expired. One that is not known
+    /// yet may have been made a moment ago elsewhere, so the news are awaited first.
+    pub(crate) async fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Token> {
+        let (credential, secret) = presented.strip_prefix(PREFIX)?.split_once('_')?;
+        if credential.len() > 64 || secret.len() > 128 {
+            return None;
+        }
+        let mut found = self.get(credential);
+        if found.is_none() {
+            let _ = self.catch_up(Instant::now() + NEWS_TIMEOUT).await;
+            found = self.get(credential);
+        }
+        let token = found?;
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        let valid = bool::from(hash.ct_eq(&token.hash)) && !token.revoked && token.expires_at.is_none_or(|end| end > now);
+        valid.then_some(token)
+    }
+
+    fn get(&self, credential: &str) -> Option<Token> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(credential).cloned()
+    }
+}
+
+fn apply(tokens: &mut BTreeMap<String, Token>, message: Message) -> Result<(), Error> {
+    let sequence = message.sequence;
+    let event = control::decode(message.payload).map_err(|error| Error::Damaged {
+        doing: format!("reading CONTROL at {sequence}"),
+        reason: error.to_string(),
+    })?;
+    match event.kind {
+        Kind::TokenCreated { credential, hash, source, dialect, expires_at, description } => {
+            let dialect = dialect.parse().unwrap_or_default();
+            let token = Token {
+                credential: credential.clone(),
+                tenant: event.tenant,
+                source,
+                dialect,
+                created_at: event.occurred_at,
+                expires_at,
+                revoked: false,
+                description,
+                hash,
+            };
+            tokens.insert(credential, token);
+        }
+        Kind::TokenRevoked { credential } => {
+            if let Some(token) = tokens.get_mut(&credential) {
+                token.revoked = true;
+            }
+        }
+        Kind::ConfigurationApplied { .. } => {}
+    }
+    Ok(())
+}
+
+/// Every token that stands in CONTROL now, by its public id.
+pub async fn read_tokens(log: &dyn Log) -> Result<Vec<Token>, Error> {
+    let mut tokens = BTreeMap::new();
+    let last = log.last_sequence().await?;
+    let mut messages = log.follow(1);
+    let mut read = 0;
+    while read < last
+        && let Some(message) = messages.next().await.transpose()?
+    {
+        read = message.sequence;
+        apply(&mut tokens, message)?;
+    }
+    Ok(tokens.into_values().collect())
+}
+
+/// Makes a token and writes its hash.
+pub async fn mint(
+    log: &dyn Log,
+    tenant: &Tenant,
+    source: &str,
+    dialect: Dialect,
+    expires_at: Option<Timestamp>,
+    description: &str,
+) -> Result<Minted, Error> {
+    let text = |bytes: &[u8]| BASE32_NOPAD.encode(bytes).to_ascii_lowercase();
+    let credential = text(&clock::random::<CREDENTIAL_BYTES>()?);
+    let secret = text(&clock::random::<SECRET_BYTES>()?);
+    let kind = Kind::TokenCreated {
+        credential: credential.clone(),
+        hash: Sha256::digest(secret.as_bytes()).into(),
+        source: source.to_string(),
+        dialect: dialect.as_str().to_string(),
+        expires_at,
+        description: description.to_string(),
+    };
+    write(log, tenant, "", kind).await?;
+    Ok(Minted { secret: format!("{PREFIX}{credential}_{secret}"), credential })
+}
+
+/// Revokes a token.
+pub async fn revoke(log: &dyn Log, token: &Token, reason: &str) -> Result<(), Error> {
+    write(log, &token.tenant, reason, Kind::TokenRevoked { credential: token.credential.clone() }).await
+}
+
+async fn write(log: &dyn Log, tenant: &Tenant, reason: &str, kind: Kind) -> Result<(), Error> {
+    let event = control::Event {
+        id: clock::new_event_id(),
+        tenant: tenant.clone(),
+        actor: "operator".to_string(),
+        txn: clock::new_uuid().to_string(),
+        occurred_at: clock::now(),
+        reason: reason.to_string(),
+        ticket: String::new(),
+        kind,
+    };
+    let append = Append {
+        subject: subject::control(tenant, event.kind.name()),
+        guard: Guard::None,
+        id: event.id,
+        payload: control::encode(&event),
+        headers: Vec::new(),
+    };
+    log.append(append, Instant::now() + WRITE_TIMEOUT).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventlog::memory::{self, Faults};
+
+    #[tokio::test]
+    async fn only_the_whole_living_token_opens() {
+        let broker = memory::broker(Faults::default());
+        let tokens = Tokens::new(broker.control.clone());
+        let (running, shutdown) = (tokens.clone(), CancellationToken::new());
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { running.run(stop).await });
+        let tenant = "corp".parse().unwrap();
+        let control = &*broker.control;
+        let minted = mint(control, &tenant, "okta", Dialect::Okta, None, "").await.unwrap();
+        let now = clock::now();
+        let token = tokens.authenticate(&minted.secret, now).await.unwrap();
+        assert_eq!((token.tenant.clone(), token.source.as_str(), token.dialect), (tenant.clone(), "okta", Dialect::Okta));
+        let mut wrong = minted.secret.clone();
+        wrong.pop();
+        for text in [wrong.as_str(), "", "rc_", "rc_a_b", &minted.secret[3..]] {
+            assert!(tokens.authenticate(text, now).await.is_none(), "{text}");
+        }
+        let past = mint(control, &tenant, "okta", Dialect::Okta, Some(now), "").await.unwrap();
+        assert!(tokens.authenticate(&past.secret, now).await.is_none());
+        revoke(control, &token, "leaked").await.unwrap();
+        tokens.catch_up(Instant::now() + WRITE_TIMEOUT).await.unwrap();
+        assert!(tokens.authenticate(&minted.secret, now).await.is_none());
+        assert_eq!(read_tokens(control).await.unwrap().iter().filter(|token| token.revoked).count(), 1);
+        let stored = broker.control.read(1).await.unwrap().unwrap().payload;
+        let secret = minted.secret.rsplit_once('_').unwrap().1.as_bytes();
+        assert!(!stored.windows(secret.len()).any(|window| window == secret));
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
+    }
+}
