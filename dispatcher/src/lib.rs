@@ -1,1 +1,153 @@
-//! Under construction.
+//! Keeps every app in step with the directory, and every feed's subscriber informed.
+//!
+//! Level-triggered: an event only marks who may have to change; what has to change is planned from what is and what
+//! should be. It decides nothing about the directory. Start reading at `plan.rs`.
+
+#![forbid(unsafe_code)]
+
+mod affected;
+mod app;
+mod config;
+mod connector;
+mod desired;
+mod feed;
+mod lease;
+mod link;
+mod plan;
+mod watermark;
+
+pub use config::{AppConfig, Config, FeedConfig, Leave, Secret};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use eventlog::{Broker, Keyring};
+use projector::Projection;
+use scim::Registry;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use link::Links;
+
+/// The dispatcher cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] eventlog::Error),
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] projector::Error),
+    /// An event that this version cannot read.
+    #[error("reading the event of {stream} at sequence {sequence}")]
+    Event {
+        /// The stream.
+        stream: &'static str,
+        /// Where it stands.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: proto::codec::Error,
+    },
+    /// An HTTP client cannot be made.
+    #[error("making an HTTP client for {name}")]
+    Client {
+        /// The app or feed.
+        name: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+/// What everything in this crate works with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) broker: Broker,
+    pub(crate) projection: Projection,
+    pub(crate) keyring: Keyring,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) links: Links,
+    /// Who we are to other dispatchers.
+    pub(crate) holder: String,
+    status: Arc<Mutex<BTreeMap<String, Status>>>,
+}
+
+/// How an app or a feed is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Up to where everything is done or held.
+    pub watermark: u64,
+    /// Resources that wait for their turn.
+    pub due: usize,
+    /// Resources that wait for a person.
+    pub held: usize,
+    /// Why nothing goes on at the moment.
+    pub waiting_for: Option<String>,
+}
+
+/// Apps and feeds at work.
+pub struct Dispatcher {
+    config: Config,
+    shared: Shared,
+}
+
+impl Dispatcher {
+    /// Wires a dispatcher; nothing runs yet. `holder` must be the same after a restart on the same data folder.
+    pub fn new(
+        config: Config,
+        broker: Broker,
+        projection: Projection,
+        keyring: Keyring,
+        registry: Arc<Registry>,
+        holder: String,
+    ) -> Self {
+        let links = Links::new(broker.provisioning.clone(), keyring.clone());
+        let status = Arc::default();
+        Self { config, shared: Shared { broker, projection, keyring, registry, links, holder, status } }
+    }
+
+    /// Tells how every app and feed is, while it runs.
+    pub fn statuses(&self) -> impl Fn() -> BTreeMap<String, Status> + Send + Sync + 'static {
+        let status = self.shared.status.clone();
+        move || status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Works until told to stop. One sick app never delays another; an event that cannot be read stops all.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+        let (links, stop) = (self.shared.links.clone(), shutdown.clone());
+        tasks.spawn(async move { links.run(stop).await });
+        for (name, app) in self.config.apps {
+            let worker = app::Worker::new(name, app, self.shared.clone())?;
+            let stop = shutdown.clone();
+            tasks.spawn(async move { worker.run(stop).await });
+        }
+        for (name, feed) in self.config.feeds {
+            let worker = feed::Worker::new(name, feed, self.shared.clone())?;
+            let stop = shutdown.clone();
+            tasks.spawn(async move { worker.run(stop).await });
+        }
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.unwrap_or_else(|error| {
+                tracing::error!(%error, "a part of the dispatcher panicked");
+                Ok(())
+            });
+            if ended.is_err() && result.is_ok() {
+                result = ended;
+                shutdown.cancel();
+            }
+        }
+        result
+    }
+}
+
+impl Shared {
+    pub(crate) fn tell(&self, name: &str, status: Status) {
+        metrics::gauge!("rollcall_app_due", "app" => name.to_string()).set(status.due as f64);
+        metrics::gauge!("rollcall_app_held", "app" => name.to_string()).set(status.held as f64);
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), status);
+    }
+}

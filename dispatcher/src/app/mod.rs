@@ -1,0 +1,277 @@
+//! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
+
+mod due;
+mod perform;
+
+use std::time::Duration;
+
+use eventlog::clock;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use proto::{Body, Event, ResourceId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::affected::affected;
+use crate::config::AppConfig;
+use crate::connector::ScimApp;
+use crate::lease::{Lease, RENEW};
+use crate::watermark::{self, Found};
+use crate::{Error, Shared, Status};
+use due::Due;
+use perform::{Ended, Performer};
+
+/// How often the watermark and the status are written.
+const SAVE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long to wait for another dispatcher's lease, or for the broker.
+const AGAIN_DELAY: Duration = Duration::from_secs(1);
+/// How long catching up at the start may take before it is tried again.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest pause of an app that cannot be used.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// First pause.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// The worker of one app.
+pub(crate) struct Worker {
+    name: String,
+    config: AppConfig,
+    hash: String,
+    shared: Shared,
+    app: ScimApp,
+}
+
+impl Worker {
+    pub(crate) fn new(name: String, config: AppConfig, shared: Shared) -> Result<Self, Error> {
+        let app = ScimApp::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
+        let hash = config.hash();
+        Ok(Self { name, config, hash, shared, app })
+    }
+
+    /// Works until told to stop. What the broker cannot do at the moment is tried again.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut lease = Lease::new(&self.name, &self.shared.holder);
+        loop {
+            let turn = tokio::select! {
+                turn = self.turn(&mut lease) => turn,
+                () = shutdown.cancelled() => break,
+            };
+            match turn {
+                Ok(()) => {}
+                Err(Error::Log(error)) if error.is_retryable() => {
+                    tracing::warn!(app = self.name, %error, "the broker is away; trying again");
+                    self.waiting("the broker");
+                }
+                Err(Error::Directory(error)) => {
+                    tracing::warn!(app = self.name, %error, "the directory cannot be read; trying again");
+                    self.waiting("the directory");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN_DELAY) => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        lease.release(&*self.shared.broker.leases).await;
+        Ok(())
+    }
+
+    fn waiting(&self, what: &str) {
+        self.shared.tell(&self.name, Status { waiting_for: Some(what.to_string()), ..Status::default() });
+    }
+
+    /// As long as the lease is ours.
+    async fn turn(&self, lease: &mut Lease) -> Result<(), Error> {
+        let (broker, links) = (&self.shared.broker, &self.shared.links);
+        if !lease.renew(&*broker.leases).await? {
+            self.waiting("another dispatcher works for this app");
+            return Ok(());
+        }
+        if !links.catch_up(CATCH_UP_TIMEOUT).await? {
+            return Ok(());
+        }
+        let mut due = Due::default();
+        let from = self.begin(&mut due).await?;
+        let mut events = broker.identity.follow(from + 1);
+        let mut followed = from;
+        let mut saved = None;
+        let mut running = FuturesUnordered::new();
+        let mut save = tokio::time::interval(SAVE_INTERVAL);
+        let mut renew = tokio::time::interval(RENEW);
+        let mut paused = Pause::default();
+        loop {
+            while running.len() < self.config.concurrency
+                && paused.over()
+                && lease.outlives(Duration::from_millis(self.config.timeout_ms))
+                && let Some((id, since)) = due.take(clock::now())
+            {
+                let performer = self.performer();
+                running.push(async move { (id, since, performer.settle(id, since).await) });
+            }
+            tokio::select! {
+                message = events.next() => {
+                    let Some(message) = message.transpose()? else { return Ok(()) };
+                    followed = message.sequence;
+                    self.mark(&mut due, message).await?;
+                    // A burst is marked as a whole before the next is planned.
+                    while let Some(Some(message)) = events.next().now_or_never() {
+                        let message = message?;
+                        followed = message.sequence;
+                        self.mark(&mut due, message).await?;
+                    }
+                }
+                Some((id, since, ended)) = running.next(), if !running.is_empty() => {
+                    self.after(&mut due, &mut paused, id, since, ended)?;
+                }
+                _ = save.tick() => {
+                    let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
+                    if saved != Some(watermark) {
+                        watermark::save(&*broker.leases, &*broker.identity, &self.name, watermark, &self.hash).await?;
+                        saved = Some(watermark);
+                    }
+                    self.shared.tell(&self.name, Status {
+                        watermark,
+                        due: due.len(),
+                        held: links.held(&self.name),
+                        waiting_for: paused.why.clone(),
+                    });
+                }
+                _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
+                () = tokio::time::sleep_until(paused.until.unwrap_or_else(|| Instant::now() + SAVE_INTERVAL)), if !paused.over() => {}
+            }
+        }
+    }
+
+    fn performer(&self) -> Performer {
+        Performer {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            hash: self.hash.clone(),
+            shared: self.shared.clone(),
+            app: self.app.clone(),
+        }
+    }
+
+    /// Where to go on. Another configuration, another timeline or a first start mark everything.
+    async fn begin(&self, due: &mut Due) -> Result<u64, Error> {
+        let (broker, projection) = (&self.shared.broker, &self.shared.projection);
+        let found = watermark::load(&*broker.leases, &*broker.identity, &self.name).await?;
+        if let Found::Trusted(watermark) = &found
+            && watermark.configuration_hash == self.hash
+        {
+            return Ok(watermark.position.map_or(0, |position| position.sequence));
+        }
+        if found == Found::OtherTimeline {
+            tracing::warn!(app = self.name, "the log is on another timeline than this app's watermark; planning everything again");
+        }
+        projection.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
+        let from = projection.applied();
+        // People before groups, so that members have accounts when their group is planned.
+        for kind in self.shared.registry.resource_types() {
+            for id in projection.ids(&self.config.tenant, &kind.name) {
+                due.mark(id, from, false);
+            }
+        }
+        for id in self.shared.links.of_app(&self.name) {
+            due.mark(id, from, false);
+        }
+        tracing::info!(app = self.name, due = due.len(), "planning everything");
+        Ok(from)
+    }
+
+    async fn mark(&self, due: &mut Due, message: eventlog::Message) -> Result<(), Error> {
+        let sequence = message.sequence;
+        let (event, body) = self.read(message).await?;
+        if event.tenant == self.config.tenant {
+            for affected in affected(&event, body.as_ref()) {
+                due.mark(affected.id, sequence, affected.urgent);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, message: eventlog::Message) -> Result<(Event, Option<Body>), Error> {
+        read_event(&self.shared, message).await
+    }
+
+    fn after(
+        &self,
+        due: &mut Due,
+        paused: &mut Pause,
+        id: ResourceId,
+        since: u64,
+        ended: Result<Ended, Error>,
+    ) -> Result<(), Error> {
+        match ended {
+            Ok(Ended::Settled { link_changed }) => {
+                paused.reset();
+                due.finish(id);
+                if link_changed {
+                    // A new or lost account changes what the groups around it can hold.
+                    for group in self.shared.projection.groups_of(&self.config.tenant, id) {
+                        due.mark(group, since, false);
+                    }
+                }
+            }
+            Ok(Ended::Held) => due.finish(id),
+            Ok(Ended::Later { due_at }) => due.put_back(id, since, Some(due_at)),
+            Ok(Ended::Unavailable { after, error }) => {
+                due.put_back(id, since, None);
+                paused.longer(after, &error);
+                tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
+                metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
+            }
+            Err(error) => {
+                due.put_back(id, since, None);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads an event of IDENTITY and opens its body.
+pub(crate) async fn read_event(shared: &Shared, message: eventlog::Message) -> Result<(Event, Option<Body>), Error> {
+    let sequence = message.sequence;
+    let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
+    let encoded = proto::codec::decode(message.payload).map_err(unreadable)?;
+    let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
+        None => None,
+        Some(at) => match shared.keyring.key(&encoded.event.tenant, at).await? {
+            None => None,
+            Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
+        },
+    };
+    Ok((encoded.event, body))
+}
+
+/// An app that cannot be used rests, longer each time, with jitter.
+#[derive(Default)]
+struct Pause {
+    until: Option<Instant>,
+    length: Option<Duration>,
+    why: Option<String>,
+}
+
+impl Pause {
+    fn over(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn longer(&mut self, after: Option<Duration>, why: &str) {
+        if !self.over() {
+            return;
+        }
+        let length = self.length.map_or(PAUSE_MIN, |length| (length * 2).min(PAUSE_MAX));
+        let jitter = clock::random::<1>().map_or(0, |[byte]| u32::from(byte));
+        let rest = after.unwrap_or(length + length * jitter / 1024);
+        self.length = Some(length);
+        self.until = Some(Instant::now() + rest);
+        self.why = Some(why.to_string());
+    }
+}

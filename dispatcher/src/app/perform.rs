@@ -1,0 +1,416 @@
+//! Settling one resource at one app: plan, call, write down, until nothing is left to do.
+//!
+//! Before a call that is not idempotent an intent is appended under a guard on its subject: it fences off a second
+//! dispatcher, and after a crash it says that the app must be read before anything is sent again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use eventlog::{Append, Guard, clock};
+use jiff::{SignedDuration, Timestamp};
+use projector::{Lens, Stored};
+use proto::provisioning::{self, Details, Event, Kind};
+use proto::{KeyRef, ResourceId, subject};
+use scim::{Dialect, Filter, FilterLimits, Object, ResourceType};
+use tokio::time::Instant;
+
+use crate::config::{AppConfig, Leave};
+use crate::connector::{Found, Outcome, ScimApp};
+use crate::desired::{Desired, attributes};
+use crate::link::Link;
+use crate::plan::{Call, Leaving, Plan, plan, wish};
+use crate::{Error, Shared};
+
+/// Calls for one resource in one go; what is left waits for the next.
+const STEPS_MAX: usize = 100;
+/// How long writing an outcome may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// First delay after a failure of one resource; it doubles.
+const RETRY_MIN_MS: u64 = 500;
+/// Longest delay.
+const RETRY_MAX_MS: u64 = 60_000;
+
+/// How settling ended.
+pub(crate) enum Ended {
+    /// The app holds what it should. A link that came or went matters to groups.
+    Settled { link_changed: bool },
+    /// A person must look at it.
+    Held,
+    /// One resource failed and is tried again.
+    Later { due_at: Timestamp },
+    /// The whole app must rest.
+    Unavailable { after: Option<Duration>, error: String },
+}
+
+/// Everything that settling needs.
+pub(crate) struct Performer {
+    pub(crate) name: String,
+    pub(crate) config: AppConfig,
+    pub(crate) hash: String,
+    pub(crate) shared: Shared,
+    pub(crate) app: ScimApp,
+}
+
+/// A resource as of now.
+struct Now {
+    kind: ResourceType,
+    desired: Result<Desired, Leaving>,
+    key_ref: Option<KeyRef>,
+}
+
+impl Performer {
+    /// Settles a resource, planned not before the event that made it due is applied.
+    pub(crate) async fn settle(&self, id: ResourceId, since: u64) -> Result<Ended, Error> {
+        let wait = self.shared.projection.wait_until(since, Instant::now() + WRITE_TIMEOUT).await;
+        wait.map_err(projector::Error::from)?;
+        let mut link_changed = false;
+        for _ in 0..STEPS_MAX {
+            let link = self.shared.links.get(&self.name, id);
+            let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled { link_changed }) };
+            let (call, why) = match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now()) {
+                Plan::Settled => return Ok(Ended::Settled { link_changed }),
+                Plan::Held => return Ok(Ended::Held),
+                Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
+                Plan::ReadBack => match self.read_back(id, &now, &link).await? {
+                    None => continue,
+                    Some(ended) => return Ok(ended),
+                },
+                Plan::Call { call, why } => (call, why),
+            };
+            link_changed |= matches!(call, Call::Create { .. } | Call::Delete { .. });
+            if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::Later { due_at: clock::now() })
+    }
+
+    /// The resource and what the app should hold of it; nothing when neither the directory nor the app knows it.
+    async fn look(&self, id: ResourceId, link: &Link) -> Result<Option<Now>, Error> {
+        let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
+        let gone = Leaving { leave: self.config.on_delete, why: "deleted in the directory" };
+        let Some(name) = projection.type_of(tenant, id) else {
+            if link.remote_id.is_none() && !link.intent_open {
+                return Ok(None);
+            }
+            let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
+            let leaving = if has_members(&self.shared, &kind) { Leaving { leave: Leave::Delete, ..gone } } else { gone };
+            return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None }));
+        };
+        let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
+        let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
+        let key_ref = stored.key_ref;
+        let desired = if self.in_scope(&kind, &stored) {
+            Ok(self.desired(&kind, &stored))
+        } else {
+            let leave = if has_members(&self.shared, &kind) { Leave::Delete } else { self.config.on_leave };
+            Err(Leaving { leave, why: "left the app's scope" })
+        };
+        Ok(Some(Now { kind, desired, key_ref }))
+    }
+
+    /// The type of a resource that is gone, from the last thing we wrote about it.
+    async fn type_of_link(&self, id: ResourceId) -> Result<Option<ResourceType>, Error> {
+        for kind in self.shared.registry.resource_types() {
+            let subject = subject::provisioning(&self.config.tenant, &self.name, &kind.name, id);
+            if self.shared.broker.provisioning.last_on(&subject).await?.is_some() {
+                return Ok(Some(kind.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {
+        let groups = has_members(&self.shared, kind);
+        if groups && !self.config.provision_groups {
+            return false;
+        }
+        let text = if groups { &self.config.groups } else { &self.config.users };
+        let Some(text) = text else { return true };
+        let parsed = Filter::parse(text, &FilterLimits::default(), Dialect::Rfc, &self.shared.registry, kind);
+        let lens = Lens { members: groups, groups: !groups, ..Lens::default() };
+        let resource = self.shared.projection.represent(&self.config.tenant, stored, kind, &lens);
+        // Filters are checked when the configuration is read; one that cannot be read selects nobody.
+        parsed.is_ok_and(|filter| filter.matches(&resource))
+    }
+
+    fn desired(&self, kind: &ResourceType, stored: &Stored) -> Desired {
+        let links = &self.shared.links;
+        let attributes = attributes(&self.shared.registry, kind, stored, |id| links.remote_id(&self.name, id));
+        let members = if has_members(&self.shared, kind) {
+            let members = self.shared.projection.members(&self.config.tenant, stored.id);
+            members.into_iter().filter(|id| links.remote_id(&self.name, *id).is_some()).collect()
+        } else {
+            BTreeSet::new()
+        };
+        Desired { attributes, members }
+    }
+
+    /// After a crash or a lost answer: what does the app hold?
+    async fn read_back(&self, id: ResourceId, now: &Now, link: &Link) -> Result<Option<Ended>, Error> {
+        match self.search(id, now).await {
+            Found::One(remote_id) => self.adopt(id, now, link, remote_id).await,
+            Found::None => {
+                let kind = Kind::Done {
+                    operation: "read_back".to_string(),
+                    linked: false,
+                    remote_id: String::new(),
+                    members_added: Vec::new(),
+                    members_removed: Vec::new(),
+                    members_replaced: false,
+                    status: 404,
+                };
+                self.write(id, now, link, kind, None, "the app has no such account").await?;
+                Ok(None)
+            }
+            Found::Many => self.hold(id, now, link, "create", "several accounts at the app match").await,
+            Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+        }
+    }
+
+    /// The account at the app that is this resource's: by our id, else by its unique value.
+    async fn search(&self, id: ResourceId, now: &Now) -> Found {
+        match self.app.find(&now.kind, "externalId", &id.to_string()).await {
+            Found::None => {}
+            other => return other,
+        }
+        let unique = self.shared.registry.unique_attribute(&now.kind);
+        let value = unique.and_then(|unique| {
+            let value = now.desired.as_ref().ok()?.attributes.get(&unique.name)?.as_str()?;
+            Some((unique.name.as_str(), value))
+        });
+        match value {
+            Some((attribute, value)) => self.app.find(&now.kind, attribute, value).await,
+            None => Found::None,
+        }
+    }
+
+    /// An account that is there becomes ours; the next plan makes it equal. Its members are not known to us, so a
+    /// group's are replaced.
+    async fn adopt(&self, id: ResourceId, now: &Now, link: &Link, remote_id: String) -> Result<Option<Ended>, Error> {
+        let kind = done("adopt", remote_id, Vec::new(), Vec::new(), true, 200);
+        self.write(id, now, link, kind, None, "found at the app").await?;
+        Ok(None)
+    }
+
+    /// One call; nothing means that the plan is made again.
+    async fn perform(&self, id: ResourceId, now: &Now, link: &Link, call: Call, why: &'static str) -> Result<Option<Ended>, Error> {
+        let name = call.name();
+        let link = match call {
+            Call::Create { .. } => {
+                self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
+                self.shared.links.get(&self.name, id)
+            }
+            Call::Update { .. } | Call::Deactivate { .. } | Call::Delete { .. } | Call::ChangeMembers { .. } => link.clone(),
+        };
+        let begun = std::time::Instant::now();
+        let (outcome, call) = self.call(now, call).await;
+        let elapsed = begun.elapsed();
+        metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone()).record(elapsed.as_secs_f64());
+        metrics::counter!("rollcall_app_calls_total", "app" => self.name.clone(), "call" => name, "outcome" => outcome_name(&outcome)).increment(1);
+        tracing::debug!(app = self.name, resource.id = %id, call = name, why, outcome = outcome_name(&outcome), duration_ms = elapsed.as_millis(), "called the app");
+        match outcome {
+            Outcome::Done { remote_id, status } => {
+                let (kind, intended) = outcome_event(call, remote_id, status);
+                self.write(id, now, &link, kind, intended, why).await?;
+                Ok(None)
+            }
+            Outcome::Missing => {
+                let mut gone = done(name, String::new(), Vec::new(), Vec::new(), false, 404);
+                if let Kind::Done { linked, .. } = &mut gone {
+                    *linked = false;
+                }
+                self.write(id, now, &link, gone, None, "the app has no such account").await?;
+                Ok(None)
+            }
+            Outcome::Taken => match self.search(id, now).await {
+                Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => self.adopt(id, now, &link, remote_id).await,
+                Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+                Found::One(_) | Found::None | Found::Many => {
+                    self.hold(id, now, &link, name, "the app says that another account has this name (409)").await
+                }
+            },
+            Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
+            Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+            Outcome::Refused { status, error } => {
+                let refused = Kind::Refused { operation: name.to_string(), status, error: error.clone() };
+                self.write(id, now, &link, refused, None, why).await?;
+                let link = self.shared.links.get(&self.name, id);
+                self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
+            }
+        }
+    }
+
+    async fn call(&self, now: &Now, call: Call) -> (Outcome, Call) {
+        let (app, kind) = (&self.app, &now.kind);
+        let links = &self.shared.links;
+        match call {
+            Call::Create { attributes } => (app.create(kind, &attributes).await, Call::Create { attributes }),
+            Call::Update { remote_id, attributes } => {
+                let outcome = app.update(kind, &remote_id, &attributes, has_members(&self.shared, kind)).await;
+                (outcome, Call::Update { remote_id, attributes })
+            }
+            Call::Deactivate { remote_id } => (app.deactivate(kind, &remote_id).await, Call::Deactivate { remote_id }),
+            Call::Delete { remote_id } => {
+                let outcome = match app.delete(kind, &remote_id).await {
+                    Outcome::Missing => Outcome::Done { remote_id: None, status: 404 },
+                    other => other,
+                };
+                (outcome, Call::Delete { remote_id })
+            }
+            Call::ChangeMembers { remote_id, added, removed } => {
+                let added: BTreeSet<ResourceId> = added.into_iter().take(crate::connector::MEMBERS_MAX).collect();
+                let removed: BTreeSet<ResourceId> = removed.into_iter().take(crate::connector::MEMBERS_MAX).collect();
+                // A member whose account is gone at the app is gone from its groups there too.
+                let remote = |ids: &BTreeSet<ResourceId>| -> Vec<String> {
+                    ids.iter().filter_map(|id| links.remote_id(&self.name, *id)).collect()
+                };
+                let (joining, leaving) = (remote(&added), remote(&removed));
+                let outcome = if joining.is_empty() && leaving.is_empty() {
+                    Outcome::Done { remote_id: None, status: 204 }
+                } else {
+                    app.change_members(kind, &remote_id, &joining, &leaving).await
+                };
+                (outcome, Call::ChangeMembers { remote_id, added, removed })
+            }
+        }
+    }
+
+    async fn retry(&self, id: ResourceId, now: &Now, link: &Link, name: &str, status: u16) -> Result<Option<Ended>, Error> {
+        let attempt = link.attempts + 1;
+        if attempt >= self.config.attempts_max {
+            return self.hold(id, now, link, name, &format!("the app failed {attempt} times (last {status})")).await;
+        }
+        let after_ms = (RETRY_MIN_MS << attempt.min(16)).min(RETRY_MAX_MS);
+        let error = format!("the app answers {status}");
+        let retrying = Kind::Retrying { operation: name.to_string(), attempt, after_ms, error };
+        self.write(id, now, link, retrying, None, "failed").await?;
+        let after = SignedDuration::from_millis(i64::try_from(after_ms).unwrap_or(i64::MAX));
+        let due_at = clock::now().checked_add(after).unwrap_or(Timestamp::MAX);
+        Ok(Some(Ended::Later { due_at }))
+    }
+
+    async fn hold(&self, id: ResourceId, now: &Now, link: &Link, name: &str, reason: &str) -> Result<Option<Ended>, Error> {
+        tracing::error!(app = self.name, resource.id = %id, call = name, reason, "held: a person must look at it");
+        metrics::counter!("rollcall_app_held_total", "app" => self.name.clone()).increment(1);
+        let wish = wish(now.desired.as_ref().map_err(|leaving| *leaving));
+        let details = Details { detail: wish, ..Details::default() };
+        let held = Kind::Held { operation: name.to_string(), reason: reason.to_string() };
+        self.write_details(id, now, link, held, Some(details), reason).await?;
+        Ok(Some(Ended::Held))
+    }
+
+    async fn write(&self, id: ResourceId, now: &Now, link: &Link, kind: Kind, intended: Option<Object>, why: &str) -> Result<(), Error> {
+        let details = intended.map(|intended| Details { intended, detail: String::new() });
+        self.write_details(id, now, link, kind, details, why).await
+    }
+
+    /// Appends under the guard of the link, and waits until our own links show it.
+    async fn write_details(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        kind: Kind,
+        details: Option<Details>,
+        why: &str,
+    ) -> Result<(), Error> {
+        let (shared, tenant) = (&self.shared, &self.config.tenant);
+        let sealed = match details {
+            None => None,
+            Some(details) => {
+                let found = match now.key_ref {
+                    Some(at) => shared.keyring.key(tenant, at).await?.map(|key| (at, key)),
+                    None => None,
+                };
+                let (at, key) = match found {
+                    Some(found) => found,
+                    None => shared.keyring.issue(tenant).await?,
+                };
+                Some((at, key, details))
+            }
+        };
+        let event = Event {
+            id: clock::new_event_id(),
+            tenant: tenant.clone(),
+            app: self.name.clone(),
+            resource_type: now.kind.name.clone(),
+            resource_id: id,
+            txn: clock::new_uuid().to_string(),
+            occurred_at: clock::now(),
+            key_ref: sealed.as_ref().map(|(at, _, _)| *at),
+            caused_by: shared.projection.applied(),
+            configuration_hash: self.hash.clone(),
+            why: why.to_string(),
+            kind,
+        };
+        let payload = match &sealed {
+            None => provisioning::encode(&event, None),
+            Some((_, key, details)) => provisioning::encode(&event, Some((details, key, clock::random()?))),
+        };
+        let append = Append {
+            subject: subject::provisioning(tenant, &self.name, &now.kind.name, id),
+            guard: Guard::Last(link.last),
+            id: event.id,
+            payload,
+            headers: Vec::new(),
+        };
+        let deadline = Instant::now() + WRITE_TIMEOUT;
+        let sequence = shared.broker.provisioning.append(append, deadline).await?;
+        shared.links.wait_until(sequence, deadline).await;
+        Ok(())
+    }
+}
+
+fn has_members(shared: &Shared, kind: &ResourceType) -> bool {
+    shared.registry.core(kind).iter().any(|attribute| attribute.name == "members")
+}
+
+fn done(
+    operation: &str,
+    remote_id: String,
+    members_added: Vec<ResourceId>,
+    members_removed: Vec<ResourceId>,
+    members_replaced: bool,
+    status: u16,
+) -> Kind {
+    let operation = operation.to_string();
+    Kind::Done { operation, linked: true, remote_id, members_added, members_removed, members_replaced, status }
+}
+
+/// What is written down about a call that was done.
+fn outcome_event(call: Call, answered_id: Option<String>, status: u16) -> (Kind, Option<Object>) {
+    let name = call.name();
+    match call {
+        Call::Create { attributes } => {
+            let kind = done(name, answered_id.unwrap_or_default(), Vec::new(), Vec::new(), true, status);
+            (kind, Some(attributes))
+        }
+        Call::Update { remote_id, attributes } => {
+            (done(name, remote_id, Vec::new(), Vec::new(), false, status), Some(attributes))
+        }
+        Call::Deactivate { remote_id } => (done(name, remote_id, Vec::new(), Vec::new(), false, status), None),
+        Call::Delete { remote_id } => {
+            let mut kind = done(name, remote_id, Vec::new(), Vec::new(), false, status);
+            if let Kind::Done { linked, .. } = &mut kind {
+                *linked = false;
+            }
+            (kind, None)
+        }
+        Call::ChangeMembers { remote_id, added, removed } => {
+            let (added, removed) = (added.into_iter().collect(), removed.into_iter().collect());
+            (done(name, remote_id, added, removed, false, status), None)
+        }
+    }
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done { .. } => "done",
+        Outcome::Missing => "missing",
+        Outcome::Taken => "taken",
+        Outcome::Retry { .. } => "retry",
+        Outcome::Unavailable { .. } => "unavailable",
+        Outcome::Refused { .. } => "refused",
+    }
+}

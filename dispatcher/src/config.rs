@@ -1,0 +1,112 @@
+//! What `[app.NAME]` and `[feed.NAME]` say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proto::Tenant;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+/// A secret; shows itself to nobody.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret that this text is.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Every app and feed by its name.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Systems we keep accounts in.
+    pub apps: BTreeMap<String, AppConfig>,
+    /// What subscribers hear.
+    pub feeds: BTreeMap<String, FeedConfig>,
+}
+
+/// What happens at the app to a resource that it should not hold any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leave {
+    /// The account stays and is switched off.
+    Deactivate,
+    /// The account is deleted.
+    Delete,
+}
+
+/// One app that speaks SCIM 2.0.
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    /// Whose people.
+    pub tenant: Tenant,
+    /// The SCIM base URL, without a slash at the end.
+    pub url: Url,
+    /// The bearer token.
+    pub token: Secret,
+    /// A SCIM filter: which users; nothing means all.
+    pub users: Option<String>,
+    /// A SCIM filter: which groups; nothing means all.
+    pub groups: Option<String>,
+    /// Whether groups are provisioned.
+    pub provision_groups: bool,
+    /// What happens to an account whose resource was deleted.
+    pub on_delete: Leave,
+    /// What happens to an account whose resource left the filter.
+    pub on_leave: Leave,
+    /// How long one call may take.
+    pub timeout_ms: u64,
+    /// Calls at the same time.
+    pub concurrency: usize,
+    /// Failures of one resource before it is held.
+    pub attempts_max: u32,
+}
+
+impl AppConfig {
+    /// What the plan depends on: another hash means that everything is planned again. Secrets and limits do not
+    /// count.
+    pub fn hash(&self) -> String {
+        let parts = format!(
+            "{}|{}|{:?}|{:?}|{}|{:?}|{:?}",
+            self.tenant, self.url, self.users, self.groups, self.provision_groups, self.on_delete, self.on_leave
+        );
+        short_hash(parts.as_bytes())
+    }
+}
+
+/// One webhook.
+#[derive(Clone, Debug)]
+pub struct FeedConfig {
+    /// Whose people.
+    pub tenant: Tenant,
+    /// Where events are posted.
+    pub url: Url,
+    /// Signs them, after Standard Webhooks.
+    pub secret: Secret,
+    /// Which attributes they may show.
+    pub attributes: Vec<String>,
+    /// Whether a new feed begins with the first event or with the next.
+    pub from_start: bool,
+    /// How long one delivery may take.
+    pub timeout_ms: u64,
+}
+
+/// 16 hexadecimal digits.
+pub(crate) fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

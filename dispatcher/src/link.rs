@@ -1,0 +1,182 @@
+//! Links: what we know that each app holds. A projection of PROVISIONING, in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use eventlog::{Keyring, Log, Message};
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use proto::ResourceId;
+use proto::provisioning::{self, Details, Event, Kind};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::config::short_hash;
+
+/// Our resource and the app's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Link {
+    pub(crate) remote_id: Option<String>,
+    /// Hash of what we last made the app hold.
+    pub(crate) intended: Option<String>,
+    /// Members that the app holds.
+    pub(crate) members: BTreeSet<ResourceId>,
+    /// A call was about to be made whose outcome nobody wrote down.
+    pub(crate) intent_open: bool,
+    pub(crate) held: Option<Held>,
+    /// Failures since the last success.
+    pub(crate) attempts: u32,
+    pub(crate) next_due_at: Option<Timestamp>,
+    /// The last sequence on its subject: the guard of the next event.
+    pub(crate) last: u64,
+}
+
+/// Why a resource waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) reason: String,
+    /// What was wished when it was held.
+    pub(crate) wish: String,
+    pub(crate) configuration_hash: String,
+}
+
+/// One app's resource.
+pub(crate) type LinkId = (String, ResourceId);
+
+/// Every link of every app. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Links {
+    log: Arc<dyn Log>,
+    keyring: Keyring,
+    links: Arc<RwLock<BTreeMap<LinkId, Link>>>,
+    applied: Arc<watch::Sender<u64>>,
+}
+
+impl Links {
+    pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring) -> Self {
+        Self { log, keyring, links: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// Follows PROVISIONING until told to stop.
+    pub(crate) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut messages = self.log.follow(1);
+        loop {
+            let message = tokio::select! {
+                message = messages.next() => message,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            let Some(message) = message.transpose()? else { return Ok(()) };
+            let sequence = message.sequence;
+            let (event, details) = self.read(message).await?;
+            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            let link = links.entry((event.app.clone(), event.resource_id)).or_default();
+            link.apply(&event, details.as_ref());
+            link.last = sequence;
+            drop(links);
+            self.applied.send_replace(sequence);
+        }
+    }
+
+    async fn read(&self, message: Message) -> Result<(Event, Option<Details>), Error> {
+        let sequence = message.sequence;
+        let unreadable = |source| Error::Event { stream: "PROVISIONING", sequence, source };
+        let encoded = provisioning::decode(message.payload).map_err(unreadable)?;
+        let details = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
+            None => None,
+            Some(at) => match self.keyring.key(&encoded.event.tenant, at).await? {
+                None => None,
+                Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
+            },
+        };
+        Ok((encoded.event, details))
+    }
+
+    /// Waits until a sequence is applied.
+    pub(crate) async fn wait_until(&self, sequence: u64, deadline: Instant) -> bool {
+        let mut applied = self.applied.subscribe();
+        tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= sequence)).await.is_ok()
+    }
+
+    /// Waits until everything is known that stands in PROVISIONING now.
+    pub(crate) async fn catch_up(&self, timeout: Duration) -> Result<bool, Error> {
+        let last = self.log.last_sequence().await?;
+        Ok(self.wait_until(last, Instant::now() + timeout).await)
+    }
+
+    pub(crate) fn get(&self, app: &str, id: ResourceId) -> Link {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&(app.to_string(), id)).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remote_id(&self, app: &str, id: ResourceId) -> Option<String> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&(app.to_string(), id))?.remote_id.clone()
+    }
+
+    /// Every resource that an app has, or may have, an account for.
+    pub(crate) fn of_app(&self, app: &str) -> Vec<ResourceId> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().filter(|((name, _), link)| name == app && (link.remote_id.is_some() || link.intent_open)).map(|((_, id), _)| *id).collect()
+    }
+
+    pub(crate) fn held(&self, app: &str) -> usize {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().filter(|((name, _), link)| name == app && link.held.is_some()).count()
+    }
+}
+
+impl Link {
+    /// The link after an event.
+    pub(crate) fn apply(&mut self, event: &Event, details: Option<&Details>) {
+        match &event.kind {
+            Kind::Intended { .. } => self.intent_open = true,
+            Kind::Done { operation, linked, remote_id, members_added, members_removed, members_replaced, .. } => {
+                let settled = Self { last: self.last, ..Self::default() };
+                let before = std::mem::replace(self, settled);
+                if !linked {
+                    return;
+                }
+                self.remote_id = Some(remote_id.clone());
+                self.members = if *members_replaced { BTreeSet::new() } else { before.members };
+                self.members.extend(members_added);
+                for id in members_removed {
+                    self.members.remove(id);
+                }
+                self.intended = match (operation.as_str(), details) {
+                    ("adopt", _) => None,
+                    ("change_members", _) => before.intended,
+                    ("deactivate", _) => Some(crate::plan::DEACTIVATED.to_string()),
+                    (_, Some(details)) => {
+                        Some(short_hash(Value::Object(details.intended.clone()).to_string().as_bytes()))
+                    }
+                    (_, None) => None,
+                };
+            }
+            Kind::Retrying { attempt, after_ms, .. } => {
+                self.attempts = *attempt;
+                let after = SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX));
+                self.next_due_at = event.occurred_at.checked_add(after).ok();
+            }
+            Kind::Refused { .. } => self.intent_open = false,
+            Kind::Held { reason, .. } => {
+                self.intent_open = false;
+                self.attempts = 0;
+                self.next_due_at = None;
+                self.held = Some(Held {
+                    reason: reason.clone(),
+                    wish: details.map(|details| details.detail.clone()).unwrap_or_default(),
+                    configuration_hash: event.configuration_hash.clone(),
+                });
+            }
+            Kind::Released { .. } => {
+                self.held = None;
+                self.next_due_at = None;
+            }
+            Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
+        }
+    }
+}

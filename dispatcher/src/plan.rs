@@ -1,0 +1,207 @@
+//! From what an app should hold and what we know it holds to the calls that make them equal. Pure: time is an input.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use proto::ResourceId;
+use scim::Object;
+
+use crate::config::Leave;
+use crate::desired::Desired;
+use crate::link::Link;
+
+/// One call to the app.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    /// Make the account. Not idempotent.
+    Create { attributes: Object },
+    /// Set the attributes.
+    Update { remote_id: String, attributes: Object },
+    /// Switch the account off.
+    Deactivate { remote_id: String },
+    /// Remove the account.
+    Delete { remote_id: String },
+    /// Change a group's members.
+    ChangeMembers { remote_id: String, added: BTreeSet<ResourceId>, removed: BTreeSet<ResourceId> },
+}
+
+impl Call {
+    /// The operation's name in events, logs and metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Update { .. } => "update",
+            Self::Deactivate { .. } => "deactivate",
+            Self::Delete { .. } => "delete",
+            Self::ChangeMembers { .. } => "change_members",
+        }
+    }
+}
+
+/// The next call and why, or when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Plan {
+    /// The app holds what it should.
+    Settled,
+    /// Nobody knows whether the last call was made: read the app first.
+    ReadBack,
+    /// This is to be done; afterwards the plan is made again.
+    Call { call: Call, why: &'static str },
+    /// Not before this time.
+    Later { due_at: Timestamp },
+    /// A person must look at it first.
+    Held,
+}
+
+/// How a resource that the app should not hold is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// What to do.
+    pub(crate) leave: Leave,
+    /// Why.
+    pub(crate) why: &'static str,
+}
+
+/// The plan for one resource and one app.
+pub(crate) fn plan(desired: Result<&Desired, Leaving>, link: &Link, configuration_hash: &str, now: Timestamp) -> Plan {
+    let wish = wish(desired);
+    if let Some(held) = &link.held
+        && held.wish == wish
+        && held.configuration_hash == configuration_hash
+    {
+        return Plan::Held;
+    }
+    if let Some(due_at) = link.next_due_at.filter(|due_at| *due_at > now) {
+        return Plan::Later { due_at };
+    }
+    if link.intent_open {
+        return Plan::ReadBack;
+    }
+    match desired {
+        Ok(desired) => towards(desired, link),
+        Err(leaving) => away(leaving, link),
+    }
+}
+
+/// By this, a held resource's circumstances are the same as when it was held.
+pub(crate) fn wish(desired: Result<&Desired, Leaving>) -> String {
+    match desired {
+        Ok(desired) => {
+            let members: Vec<String> = desired.members.iter().map(ToString::to_string).collect();
+            crate::config::short_hash(format!("{} {}", desired.hash(), members.join(" ")).as_bytes())
+        }
+        Err(leaving) => format!("{:?}", leaving.leave),
+    }
+}
+
+fn towards(desired: &Desired, link: &Link) -> Plan {
+    let attributes = desired.attributes.clone();
+    let Some(remote_id) = link.remote_id.clone() else {
+        return Plan::Call { call: Call::Create { attributes }, why: "missing at the app" };
+    };
+    // Whoever lost access loses it before anything else changes.
+    let removed: BTreeSet<ResourceId> = link.members.difference(&desired.members).copied().collect();
+    if !removed.is_empty() {
+        let call = Call::ChangeMembers { remote_id, added: BTreeSet::new(), removed };
+        return Plan::Call { call, why: "members left" };
+    }
+    if link.intended.as_deref() != Some(desired.hash().as_str()) {
+        return Plan::Call { call: Call::Update { remote_id, attributes }, why: "attributes differ" };
+    }
+    let added: BTreeSet<ResourceId> = desired.members.difference(&link.members).copied().collect();
+    if !added.is_empty() {
+        let call = Call::ChangeMembers { remote_id, added, removed: BTreeSet::new() };
+        return Plan::Call { call, why: "members joined" };
+    }
+    Plan::Settled
+}
+
+/// What a deactivated account's link remembers as intended.
+pub(crate) const DEACTIVATED: &str = "deactivated";
+
+fn away(leaving: Leaving, link: &Link) -> Plan {
+    let Some(remote_id) = link.remote_id.clone() else { return Plan::Settled };
+    match leaving.leave {
+        Leave::Delete => Plan::Call { call: Call::Delete { remote_id }, why: leaving.why },
+        Leave::Deactivate if link.intended.as_deref() == Some(DEACTIVATED) => Plan::Settled,
+        Leave::Deactivate => Plan::Call { call: Call::Deactivate { remote_id }, why: leaving.why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Held;
+    use serde_json::json;
+
+    const LEAVING: Leaving = Leaving { leave: Leave::Delete, why: "deleted" };
+
+    fn id(number: u8) -> ResourceId {
+        format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
+    }
+
+    fn desired(members: &[u8]) -> Desired {
+        let attributes = json!({"displayName": "Team"}).as_object().unwrap().clone();
+        Desired { attributes, members: members.iter().map(|number| id(*number)).collect() }
+    }
+
+    fn linked(members: &[u8]) -> Link {
+        Link {
+            remote_id: Some("r".to_string()),
+            intended: Some(desired(&[]).hash()),
+            members: members.iter().map(|number| id(*number)).collect(),
+            ..Link::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(desired: Result<&Desired, Leaving>, link: &Link, expected: &str) {
+        let found = match plan(desired, link, "hash", Timestamp::UNIX_EPOCH) {
+            Plan::Call { call, why } => format!("{}: {why}", call.name()),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_created_and_what_is_equal_is_left_alone() {
+        check(Ok(&desired(&[])), &Link::default(), "create: missing at the app");
+        check(Ok(&desired(&[1])), &linked(&[1]), "Settled");
+        check(Ok(&desired(&[])), &Link { intended: None, ..linked(&[]) }, "update: attributes differ");
+    }
+
+    #[test]
+    fn leavers_come_first() {
+        check(Ok(&desired(&[2])), &Link { intended: None, ..linked(&[1]) }, "change_members: members left");
+        check(Ok(&desired(&[2])), &linked(&[]), "change_members: members joined");
+        check(Err(LEAVING), &linked(&[]), "delete: deleted");
+        check(Err(LEAVING), &Link::default(), "Settled");
+        let deactivate = Leaving { leave: Leave::Deactivate, ..LEAVING };
+        check(Err(deactivate), &linked(&[]), "deactivate: deleted");
+        check(Err(deactivate), &Link { intended: Some(DEACTIVATED.to_string()), ..linked(&[]) }, "Settled");
+    }
+
+    #[test]
+    fn an_open_intent_is_read_back_before_anything_else() {
+        check(Ok(&desired(&[])), &Link { intent_open: true, ..Link::default() }, "ReadBack");
+        check(Err(LEAVING), &Link { intent_open: true, ..Link::default() }, "ReadBack");
+    }
+
+    #[test]
+    fn what_is_held_waits_until_something_changes() {
+        let wish = wish(Ok(&desired(&[])));
+        let held = Held { wish, configuration_hash: "hash".to_string(), reason: String::new() };
+        let link = Link { held: Some(held.clone()), ..Link::default() };
+        check(Ok(&desired(&[])), &link, "Held");
+        check(Ok(&desired(&[1])), &link, "create: missing at the app");
+        let link = Link { held: Some(Held { configuration_hash: "other".to_string(), ..held }), ..link };
+        check(Ok(&desired(&[])), &link, "create: missing at the app");
+    }
+
+    #[test]
+    fn a_retry_waits_for_its_time() {
+        let due_at: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let link = Link { next_due_at: Some(due_at), ..Link::default() };
+        check(Ok(&desired(&[])), &link, &format!("{:?}", Plan::Later { due_at }));
+    }
+}
