@@ -16,7 +16,7 @@ build: broker ## build everything, start nothing
 	$(CARGO) build --locked --release --bin rollcall
 
 run: build ## start everything on this machine: broker, gateway, projector, dispatcher, a demo app
-	exec target/release/rollcall up --demo --data-dir $(DATA_DIR) $(UP_FLAGS)
+	exec target/release/rollcall up --data-dir $(DATA_DIR) $(UP_FLAGS)
 
 test: broker ## all tests, against a real broker
 	$(CARGO) build --locked --workspace --all-targets

@@ -14,37 +14,54 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 100,
     after_help = "Settings come from flags, then ROLLCALL_* variables, then rollcall.toml; \
                   the first that names a setting wins.\n\
-                  Try it: `rollcall up --demo`, then follow what it prints."
+                  Try it: `rollcall up`, then follow what it prints."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Configuration file [default: rollcall.toml if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "ROLLCALL_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// Where this node keeps its data: the managed broker's store, the projection, keys, dev.env [default: var]
     #[arg(long, global = true, value_name = "DIR", env = "ROLLCALL_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
 
     /// Use this NATS server or cluster instead of a managed one, for example
     /// `nats://user:password@host:4222,nats://other:4222`
     #[arg(long, global = true, value_name = "URL", env = "ROLLCALL_NATS", hide_env_values = true)]
-    pub nats: Option<String>,
+    pub(crate) nats: Option<String>,
+
+    /// Replicas of each stream: 1, or 3 on a cluster [default: 1]
+    #[arg(long, global = true, value_name = "COUNT", env = "ROLLCALL_NATS_REPLICAS")]
+    pub(crate) nats_replicas: Option<usize>,
+
+    /// NATS credentials file, for --nats
+    #[arg(long, global = true, value_name = "FILE", env = "ROLLCALL_NATS_CREDENTIALS")]
+    pub(crate) nats_credentials: Option<PathBuf>,
+
+    /// Root certificates of the NATS server, PEM, for --nats; also makes TLS a must
+    #[arg(long, global = true, value_name = "FILE", env = "ROLLCALL_NATS_CA")]
+    pub(crate) nats_ca: Option<PathBuf>,
+
+    /// The key that wraps all data keys, 64 hexadecimal digits. Every process of one installation needs the same.
+    /// Best given by the environment [default: DATA_DIR/master.key, made when missing]
+    #[arg(long, global = true, value_name = "HEX", env = "ROLLCALL_MASTER_KEY", hide_env_values = true)]
+    pub(crate) master_key: Option<String>,
 
     /// What to log, as a tracing filter: `info`, `debug`, `gateway=debug,info` [default: info]
     #[arg(long, global = true, value_name = "FILTER", env = "ROLLCALL_LOG")]
-    pub log: Option<String>,
+    pub(crate) log: Option<String>,
 
     /// How log lines look
     #[arg(long, global = true, value_name = "FORMAT", env = "ROLLCALL_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One readable line each.
     Text,
     /// One JSON object each.
@@ -52,7 +69,7 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run everything in one process: broker (managed unless --nats), gateway, projector, dispatcher
     #[command(after_help = "Ends cleanly on SIGTERM and Ctrl-C. When everything is ready, DATA_DIR/dev.env holds \
                             SCIM_URL, SCIM_TOKEN, APP_URL, APP_TOKEN, ADMIN_URL, ADMIN_TOKEN and NATS_URL.")]
@@ -72,50 +89,50 @@ pub enum Command {
 }
 
 #[derive(Args, Debug)]
-pub struct Up {
+pub(crate) struct Up {
     #[command(flatten)]
-    pub serve: Serve,
+    pub(crate) serve: Serve,
     /// Port of the managed NATS server on 127.0.0.1; 0 picks a free one [default: 7422]
     #[arg(long, value_name = "PORT", env = "ROLLCALL_NATS_PORT")]
-    pub nats_port: Option<u16>,
+    pub(crate) nats_port: Option<u16>,
     /// The nats-server program [default: the one on PATH, else target/tools/nats-server]
     #[arg(long, value_name = "FILE", env = "ROLLCALL_NATS_SERVER")]
-    pub nats_server: Option<PathBuf>,
-    /// Add a tenant `corp`, and a tenant `demo-app` that plays a downstream SCIM app fed from it
-    #[arg(long, env = "ROLLCALL_DEMO")]
-    pub demo: bool,
+    pub(crate) nats_server: Option<PathBuf>,
+    /// Leave out the tenant `demo-app`, which plays a downstream SCIM app that is fed from the tenant `corp`
+    #[arg(long, env = "ROLLCALL_NO_DEMO")]
+    pub(crate) no_demo: bool,
 }
 
 #[derive(Args, Debug)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Where the SCIM gateway listens; port 0 picks a free one [default: 127.0.0.1:7643]
     #[arg(long, value_name = "ADDRESS", env = "ROLLCALL_SCIM_LISTEN")]
-    pub scim_listen: Option<SocketAddr>,
+    pub(crate) scim_listen: Option<SocketAddr>,
     /// The URL under which clients reach the gateway; makes Location and meta.location
     #[arg(long, value_name = "URL", env = "ROLLCALL_PUBLIC_URL")]
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
     /// TLS certificate chain, PEM
     #[arg(long, value_name = "FILE", env = "ROLLCALL_TLS_CERTIFICATE", requires = "tls_key")]
-    pub tls_certificate: Option<PathBuf>,
+    pub(crate) tls_certificate: Option<PathBuf>,
     /// TLS private key, PEM
     #[arg(long, value_name = "FILE", env = "ROLLCALL_TLS_KEY", requires = "tls_certificate")]
-    pub tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     /// Allow plain HTTP on an address that is not loopback, because a proxy in front terminates TLS
     #[arg(long, env = "ROLLCALL_BEHIND_PROXY")]
-    pub behind_proxy: bool,
+    pub(crate) behind_proxy: bool,
     #[command(flatten)]
-    pub admin: Admin,
+    pub(crate) admin: Admin,
 }
 
 #[derive(Args, Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Where /livez, /readyz, /metrics and the admin API listen; port 0 picks a free one [default: 127.0.0.1:7644]
     #[arg(long, value_name = "ADDRESS", env = "ROLLCALL_ADMIN_LISTEN")]
-    pub admin_listen: Option<SocketAddr>,
+    pub(crate) admin_listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(crate) enum Token {
     /// Make a token and print it, once: only its hash is kept
     Create(TokenCreate),
     /// List tokens: id, tenant, source, dialect, state. Never the tokens themselves
@@ -138,26 +155,26 @@ pub enum Token {
 }
 
 #[derive(Args, Debug)]
-pub struct TokenCreate {
+pub(crate) struct TokenCreate {
     /// The tenant it belongs to: lower-case letters, digits and hyphens
     #[arg(long)]
-    pub tenant: String,
+    pub(crate) tenant: String,
     /// The source (client) that writes with it: okta, entra, hr, ...
     #[arg(long)]
-    pub source: String,
+    pub(crate) source: String,
     /// How the client speaks SCIM: rfc (strict), okta, entra
     #[arg(long, default_value = "rfc")]
-    pub dialect: String,
+    pub(crate) dialect: String,
     /// Expires after this long, for example 90d or 12h [default: never]
     #[arg(long, value_name = "DURATION")]
-    pub expires_in: Option<String>,
+    pub(crate) expires_in: Option<String>,
     /// A note for `rollcall token list`
     #[arg(long, default_value = "")]
-    pub description: String,
+    pub(crate) description: String,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Events {
+pub(crate) enum Events {
     /// Follow the log live: who changed what, from what, to what
     #[command(after_help = "Examples:\n  rollcall events tail\n  rollcall events tail --from 1\n  \
                             rollcall events tail --from 2026-11-01T00:00:00Z --json | jq .\n\n\
@@ -166,17 +183,17 @@ pub enum Events {
 }
 
 #[derive(Args, Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Start at a position (a sequence) or an instant (RFC 3339) [default: now]
     #[arg(long, value_name = "POSITION|TIME")]
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Only this tenant
     #[arg(long)]
-    pub tenant: Option<String>,
+    pub(crate) tenant: Option<String>,
     /// One JSON object per line
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Stop at the end of the log instead of waiting for more
     #[arg(long)]
-    pub no_follow: bool,
+    pub(crate) no_follow: bool,
 }

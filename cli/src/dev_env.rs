@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 
 /// The file's name in the data folder.
-pub const NAME: &str = "dev.env";
+pub(crate) const NAME: &str = "dev.env";
 
 /// Writes the file as a whole, readable by its owner only. Its presence says that everything is ready.
-pub fn write(data_dir: &Path, values: &[(&str, &str)]) -> Result<PathBuf, Failure> {
+pub(crate) fn write(data_dir: &Path, values: &[(&str, &str)]) -> Result<PathBuf, Failure> {
     let path = data_dir.join(NAME);
     let fresh = data_dir.join("dev.env.new");
     let text: String = values.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
@@ -28,7 +28,7 @@ pub fn write(data_dir: &Path, values: &[(&str, &str)]) -> Result<PathBuf, Failur
 }
 
 /// One value of the file, if a house runs (or ran) on this data folder.
-pub fn read(data_dir: &Path, name: &str) -> Option<String> {
+pub(crate) fn read(data_dir: &Path, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(data_dir.join(NAME)).ok()?;
     text.lines()
         .filter_map(|line| line.split_once('='))
@@ -37,30 +37,42 @@ pub fn read(data_dir: &Path, name: &str) -> Option<String> {
 }
 
 /// Takes the file away: nothing runs here any more, or not yet.
-pub fn remove(data_dir: &Path) {
+pub(crate) fn remove(data_dir: &Path) {
     let _ = std::fs::remove_file(data_dir.join(NAME));
 }
 
-/// Reads a secret of this data folder, or makes it: `bytes` random bytes as hexadecimal digits.
-pub fn secret(data_dir: &Path, name: &str, bytes: usize) -> Result<String, Failure> {
-    let path = data_dir.join(name);
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return Ok(text.trim().to_string());
-    }
-    let mut random = vec![0; bytes];
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::new(format!("making {}: no randomness: {error}", path.display())))?;
-    let text = data_encoding::HEXLOWER.encode(&random);
+/// A text that is kept in this data folder.
+pub(crate) fn kept(data_dir: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join(name)).ok()?;
+    Some(text.trim().to_string()).filter(|text| !text.is_empty())
+}
+
+/// Keeps a text in this data folder, readable by its owner only.
+pub(crate) fn keep(data_dir: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let (path, fresh) = (data_dir.join(name), data_dir.join(format!("{name}.new")));
     std::fs::OpenOptions::new()
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .write(true)
         .mode(0o600)
-        .open(&path)
+        .open(&fresh)
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         })
-        .map_err(|error| Failure::of(format_args!("writing {}", path.display()), &error))?;
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .map_err(|error| Failure::of(format_args!("writing {}", path.display()), &error))
+}
+
+/// Reads a secret of this data folder, or makes it: `bytes` random bytes as hexadecimal digits.
+pub(crate) fn secret(data_dir: &Path, name: &str, bytes: usize) -> Result<String, Failure> {
+    if let Some(kept) = kept(data_dir, name) {
+        return Ok(kept);
+    }
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(|error| Failure::new(format!("making {name}: no randomness: {error}")))?;
+    let text = data_encoding::HEXLOWER.encode(&random);
+    keep(data_dir, name, &text)?;
     Ok(text)
 }
 

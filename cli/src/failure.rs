@@ -5,22 +5,22 @@ use std::fmt;
 
 /// The message that a command ends with.
 #[derive(Debug)]
-pub struct Failure(String);
+pub(crate) struct Failure(String);
 
 impl Failure {
     /// A failure with this message.
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 
     /// What we were doing, and why it failed, with every cause once.
-    pub fn of(doing: impl fmt::Display, error: &dyn Error) -> Self {
+    pub(crate) fn of(doing: impl fmt::Display, error: &dyn Error) -> Self {
         Self(format!("{doing}: {}", causes(error)))
     }
 }
 
 /// An error and its causes in one line; a cause whose text already stands in the line is left out.
-pub fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

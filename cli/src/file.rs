@@ -10,16 +10,16 @@ const INCLUDE_DEPTH_MAX: usize = 8;
 
 /// Mistakes found in the configuration, in the order they were met.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<String>);
+pub(crate) struct Mistakes(Vec<String>);
 
 impl Mistakes {
     /// Remembers one mistake.
-    pub fn add(&mut self, mistake: impl Into<String>) {
+    pub(crate) fn add(&mut self, mistake: impl Into<String>) {
         self.0.push(mistake.into());
     }
 
     /// All of them as one error, or nothing.
-    pub fn into_result(self) -> Result<(), crate::Failure> {
+    pub(crate) fn into_result(self) -> Result<(), crate::Failure> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -36,7 +36,7 @@ impl Mistakes {
 }
 
 /// Reads a file and everything it includes into one table.
-pub fn read(path: &Path, mistakes: &mut Mistakes) -> Table {
+pub(crate) fn read(path: &Path, mistakes: &mut Mistakes) -> Table {
     let mut merged = Table::new();
     read_into(path, &mut merged, mistakes, 0);
     merged
@@ -118,7 +118,7 @@ fn merge(into: &mut Table, from: Table, path: &Path, prefix: &str, mistakes: &mu
 }
 
 /// Reads one section into its type. Each key is tried alone first, so that several wrong ones are all reported.
-pub fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &mut Mistakes) -> Option<T> {
+pub(crate) fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &mut Mistakes) -> Option<T> {
     let Value::Table(table) = value else {
         mistakes.add(format!("{name}: must be a table, written [{name}]"));
         return None;

@@ -1,2 +1,62 @@
-//! Under construction.
-fn main() {}
+//! The program `rollcall`: reads the configuration, builds what the command asks for, runs it until told to stop.
+
+mod admin;
+mod args;
+mod dev_env;
+mod failure;
+mod file;
+mod node;
+mod settings;
+mod tail;
+mod telemetry;
+mod token;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, Events};
+pub(crate) use failure::Failure;
+use settings::Settings;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::of("starting the runtime", &error)),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one message that a command ends with")]
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("rollcall: {failure}");
+    ExitCode::FAILURE
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    telemetry::start_logs(cli.log.as_deref().unwrap_or(default_filter(&cli.command)), cli.log_format)?;
+    // Another part of the program can only have chosen the same provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = Settings::read(&cli)?;
+    match cli.command {
+        Command::Up(up) => up::run(settings, &up).await,
+        Command::Gateway(_) => node::run(settings, node::Role::Gateway).await,
+        Command::Projector(_) => node::run(settings, node::Role::Projector).await,
+        Command::Dispatcher(_) => node::run(settings, node::Role::Dispatcher).await,
+        Command::Token(command) => token::run(&settings, command).await,
+        Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
+    }
+}
+
+/// Servers tell milestones; an operator's command only what went wrong.
+fn default_filter(command: &Command) -> &'static str {
+    match command {
+        Command::Up(_) | Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) => "info",
+        Command::Token(_) | Command::Events(_) => "warn",
+    }
+}

@@ -1,0 +1,235 @@
+//! What runs in one process: connected, wired, served, and stopped in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatcher::Dispatcher;
+use eventlog::{Broker, Keyring, nats};
+use gateway::{Bound, Gateway, Tokens};
+use projector::Projection;
+use scim::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, About};
+use crate::failure::causes;
+use crate::settings::Settings;
+use crate::{Failure, dev_env, telemetry};
+
+/// How long catching up at the start may take before we say that it goes on.
+const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
+/// How often the broker's version and the streams' settings are read back.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    All,
+    Gateway,
+    Projector,
+    Dispatcher,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "up",
+            Self::Gateway => "gateway",
+            Self::Projector => "projector",
+            Self::Dispatcher => "dispatcher",
+        }
+    }
+}
+
+/// A process whose parts run.
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) scim_address: Option<SocketAddr>,
+    pub(crate) admin_address: SocketAddr,
+    pub(crate) admin_token: String,
+    shutdown: CancellationToken,
+    tasks: JoinSet<Result<(), Failure>>,
+    parts: Parts,
+}
+
+/// What is needed to start a dispatcher later, once its apps have tokens.
+struct Parts {
+    projection: Projection,
+    keyring: Keyring,
+    registry: Arc<Registry>,
+    about: Arc<About>,
+    holder: String,
+}
+
+/// Runs one role until told to stop.
+pub(crate) async fn run(settings: Settings, role: Role) -> Result<(), Failure> {
+    let config = settings.broker_config(None)?;
+    let mut node = Node::start(&settings, role, &config).await?;
+    if role == Role::Dispatcher {
+        node.dispatch(settings.dispatcher);
+    }
+    if let Some(address) = node.scim_address {
+        tracing::info!(%address, "SCIM is served");
+    }
+    tracing::info!(address = %node.admin_address, role = role.name(), "ready");
+    node.wait().await
+}
+
+impl Node {
+    /// Connects and starts everything but the dispatcher; returns once the projection has caught up.
+    pub(crate) async fn start(settings: &Settings, role: Role, config: &nats::Config) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&settings.data_dir)
+            .map_err(|error| Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error))?;
+        let metrics = telemetry::start_metrics()?;
+        // Addresses are taken first: a port that is in use shows at once.
+        let bound = match role {
+            Role::All | Role::Gateway => {
+                Some(Bound::bind(&settings.gateway).await.map_err(|error| Failure::new(error.to_string()))?)
+            }
+            Role::Projector | Role::Dispatcher => None,
+        };
+        let admin_listener = admin::bind(settings.admin_listen)?;
+        let admin_address = admin_listener.local_addr().map_err(|error| Failure::of("asking for the admin address", &error))?;
+        let broker = nats::connect(config).await.map_err(|error| Failure::of("starting", &error))?;
+        let master = settings.master_key()?;
+        let secret = eventlog::subject_secret(&broker, &master).await.map_err(|error| Failure::of("starting", &error))?;
+        let keyring = Keyring::new(broker.keys.clone(), master);
+        let registry = Arc::new(Registry::built_in().map_err(|error| Failure::of("reading the schemas", &error))?);
+        let projection_config =
+            projector::Config { folder: settings.data_dir.join("projection"), cache_bytes: settings.cache_bytes };
+        let projection = Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())
+            .await
+            .map_err(|error| Failure::of("opening the projection", &error))?;
+
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let (running, stop) = (projection.clone(), shutdown.clone());
+        tasks.spawn(async move { running.run(stop).await.map_err(|error| Failure::of("running the projection", &error)) });
+        catch_up(&projection).await?;
+
+        if let Some(bound) = &bound {
+            tracing::debug!(address = %bound.address(), "SCIM address taken");
+        }
+        let scim_address = bound.as_ref().map(Bound::address);
+        if let Some(bound) = bound {
+            let tokens = Tokens::new(broker.control.clone());
+            let (following, stop) = (tokens.clone(), shutdown.clone());
+            tasks.spawn(async move { following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error)) });
+            tokens
+                .catch_up(Instant::now() + Duration::from_secs(60))
+                .await
+                .map_err(|error| Failure::of("reading the tokens", &error))?;
+            let parts = gateway::Parts {
+                broker: broker.clone(),
+                projection: projection.clone(),
+                keyring: keyring.clone(),
+                secret,
+                registry: registry.clone(),
+                tokens,
+            };
+            let gateway = Gateway::new(&settings.gateway, parts);
+            let stop = shutdown.clone();
+            tasks.spawn(async move { bound.serve(&gateway, stop).await.map_err(|error| Failure::new(error.to_string())) });
+        }
+
+        let admin_token = dev_env::secret(&settings.data_dir, "admin.token", 24)?;
+        let about = Arc::new(About::new(role.name(), broker.clone(), projection.clone(), metrics, admin_token.clone()));
+        tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
+        tasks.spawn(verify(broker.clone(), shutdown.clone()));
+        let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
+        let parts = Parts { projection, keyring, registry, about, holder };
+        Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts })
+    }
+
+    /// Starts the dispatcher.
+    pub(crate) fn dispatch(&mut self, config: dispatcher::Config) {
+        let Parts { projection, keyring, registry, about, holder } = &self.parts;
+        let dispatcher = Dispatcher::new(
+            config,
+            self.broker.clone(),
+            projection.clone(),
+            keyring.clone(),
+            registry.clone(),
+            holder.clone(),
+        );
+        about.set_statuses(Box::new(dispatcher.statuses()));
+        let stop = self.shutdown.clone();
+        self.tasks.spawn(async move { dispatcher.run(stop).await.map_err(|error| Failure::of("running the dispatcher", &error)) });
+    }
+
+    /// Works until a signal comes or a part fails, then stops everything in order.
+    pub(crate) async fn wait(mut self) -> Result<(), Failure> {
+        let mut failure = None;
+        tokio::select! {
+            name = told_to_stop() => tracing::info!(signal = name?, "stopping"),
+            ended = self.tasks.join_next() => failure = Some(why(ended)),
+        }
+        self.stop().await;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.shutdown.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => tracing::error!(%failure, "a part ended badly"),
+                Err(error) => tracing::error!(%error, "a part panicked"),
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn why(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Failure {
+    match ended {
+        Some(Ok(Err(failure))) => failure,
+        Some(Err(error)) => Failure::of("a part of the process panicked", &error),
+        Some(Ok(Ok(()))) | None => Failure::new("a part of the process ended by itself"),
+    }
+}
+
+async fn told_to_stop() -> Result<&'static str, Failure> {
+    let listen = |kind| signal(kind).map_err(|error| Failure::of("listening for signals", &error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Reads what the log has and the projection has not, with a word now and then when it takes long.
+async fn catch_up(projection: &Projection) -> Result<(), Failure> {
+    loop {
+        match projection.catch_up(Instant::now() + CATCH_UP_TOLD).await {
+            Ok(()) => return Ok(()),
+            Err(projector::Error::Lagging(lagging)) => {
+                tracing::info!(applied = lagging.applied, last = lagging.wanted, "catching up with the log");
+            }
+            Err(error) => return Err(Failure::of("catching up with the log", &error)),
+        }
+    }
+}
+
+/// A stream whose settings were changed deletes history or lets others do so: stop before it is too late.
+async fn verify(broker: Broker, shutdown: CancellationToken) -> Result<(), Failure> {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(VERIFY_INTERVAL) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        match broker.verify().await {
+            Ok(()) => {}
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(error = causes(&error), "the broker's settings cannot be read at the moment");
+            }
+            Err(error) => return Err(Failure::of("checking the broker", &error)),
+        }
+    }
+}

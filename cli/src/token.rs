@@ -1,0 +1,112 @@
+//! `rollcall token create|list|revoke`.
+
+use std::io::Write;
+
+use eventlog::{Broker, clock, nats};
+use gateway::{mint, read_tokens, revoke};
+use jiff::Timestamp;
+use proto::Tenant;
+use serde_json::json;
+
+use crate::Failure;
+use crate::args::{Token, TokenCreate};
+use crate::settings::Settings;
+
+pub(crate) async fn run(settings: &Settings, command: Token) -> Result<(), Failure> {
+    match command {
+        Token::Create(create) => make(settings, &create).await,
+        Token::List { tenant, json } => list(settings, tenant.as_deref(), json).await,
+        Token::Revoke { id, reason } => end(settings, &id, &reason).await,
+    }
+}
+
+/// The broker of these settings.
+pub(crate) async fn connect(settings: &Settings) -> Result<Broker, Failure> {
+    let config = settings.broker_config(None)?;
+    nats::connect(&config).await.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Prints a line; a closed pipe is nobody's mistake.
+pub(crate) fn print(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
+}
+
+async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> {
+    let tenant: Tenant = create.tenant.parse().map_err(|error| Failure::of("--tenant", &error))?;
+    if create.source.trim().is_empty() || create.source.len() > 64 {
+        return Err(Failure::new("--source: must have 1 to 64 characters"));
+    }
+    let dialect = create.dialect.parse().map_err(|error: String| Failure::new(format!("--dialect: {error}")))?;
+    let expires_at = match &create.expires_in {
+        None => None,
+        Some(text) => Some(end_of(text)?),
+    };
+    let broker = connect(settings).await?;
+    let minted = mint(&*broker.control, &tenant, &create.source, dialect, expires_at, &create.description)
+        .await
+        .map_err(|error| Failure::of("making the token", &error))?;
+    print(&format!("Token {} for tenant {tenant}, source {}, dialect {}.", minted.credential, create.source, dialect.as_str()));
+    print("It is shown this once; only its hash is kept:");
+    print(&minted.secret);
+    Ok(())
+}
+
+/// `90d`, `12h`, or anything that a duration can be written as.
+fn end_of(text: &str) -> Result<Timestamp, Failure> {
+    let wrong = || Failure::new(format!("--expires-in: {text:?} is no duration; write 90d or 12h"));
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let hours = span.get_days() * 24 + span.get_hours() + span.get_weeks() * 24 * 7;
+    let rest = jiff::Span::new().hours(i64::from(hours)).minutes(span.get_minutes()).seconds(span.get_seconds());
+    let end = clock::now().checked_add(rest).map_err(|_| wrong())?;
+    if end <= clock::now() { Err(wrong()) } else { Ok(end) }
+}
+
+async fn list(settings: &Settings, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
+    let broker = connect(settings).await?;
+    let tokens = read_tokens(&*broker.control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
+    if !json {
+        print(&format!("{:<18} {:<16} {:<16} {:<8} {:<8} {:<21} NOTE", "ID", "TENANT", "SOURCE", "DIALECT", "STATE", "MADE"));
+    }
+    for token in tokens.iter().filter(|token| tenant.is_none_or(|tenant| token.tenant.as_str() == tenant)) {
+        let expired = token.expires_at.is_some_and(|end| end <= clock::now());
+        let state = match (token.revoked, expired) {
+            (true, _) => "revoked",
+            (false, true) => "expired",
+            (false, false) => "valid",
+        };
+        let line = if json {
+            json!({
+                "id": token.credential, "tenant": token.tenant, "source": token.source, "dialect": token.dialect.as_str(),
+                "state": state, "created": token.created_at.to_string(), "expires": token.expires_at.map(|end| end.to_string()),
+                "description": token.description,
+            })
+            .to_string()
+        } else {
+            let made = token.created_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            format!(
+                "{:<18} {:<16} {:<16} {:<8} {state:<8} {made:<21} {}",
+                token.credential, token.tenant.to_string(), token.source, token.dialect.as_str(), token.description
+            )
+        };
+        if !print(&line) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn end(settings: &Settings, id: &str, reason: &str) -> Result<(), Failure> {
+    let broker = connect(settings).await?;
+    let control = &*broker.control;
+    let tokens = read_tokens(control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
+    let Some(token) = tokens.iter().find(|token| token.credential == id) else {
+        return Err(Failure::new(format!("there is no token {id}; `rollcall token list` shows them all")));
+    };
+    if token.revoked {
+        print(&format!("Token {id} was revoked before."));
+        return Ok(());
+    }
+    revoke(control, token, reason).await.map_err(|error| Failure::of("revoking the token", &error))?;
+    print(&format!("Token {id} of tenant {} is revoked.", token.tenant));
+    Ok(())
+}

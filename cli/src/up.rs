@@ -1,0 +1,134 @@
+//! `rollcall up`: everything in one process, with a broker of its own and a downstream app to look at.
+
+use std::path::Path;
+
+use eventlog::server::{self, Server};
+use gateway::mint;
+use scim::Dialect;
+
+use crate::args::Up;
+use crate::node::{Node, Role};
+use crate::settings::Settings;
+use crate::{Failure, dev_env};
+
+/// The tenant that the first client writes to.
+const TENANT: &str = "corp";
+/// The tenant that plays a downstream app, and the app's name.
+const APP: &str = "demo-app";
+
+pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> {
+    std::fs::create_dir_all(&settings.data_dir)
+        .map_err(|error| Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error))?;
+    settings.data_dir = settings
+        .data_dir
+        .canonicalize()
+        .map_err(|error| Failure::of(format_args!("finding the data folder {}", settings.data_dir.display()), &error))?;
+    let server = match settings.nats.url {
+        Some(_) => None,
+        None => Some(start_server(&settings).await?),
+    };
+    dev_env::remove(&settings.data_dir);
+    let config = settings.broker_config(server.as_ref().map(Server::url))?;
+    let mut node = Node::start(&settings, Role::All, &config).await?;
+    let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+    let address = node.scim_address.map(|address| address.to_string()).unwrap_or_default();
+    let base = format!("{scheme}://{address}");
+    let public = settings.gateway.public_url.clone().unwrap_or_else(|| base.clone());
+    let scim_token = token(&node, &settings.data_dir, TENANT, "first-client").await?;
+    let app_token = token(&node, &settings.data_dir, APP, "rollcall").await?;
+    let (scim_url, app_url) = (format!("{public}/t/{TENANT}/scim/v2"), format!("{public}/t/{APP}/scim/v2"));
+    let admin_url = format!("http://{}", node.admin_address);
+    // Our own dispatcher need not trust the certificate that clients are shown.
+    let demo = !up.no_demo && settings.gateway.tls.is_none();
+    if demo {
+        settings.dispatcher.apps.entry(APP.to_string()).or_insert(demo_app(&base, &app_token)?);
+    }
+    node.dispatch(settings.dispatcher);
+    let values = [
+        ("SCIM_URL", scim_url.as_str()),
+        ("SCIM_TOKEN", &scim_token),
+        ("APP_URL", &app_url),
+        ("APP_TOKEN", &app_token),
+        ("ADMIN_URL", &admin_url),
+        ("ADMIN_TOKEN", &node.admin_token),
+        ("NATS_URL", &config.url),
+    ];
+    let env = dev_env::write(&settings.data_dir, &values)?;
+    tell(&scim_url, &app_url, &admin_url, &env, demo);
+    let result = node.wait().await;
+    dev_env::remove(&settings.data_dir);
+    if let Some(server) = server {
+        let _ = tokio::task::spawn_blocking(move || server.stop()).await;
+    }
+    result
+}
+
+async fn start_server(settings: &Settings) -> Result<Server, Failure> {
+    let binary = server::find(settings.nats.server.as_deref(), &settings.search_path)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let config = server::Config { binary, folder: settings.data_dir.join("nats"), port: settings.nats.port };
+    tracing::info!(program = %config.binary.display(), folder = %config.folder.display(), "starting the managed NATS server");
+    let started = tokio::task::spawn_blocking(move || Server::start(&config)).await;
+    match started {
+        Ok(Ok(server)) => Ok(server),
+        Ok(Err(error)) => Err(Failure::new(error.to_string())),
+        Err(error) => Err(Failure::of("starting the managed NATS server", &error)),
+    }
+}
+
+/// The token of this data folder for a tenant: made once, kept in a file that only its owner can read.
+async fn token(node: &Node, data_dir: &Path, tenant: &str, source: &str) -> Result<String, Failure> {
+    let name = format!("{tenant}.token");
+    let control = &*node.broker.control;
+    if let Some(kept) = dev_env::kept(data_dir, &name) {
+        let credential = kept.trim_start_matches("rc_").split('_').next().unwrap_or_default().to_string();
+        let known = gateway::read_tokens(control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
+        if known.iter().any(|token| token.credential == credential && !token.revoked) {
+            return Ok(kept);
+        }
+    }
+    let tenant = tenant.parse().map_err(|error| Failure::of("naming a tenant", &error))?;
+    let minted = mint(control, &tenant, source, Dialect::Rfc, None, "made by rollcall up")
+        .await
+        .map_err(|error| Failure::of("making a token", &error))?;
+    dev_env::keep(data_dir, &name, &minted.secret)?;
+    Ok(minted.secret)
+}
+
+fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
+    let url = format!("{base}/t/{APP}/scim/v2");
+    Ok(dispatcher::AppConfig {
+        tenant: TENANT.parse().map_err(|error| Failure::of("naming a tenant", &error))?,
+        url: url.parse().map_err(|error| Failure::of("naming the demo app", &error))?,
+        token: dispatcher::Secret::new(token),
+        users: None,
+        groups: None,
+        provision_groups: true,
+        on_delete: dispatcher::Leave::Delete,
+        on_leave: dispatcher::Leave::Deactivate,
+        timeout_ms: 10_000,
+        concurrency: 4,
+        attempts_max: 8,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the person at the terminal reads this")]
+fn tell(scim_url: &str, app_url: &str, admin_url: &str, env: &Path, demo: bool) {
+    let env = env.display();
+    println!("\nRollcall is ready.\n");
+    println!("  SCIM, tenant {TENANT}:  {scim_url}");
+    if demo {
+        println!("  Demo app:          {app_url}");
+    }
+    println!("  Admin:             {admin_url}  (/livez, /readyz, /metrics, /api/v1/status)");
+    println!("  Tokens and URLs:   {env}\n");
+    println!("Try it in another terminal:\n");
+    println!("  . {env}");
+    println!("  curl -s \"$SCIM_URL/Users\" -H \"Authorization: Bearer $SCIM_TOKEN\" -H 'Content-Type: application/scim+json' \\");
+    println!("    -d '{{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"userName\":\"ada@example.com\",\"displayName\":\"Ada\"}}'");
+    if demo {
+        println!("  curl -s \"$APP_URL/Users\" -H \"Authorization: Bearer $APP_TOKEN\"    # the account in the app");
+    }
+    println!("  rollcall events tail --from 1                                      # who changed what\n");
+    println!("Ctrl-C stops it.");
+}

@@ -1,0 +1,39 @@
+//! The program says what it can do. (A test here also makes cargo build the program for the tests from the street.)
+
+use std::process::Command;
+
+fn rollcall(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_rollcall")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in [&["up"][..], &["gateway"], &["projector"], &["dispatcher"], &["token", "create"], &["token", "list"], &["token", "revoke"], &["events", "tail"]] {
+        let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+        let (success, text) = rollcall(&arguments);
+        assert!(success && text.contains("Usage: rollcall"), "{text}");
+    }
+}
+
+#[test]
+fn a_command_without_a_broker_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (success, text) = rollcall(&["token", "list", "--data-dir", folder.path().to_str().unwrap()]);
+    assert!(!success && text.contains("rollcall up") && text.contains("--nats"), "{text}");
+}
+
+#[test]
+fn all_mistakes_of_a_configuration_are_reported_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rollcall.toml");
+    let text = "[gateway]\nlisten = \"nowhere\"\n[app.x]\ntenant = \"Corp\"\nurl = \"ftp://x.test\"\ntoken = \"t\"\n[colour]\nred = 1\n";
+    std::fs::write(&file, text).unwrap();
+    let (success, text) = rollcall(&["up", "--config", file.to_str().unwrap(), "--data-dir", folder.path().join("var").to_str().unwrap()]);
+    assert!(!success && text.contains("3 mistakes"), "{text}");
+    for part in ["gateway.listen", "app.x.tenant", "colour"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!folder.path().join("var").exists(), "nothing is started");
+}
