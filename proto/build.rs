@@ -11,9 +11,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ],
         ["proto"],
     )?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .btree_map(["."])
-        .compile_fds(files)?;
+    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
     Ok(())
 }

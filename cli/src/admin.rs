@@ -81,7 +81,11 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn serve(listener: TcpListener, about: Arc<About>, shutdown: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    about: Arc<About>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::of("serving the admin API", &error);
     let router = Router::new()
         .route("/livez", get(async || "alive\n"))
@@ -113,7 +117,8 @@ async fn status(State(about): State<Arc<About>>, headers: HeaderMap) -> Response
     let digest = |text: &str| <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
     if digest(presented) != digest(&about.token) {
         let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"rollcall admin\"")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the admin token is needed (ADMIN_TOKEN in dev.env)\n").into_response();
+        return (StatusCode::UNAUTHORIZED, challenge, "the admin token is needed (ADMIN_TOKEN in dev.env)\n")
+            .into_response();
     }
     let readiness = about.readiness().await;
     let body = json!({

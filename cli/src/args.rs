@@ -71,8 +71,10 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run everything in one process: broker (managed unless --nats), gateway, projector, dispatcher
-    #[command(after_help = "Ends cleanly on SIGTERM and Ctrl-C. When everything is ready, DATA_DIR/dev.env holds \
-                            SCIM_URL, SCIM_TOKEN, APP_URL, APP_TOKEN, ADMIN_URL, ADMIN_TOKEN and NATS_URL.")]
+    #[command(
+        after_help = "Ends cleanly on SIGTERM and Ctrl-C. When everything is ready, DATA_DIR/dev.env holds \
+                            SCIM_URL, SCIM_TOKEN, APP_URL, APP_TOKEN, ADMIN_URL, ADMIN_TOKEN and NATS_URL."
+    )]
     Up(Up),
     /// Run only the SCIM gateway (with its own projection), against --nats
     Gateway(Serve),

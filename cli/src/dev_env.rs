@@ -70,7 +70,8 @@ pub(crate) fn secret(data_dir: &Path, name: &str, bytes: usize) -> Result<String
         return Ok(kept);
     }
     let mut random = vec![0; bytes];
-    getrandom::fill(&mut random).map_err(|error| Failure::new(format!("making {name}: no randomness: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(format!("making {name}: no randomness: {error}")))?;
     let text = data_encoding::HEXLOWER.encode(&random);
     keep(data_dir, name, &text)?;
     Ok(text)
@@ -83,7 +84,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &[("SCIM_URL", "http://127.0.0.1:1/scim/v2"), ("SCIM_TOKEN", "rc_a=b")]).unwrap();
+        write(folder.path(), &[("SCIM_URL", "http://127.0.0.1:1/scim/v2"), ("SCIM_TOKEN", "rc_a=b")])
+            .unwrap();
         assert_eq!(read(folder.path(), "SCIM_TOKEN").as_deref(), Some("rc_a=b"));
         assert_eq!(read(folder.path(), "APP_URL"), None);
         remove(folder.path());

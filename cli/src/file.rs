@@ -108,7 +108,9 @@ fn merge(into: &mut Table, from: Table, path: &Path, prefix: &str, mistakes: &mu
     for (key, value) in from {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match (into.get_mut(&key), value) {
-            (Some(Value::Table(existing)), Value::Table(more)) => merge(existing, more, path, &name, mistakes),
+            (Some(Value::Table(existing)), Value::Table(more)) => {
+                merge(existing, more, path, &name, mistakes)
+            }
             (Some(_), _) => mistakes.add(format!("{}: {name} is set a second time", path.display())),
             (None, value) => {
                 into.insert(key, value);
@@ -174,8 +176,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("apps")).unwrap();
         let main = folder.path().join("rollcall.toml");
-        std::fs::write(&main, "include = [\"apps/*.toml\", \"gone.toml\"]\n[app.one]\nurl = \"a\"\n").unwrap();
-        std::fs::write(folder.path().join("apps/two.toml"), "[app.two]\nurl = \"b\"\n[app.one]\nurl = \"c\"\n").unwrap();
+        std::fs::write(&main, "include = [\"apps/*.toml\", \"gone.toml\"]\n[app.one]\nurl = \"a\"\n")
+            .unwrap();
+        std::fs::write(
+            folder.path().join("apps/two.toml"),
+            "[app.two]\nurl = \"b\"\n[app.one]\nurl = \"c\"\n",
+        )
+        .unwrap();
         let mut mistakes = Mistakes::default();
         let table = read(&main, &mut mistakes);
         assert_eq!(table["app"].as_table().unwrap().len(), 2);

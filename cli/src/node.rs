@@ -71,18 +71,20 @@ pub(crate) async fn run(settings: Settings, role: Role) -> Result<(), Failure> {
     if role == Role::Dispatcher {
         node.dispatch(settings.dispatcher);
     }
-    if let Some(address) = node.scim_address {
-        tracing::info!(%address, "SCIM is served");
-    }
     tracing::info!(address = %node.admin_address, role = role.name(), "ready");
     node.wait().await
 }
 
 impl Node {
     /// Connects and starts everything but the dispatcher; returns once the projection has caught up.
-    pub(crate) async fn start(settings: &Settings, role: Role, config: &nats::Config) -> Result<Self, Failure> {
-        std::fs::create_dir_all(&settings.data_dir)
-            .map_err(|error| Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error))?;
+    pub(crate) async fn start(
+        settings: &Settings,
+        role: Role,
+        config: &nats::Config,
+    ) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&settings.data_dir).map_err(|error| {
+            Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error)
+        })?;
         let metrics = telemetry::start_metrics()?;
         // Addresses are taken first: a port that is in use shows at once.
         let bound = match role {
@@ -92,32 +94,41 @@ impl Node {
             Role::Projector | Role::Dispatcher => None,
         };
         let admin_listener = admin::bind(settings.admin_listen)?;
-        let admin_address = admin_listener.local_addr().map_err(|error| Failure::of("asking for the admin address", &error))?;
+        let admin_address = admin_listener
+            .local_addr()
+            .map_err(|error| Failure::of("asking for the admin address", &error))?;
         let broker = nats::connect(config).await.map_err(|error| Failure::of("starting", &error))?;
         let master = settings.master_key()?;
-        let secret = eventlog::subject_secret(&broker, &master).await.map_err(|error| Failure::of("starting", &error))?;
-        let keyring = Keyring::new(broker.keys.clone(), master);
-        let registry = Arc::new(Registry::built_in().map_err(|error| Failure::of("reading the schemas", &error))?);
-        let projection_config =
-            projector::Config { folder: settings.data_dir.join("projection"), cache_bytes: settings.cache_bytes };
-        let projection = Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())
+        let secret = eventlog::subject_secret(&broker, &master)
             .await
-            .map_err(|error| Failure::of("opening the projection", &error))?;
+            .map_err(|error| Failure::of("starting", &error))?;
+        let keyring = Keyring::new(broker.keys.clone(), master);
+        let registry =
+            Arc::new(Registry::built_in().map_err(|error| Failure::of("reading the schemas", &error))?);
+        let projection_config = projector::Config {
+            folder: settings.data_dir.join("projection"),
+            cache_bytes: settings.cache_bytes,
+        };
+        let projection =
+            Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())
+                .await
+                .map_err(|error| Failure::of("opening the projection", &error))?;
 
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (running, stop) = (projection.clone(), shutdown.clone());
-        tasks.spawn(async move { running.run(stop).await.map_err(|error| Failure::of("running the projection", &error)) });
+        tasks.spawn(async move {
+            running.run(stop).await.map_err(|error| Failure::of("running the projection", &error))
+        });
         catch_up(&projection).await?;
 
-        if let Some(bound) = &bound {
-            tracing::debug!(address = %bound.address(), "SCIM address taken");
-        }
         let scim_address = bound.as_ref().map(Bound::address);
         if let Some(bound) = bound {
             let tokens = Tokens::new(broker.control.clone());
             let (following, stop) = (tokens.clone(), shutdown.clone());
-            tasks.spawn(async move { following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error)) });
+            tasks.spawn(async move {
+                following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error))
+            });
             tokens
                 .catch_up(Instant::now() + Duration::from_secs(60))
                 .await
@@ -131,12 +142,21 @@ impl Node {
                 tokens,
             };
             let gateway = Gateway::new(&settings.gateway, parts);
+            tracing::info!(address = %bound.address(), tls = settings.gateway.tls.is_some(), "SCIM is served");
             let stop = shutdown.clone();
-            tasks.spawn(async move { bound.serve(&gateway, stop).await.map_err(|error| Failure::new(error.to_string())) });
+            tasks.spawn(async move {
+                bound.serve(&gateway, stop).await.map_err(|error| Failure::new(error.to_string()))
+            });
         }
 
         let admin_token = dev_env::secret(&settings.data_dir, "admin.token", 24)?;
-        let about = Arc::new(About::new(role.name(), broker.clone(), projection.clone(), metrics, admin_token.clone()));
+        let about = Arc::new(About::new(
+            role.name(),
+            broker.clone(),
+            projection.clone(),
+            metrics,
+            admin_token.clone(),
+        ));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
         tasks.spawn(verify(broker.clone(), shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
@@ -157,7 +177,9 @@ impl Node {
         );
         about.set_statuses(Box::new(dispatcher.statuses()));
         let stop = self.shutdown.clone();
-        self.tasks.spawn(async move { dispatcher.run(stop).await.map_err(|error| Failure::of("running the dispatcher", &error)) });
+        self.tasks.spawn(async move {
+            dispatcher.run(stop).await.map_err(|error| Failure::of("running the dispatcher", &error))
+        });
     }
 
     /// Works until a signal comes or a part fails, then stops everything in order.

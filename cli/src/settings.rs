@@ -173,9 +173,11 @@ impl Settings {
         let (serve, admin_flags) = flags(&cli.command);
         let (nats_port, nats_server) = match &cli.command {
             Command::Up(up) => (up.nats_port, up.nats_server.clone()),
-            Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) | Command::Token(_) | Command::Events(_) => {
-                (None, None)
-            }
+            Command::Gateway(_)
+            | Command::Projector(_)
+            | Command::Dispatcher(_)
+            | Command::Token(_)
+            | Command::Events(_) => (None, None),
         };
         let gateway = gateway_config(serve, gateway, &mut mistakes);
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -197,7 +199,8 @@ impl Settings {
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),
         };
-        if settings.master_key.as_ref().is_some_and(|text| proto::sealing::DataKey::from_hex(text).is_none()) {
+        if settings.master_key.as_ref().is_some_and(|text| proto::sealing::DataKey::from_hex(text).is_none())
+        {
             mistakes.add("--master-key (ROLLCALL_MASTER_KEY): must be 64 hexadecimal digits; make one with `openssl rand -hex 32`");
         }
         mistakes.into_result()?;
@@ -212,13 +215,19 @@ impl Settings {
         };
         let path = self.data_dir.join("master.key");
         proto::sealing::DataKey::from_hex(&text).ok_or_else(|| {
-            Failure::new(format!("{}: holds no key of 64 hexadecimal digits; put the right file back", path.display()))
+            Failure::new(format!(
+                "{}: holds no key of 64 hexadecimal digits; put the right file back",
+                path.display()
+            ))
         })
     }
 
     /// How to connect: the URL that was given, or the one of the house that runs on this data folder.
     pub(crate) fn broker_config(&self, managed: Option<&str>) -> Result<eventlog::nats::Config, Failure> {
-        let url = managed.map(str::to_string).or_else(|| self.nats.url.clone()).or_else(|| dev_env::read(&self.data_dir, "NATS_URL"));
+        let url = managed
+            .map(str::to_string)
+            .or_else(|| self.nats.url.clone())
+            .or_else(|| dev_env::read(&self.data_dir, "NATS_URL"));
         let url = url.ok_or_else(|| {
             Failure::new(format!(
                 "no broker is known: start `rollcall up` with --data-dir {}, or name one with --nats",
@@ -250,7 +259,11 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
     }
 }
 
-fn gateway_config(serve: Option<&Serve>, section: GatewaySection, mistakes: &mut Mistakes) -> gateway::Config {
+fn gateway_config(
+    serve: Option<&Serve>,
+    section: GatewaySection,
+    mistakes: &mut Mistakes,
+) -> gateway::Config {
     let flag = |of: fn(&Serve) -> Option<PathBuf>| serve.and_then(of);
     let certificate = flag(|serve| serve.tls_certificate.clone()).or(section.tls_certificate);
     let key = flag(|serve| serve.tls_key.clone()).or(section.tls_key);
@@ -284,7 +297,11 @@ fn gateway_config(serve: Option<&Serve>, section: GatewaySection, mistakes: &mut
     }
 }
 
-fn take<T: serde::de::DeserializeOwned + Default>(table: &mut Table, name: &str, mistakes: &mut Mistakes) -> T {
+fn take<T: serde::de::DeserializeOwned + Default>(
+    table: &mut Table,
+    name: &str,
+    mistakes: &mut Mistakes,
+) -> T {
     table.remove(name).and_then(|value| file::section(name, value, mistakes)).unwrap_or_default()
 }
 

@@ -35,7 +35,11 @@ pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> 
         let (event, body) = read(&keyring, message).await?;
         let wanted = tail.tenant.as_ref().is_none_or(|tenant| event.tenant.as_str() == tenant);
         if wanted {
-            let text = if tail.json { as_json(sequence, time, &event, body.as_ref()) } else { as_text(sequence, time, &event, body.as_ref()) };
+            let text = if tail.json {
+                as_json(sequence, time, &event, body.as_ref())
+            } else {
+                as_text(sequence, time, &event, body.as_ref())
+            };
             if !print(&text) {
                 return Ok(());
             }
@@ -52,7 +56,9 @@ async fn position(log: &dyn Log, text: &str) -> Result<u64, Failure> {
         return Ok(sequence.max(1));
     }
     let time: Timestamp = text.parse().map_err(|_| {
-        Failure::new(format!("--from: {text:?} is neither a position nor an instant such as 2026-11-01T00:00:00Z"))
+        Failure::new(format!(
+            "--from: {text:?} is neither a position nor an instant such as 2026-11-01T00:00:00Z"
+        ))
     })?;
     log.sequence_at(time).await.map_err(|error| Failure::of("finding the instant in the log", &error))
 }
@@ -63,10 +69,12 @@ async fn read(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body
     let encoded = proto::codec::decode(message.payload).map_err(|error| Failure::of(&doing, &error))?;
     let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
         None => None,
-        Some(at) => match keyring.key(&encoded.event.tenant, at).await.map_err(|error| Failure::of(&doing, &error))? {
-            None => None,
-            Some(key) => Some(encoded.open(&key).map_err(|error| Failure::of(&doing, &error))?),
-        },
+        Some(at) => {
+            match keyring.key(&encoded.event.tenant, at).await.map_err(|error| Failure::of(&doing, &error))? {
+                None => None,
+                Some(key) => Some(encoded.open(&key).map_err(|error| Failure::of(&doing, &error))?),
+            }
+        }
     };
     Ok((encoded.event, body))
 }
@@ -125,9 +133,15 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         "{sequence:>8}  {time}  {}  {kind} {} {}  by {}/{}",
         event.tenant, event.resource_type, event.resource_id, event.source, event.actor
     );
-    let value = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
+    let value =
+        |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
     for change in body.map(|body| body.changes.as_slice()).unwrap_or_default() {
-        text.push_str(&format!("\n          {}: {} -> {}", change.path, value(&change.before), value(&change.after)));
+        text.push_str(&format!(
+            "\n          {}: {} -> {}",
+            change.path,
+            value(&change.before),
+            value(&change.after)
+        ));
     }
     let (added, removed) = members(&event.kind);
     for id in removed {

@@ -36,7 +36,8 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
     if create.source.trim().is_empty() || create.source.len() > 64 {
         return Err(Failure::new("--source: must have 1 to 64 characters"));
     }
-    let dialect = create.dialect.parse().map_err(|error: String| Failure::new(format!("--dialect: {error}")))?;
+    let dialect =
+        create.dialect.parse().map_err(|error: String| Failure::new(format!("--dialect: {error}")))?;
     let expires_at = match &create.expires_in {
         None => None,
         Some(text) => Some(end_of(text)?),
@@ -45,7 +46,12 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
     let minted = mint(&*broker.control, &tenant, &create.source, dialect, expires_at, &create.description)
         .await
         .map_err(|error| Failure::of("making the token", &error))?;
-    print(&format!("Token {} for tenant {tenant}, source {}, dialect {}.", minted.credential, create.source, dialect.as_str()));
+    print(&format!(
+        "Token {} for tenant {tenant}, source {}, dialect {}.",
+        minted.credential,
+        create.source,
+        dialect.as_str()
+    ));
     print("It is shown this once; only its hash is kept:");
     print(&minted.secret);
     Ok(())
@@ -56,16 +62,21 @@ fn end_of(text: &str) -> Result<Timestamp, Failure> {
     let wrong = || Failure::new(format!("--expires-in: {text:?} is no duration; write 90d or 12h"));
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let hours = span.get_days() * 24 + span.get_hours() + span.get_weeks() * 24 * 7;
-    let rest = jiff::Span::new().hours(i64::from(hours)).minutes(span.get_minutes()).seconds(span.get_seconds());
+    let rest =
+        jiff::Span::new().hours(i64::from(hours)).minutes(span.get_minutes()).seconds(span.get_seconds());
     let end = clock::now().checked_add(rest).map_err(|_| wrong())?;
     if end <= clock::now() { Err(wrong()) } else { Ok(end) }
 }
 
 async fn list(settings: &Settings, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
     let broker = connect(settings).await?;
-    let tokens = read_tokens(&*broker.control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
+    let tokens =
+        read_tokens(&*broker.control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
     if !json {
-        print(&format!("{:<18} {:<16} {:<16} {:<8} {:<8} {:<21} NOTE", "ID", "TENANT", "SOURCE", "DIALECT", "STATE", "MADE"));
+        print(&format!(
+            "{:<18} {:<16} {:<16} {:<8} {:<8} {:<21} NOTE",
+            "ID", "TENANT", "SOURCE", "DIALECT", "STATE", "MADE"
+        ));
     }
     for token in tokens.iter().filter(|token| tenant.is_none_or(|tenant| token.tenant.as_str() == tenant)) {
         let expired = token.expires_at.is_some_and(|end| end <= clock::now());
@@ -85,7 +96,11 @@ async fn list(settings: &Settings, tenant: Option<&str>, json: bool) -> Result<(
             let made = token.created_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             format!(
                 "{:<18} {:<16} {:<16} {:<8} {state:<8} {made:<21} {}",
-                token.credential, token.tenant.to_string(), token.source, token.dialect.as_str(), token.description
+                token.credential,
+                token.tenant.to_string(),
+                token.source,
+                token.dialect.as_str(),
+                token.description
             )
         };
         if !print(&line) {

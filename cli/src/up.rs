@@ -17,12 +17,12 @@ const TENANT: &str = "corp";
 const APP: &str = "demo-app";
 
 pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> {
-    std::fs::create_dir_all(&settings.data_dir)
-        .map_err(|error| Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error))?;
-    settings.data_dir = settings
-        .data_dir
-        .canonicalize()
-        .map_err(|error| Failure::of(format_args!("finding the data folder {}", settings.data_dir.display()), &error))?;
+    std::fs::create_dir_all(&settings.data_dir).map_err(|error| {
+        Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error)
+    })?;
+    settings.data_dir = settings.data_dir.canonicalize().map_err(|error| {
+        Failure::of(format_args!("finding the data folder {}", settings.data_dir.display()), &error)
+    })?;
     let server = match settings.nats.url {
         Some(_) => None,
         None => Some(start_server(&settings).await?),
@@ -82,7 +82,8 @@ async fn token(node: &Node, data_dir: &Path, tenant: &str, source: &str) -> Resu
     let control = &*node.broker.control;
     if let Some(kept) = dev_env::kept(data_dir, &name) {
         let credential = kept.trim_start_matches("rc_").split('_').next().unwrap_or_default().to_string();
-        let known = gateway::read_tokens(control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
+        let known =
+            gateway::read_tokens(control).await.map_err(|error| Failure::of("reading the tokens", &error))?;
         if known.iter().any(|token| token.credential == credential && !token.revoked) {
             return Ok(kept);
         }
@@ -124,10 +125,16 @@ fn tell(scim_url: &str, app_url: &str, admin_url: &str, env: &Path, demo: bool) 
     println!("  Tokens and URLs:   {env}\n");
     println!("Try it in another terminal:\n");
     println!("  . {env}");
-    println!("  curl -s \"$SCIM_URL/Users\" -H \"Authorization: Bearer $SCIM_TOKEN\" -H 'Content-Type: application/scim+json' \\");
-    println!("    -d '{{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"userName\":\"ada@example.com\",\"displayName\":\"Ada\"}}'");
+    println!(
+        "  curl -s \"$SCIM_URL/Users\" -H \"Authorization: Bearer $SCIM_TOKEN\" -H 'Content-Type: application/scim+json' \\"
+    );
+    println!(
+        "    -d '{{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"userName\":\"ada@example.com\",\"displayName\":\"Ada\"}}'"
+    );
     if demo {
-        println!("  curl -s \"$APP_URL/Users\" -H \"Authorization: Bearer $APP_TOKEN\"    # the account in the app");
+        println!(
+            "  curl -s \"$APP_URL/Users\" -H \"Authorization: Bearer $APP_TOKEN\"    # the account in the app"
+        );
     }
     println!("  rollcall events tail --from 1                                      # who changed what\n");
     println!("Ctrl-C stops it.");

@@ -10,7 +10,16 @@ fn rollcall(arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in [&["up"][..], &["gateway"], &["projector"], &["dispatcher"], &["token", "create"], &["token", "list"], &["token", "revoke"], &["events", "tail"]] {
+    for command in [
+        &["up"][..],
+        &["gateway"],
+        &["projector"],
+        &["dispatcher"],
+        &["token", "create"],
+        &["token", "list"],
+        &["token", "revoke"],
+        &["events", "tail"],
+    ] {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let (success, text) = rollcall(&arguments);
         assert!(success && text.contains("Usage: rollcall"), "{text}");
@@ -30,7 +39,13 @@ fn all_mistakes_of_a_configuration_are_reported_at_once() {
     let file = folder.path().join("rollcall.toml");
     let text = "[gateway]\nlisten = \"nowhere\"\n[app.x]\ntenant = \"Corp\"\nurl = \"ftp://x.test\"\ntoken = \"t\"\n[colour]\nred = 1\n";
     std::fs::write(&file, text).unwrap();
-    let (success, text) = rollcall(&["up", "--config", file.to_str().unwrap(), "--data-dir", folder.path().join("var").to_str().unwrap()]);
+    let (success, text) = rollcall(&[
+        "up",
+        "--config",
+        file.to_str().unwrap(),
+        "--data-dir",
+        folder.path().join("var").to_str().unwrap(),
+    ]);
     assert!(!success && text.contains("3 mistakes"), "{text}");
     for part in ["gateway.listen", "app.x.tenant", "colour"] {
         assert!(text.contains(part), "{part} is not in {text}");

@@ -20,7 +20,11 @@ pub(crate) fn affected(event: &Event, body: Option<&Body>) -> Vec<Affected> {
         Kind::Updated { members_removed, .. } => itself(!members_removed.is_empty() || deactivates(body)),
         Kind::MembersChanged { removed, .. } => itself(!removed.is_empty()),
         Kind::Deleted | Kind::TenantDropped => itself(true),
-        Kind::Moved { .. } | Kind::Claimed { .. } | Kind::Released { .. } | Kind::CredentialsChanged | Kind::Erased => Vec::new(),
+        Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased => Vec::new(),
     }
 }
 

@@ -83,7 +83,13 @@ impl AppConfig {
     pub fn hash(&self) -> String {
         let parts = format!(
             "{}|{}|{:?}|{:?}|{}|{:?}|{:?}",
-            self.tenant, self.url, self.users, self.groups, self.provision_groups, self.on_delete, self.on_leave
+            self.tenant,
+            self.url,
+            self.users,
+            self.groups,
+            self.provision_groups,
+            self.on_delete,
+            self.on_leave
         );
         short_hash(parts.as_bytes())
     }

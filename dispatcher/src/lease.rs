@@ -31,7 +31,8 @@ impl Lease {
 
     /// Whether it is ours for at least this long.
     pub(crate) fn outlives(&self, timeout: Duration) -> bool {
-        let end = SignedDuration::try_from(timeout).ok().and_then(|timeout| clock::now().checked_add(timeout).ok());
+        let end =
+            SignedDuration::try_from(timeout).ok().and_then(|timeout| clock::now().checked_add(timeout).ok());
         self.until.zip(end).is_some_and(|(until, end)| until > end)
     }
 
@@ -69,7 +70,8 @@ impl Lease {
         if self.until.take().is_some()
             && let Ok(Some((_, revision))) = bucket.get(&self.key).await
         {
-            let value = serde_json::to_vec(&Value { holder: self.holder.clone(), until: Timestamp::UNIX_EPOCH });
+            let value =
+                serde_json::to_vec(&Value { holder: self.holder.clone(), until: Timestamp::UNIX_EPOCH });
             let _ = bucket.update(&self.key, value.unwrap_or_default().into(), revision).await;
         }
     }

@@ -120,7 +120,11 @@ impl Links {
     /// Every resource that an app has, or may have, an account for.
     pub(crate) fn of_app(&self, app: &str) -> Vec<ResourceId> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.iter().filter(|((name, _), link)| name == app && (link.remote_id.is_some() || link.intent_open)).map(|((_, id), _)| *id).collect()
+        links
+            .iter()
+            .filter(|((name, _), link)| name == app && (link.remote_id.is_some() || link.intent_open))
+            .map(|((_, id), _)| *id)
+            .collect()
     }
 
     pub(crate) fn held(&self, app: &str) -> usize {
@@ -134,7 +138,15 @@ impl Link {
     pub(crate) fn apply(&mut self, event: &Event, details: Option<&Details>) {
         match &event.kind {
             Kind::Intended { .. } => self.intent_open = true,
-            Kind::Done { operation, linked, remote_id, members_added, members_removed, members_replaced, .. } => {
+            Kind::Done {
+                operation,
+                linked,
+                remote_id,
+                members_added,
+                members_removed,
+                members_replaced,
+                ..
+            } => {
                 let settled = Self { last: self.last, ..Self::default() };
                 let before = std::mem::replace(self, settled);
                 if !linked {

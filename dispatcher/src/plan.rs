@@ -63,7 +63,12 @@ pub(crate) struct Leaving {
 }
 
 /// The plan for one resource and one app.
-pub(crate) fn plan(desired: Result<&Desired, Leaving>, link: &Link, configuration_hash: &str, now: Timestamp) -> Plan {
+pub(crate) fn plan(
+    desired: Result<&Desired, Leaving>,
+    link: &Link,
+    configuration_hash: &str,
+    now: Timestamp,
+) -> Plan {
     let wish = wish(desired);
     if let Some(held) = &link.held
         && held.wish == wish

@@ -40,7 +40,13 @@ pub(crate) async fn load(bucket: &dyn Bucket, log: &dyn Log, name: &str) -> Resu
 }
 
 /// Writes a watermark. The event at the sequence is read from the log, so that another timeline is noticed later.
-pub(crate) async fn save(bucket: &dyn Bucket, log: &dyn Log, name: &str, sequence: u64, hash: &str) -> Result<(), Error> {
+pub(crate) async fn save(
+    bucket: &dyn Bucket,
+    log: &dyn Log,
+    name: &str,
+    sequence: u64,
+    hash: &str,
+) -> Result<(), Error> {
     let position = match log.read(sequence).await? {
         Some(message) => message.id.map(|event| Position { sequence, event }),
         None => None,

@@ -105,7 +105,8 @@ impl Keyring {
             Some((bytes, _)) => self.unwrap(&bytes, tenant)?,
             None => {
                 let key = DataKey::new(clock::random()?);
-                let wrapped = sealing::wrap_tenant_key(&key, &self.master, &clock::random()?, tenant.as_str());
+                let wrapped =
+                    sealing::wrap_tenant_key(&key, &self.master, &clock::random()?, tenant.as_str());
                 match self.bucket.create(&name, wrapped).await {
                     Ok(_) => key,
                     Err(Error::Conflict) => match self.bucket.get(&name).await? {

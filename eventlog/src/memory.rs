@@ -21,7 +21,8 @@ pub struct Faults {
 impl Faults {
     /// Whether fault number `count` happens: about one in eight.
     fn strikes(self, count: u64) -> bool {
-        let mixed = (self.seed ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed =
+            (self.seed ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.seed != 0 && (mixed >> 40).is_multiple_of(8)
     }
 }
@@ -71,7 +72,11 @@ struct Inner {
 
 impl Inner {
     fn last_on(&self, subject: &str) -> u64 {
-        self.messages.iter().rev().find(|message| message.subject == subject).map_or(0, |message| message.sequence)
+        self.messages
+            .iter()
+            .rev()
+            .find(|message| message.subject == subject)
+            .map_or(0, |message| message.sequence)
     }
 
     fn write(&mut self, append: Append) -> u64 {
@@ -157,7 +162,8 @@ impl Log for MemoryLog {
         futures::stream::unfold(state, |(next, inner, mut last)| async move {
             last.wait_for(|last| *last >= next).await.ok()?;
             let index = usize::try_from(next).ok()?.checked_sub(1)?;
-            let message = inner.lock().unwrap_or_else(PoisonError::into_inner).messages.get(index).cloned()?;
+            let message =
+                inner.lock().unwrap_or_else(PoisonError::into_inner).messages.get(index).cloned()?;
             Some((Ok(message), (next + 1, inner, last)))
         })
         .boxed()

@@ -46,7 +46,9 @@ pub async fn subject_secret(broker: &Broker, master: &DataKey) -> Result<Subject
 /// Reads the secret; nothing when it was never made.
 pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Option<SubjectSecret>, Error> {
     let Some((value, _)) = broker.rollcall.get(KEY).await? else { return Ok(None) };
-    let opened = value.split_at_checked(NONCE_BYTES).and_then(|(nonce, sealed)| master.open(nonce, sealed, ASSOCIATED).ok());
+    let opened = value
+        .split_at_checked(NONCE_BYTES)
+        .and_then(|(nonce, sealed)| master.open(nonce, sealed, ASSOCIATED).ok());
     let Some(bytes) = opened.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) else {
         return Err(refused(
             "the subject secret in the bucket ROLLCALL does not open under this master key; start with the master key \

@@ -16,7 +16,13 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn append(subject: &str, guard: Guard) -> Append {
     let subject = format!("identity.corp.User.{subject}");
-    Append { subject, guard, id: clock::new_event_id(), payload: Bytes::from_static(b"x"), headers: Vec::new() }
+    Append {
+        subject,
+        guard,
+        id: clock::new_event_id(),
+        payload: Bytes::from_static(b"x"),
+        headers: Vec::new(),
+    }
 }
 
 fn kill(pid: u32) {
@@ -101,7 +107,10 @@ async fn a_broker_that_is_not_there_is_named_without_its_password() {
         ..Default::default()
     };
     let error = nats::connect(&config).await.err().unwrap().to_string();
-    assert!(error.contains("127.0.0.1:9") && error.contains("--nats") && !error.contains("secret"), "{error}");
+    assert!(
+        error.contains("127.0.0.1:9") && error.contains("--nats") && !error.contains("secret"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

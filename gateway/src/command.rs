@@ -39,7 +39,10 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn id(&self) -> ResourceId {
         match self {
-            Self::Create { id, .. } | Self::Replace { id, .. } | Self::Patch { id, .. } | Self::Delete { id, .. } => *id,
+            Self::Create { id, .. }
+            | Self::Replace { id, .. }
+            | Self::Patch { id, .. }
+            | Self::Delete { id, .. } => *id,
         }
     }
 

@@ -61,15 +61,11 @@ pub(crate) enum Rejection {
     /// There is no such resource.
     NotFound,
     /// Another resource has the unique value.
-    NameTaken {
-        attribute: String,
-    },
+    NameTaken { attribute: String },
     /// If-Match names another version.
     VersionMismatch,
     /// A member does not exist.
-    NoSuchMember {
-        id: String,
-    },
+    NoSuchMember { id: String },
     /// The request breaks a rule of the RFCs.
     Invalid(Error),
 }
@@ -177,7 +173,8 @@ fn patch(
     guarded: bool,
     body: &Value,
 ) -> Result<Decision, Rejection> {
-    let operations = body.as_object().and_then(|body| body.values().filter_map(Value::as_array).map(Vec::len).max());
+    let operations =
+        body.as_object().and_then(|body| body.values().filter_map(Value::as_array).map(Vec::len).max());
     if operations.is_some_and(|operations| operations > limits.patch_operations_max) {
         return Err(too_large(format!("a PATCH may hold {} operations", limits.patch_operations_max)));
     }
@@ -257,7 +254,12 @@ fn change(
 }
 
 /// Members by explicit value, and nothing else: such changes commute, so they need no guard.
-fn member_changes(state: &State<'_>, limits: &Limits, current: &Stored, changes: &[MemberChange]) -> Result<Decision, Rejection> {
+fn member_changes(
+    state: &State<'_>,
+    limits: &Limits,
+    current: &Stored,
+    changes: &[MemberChange],
+) -> Result<Decision, Rejection> {
     if changes.len() > limits.members_max {
         return Err(too_large(format!("a request may name {} members", limits.members_max)));
     }
@@ -340,7 +342,9 @@ impl Rejection {
             Self::NameTaken { attribute } => {
                 Error::new(ScimType::Uniqueness, format!("another {kind} has this {attribute}"))
             }
-            Self::VersionMismatch => Error::status(412, "the resource has another version than If-Match names"),
+            Self::VersionMismatch => {
+                Error::status(412, "the resource has another version than If-Match names")
+            }
             Self::NoSuchMember { id } => Error::value(format!("members: there is no resource {id:?}")),
             Self::Invalid(error) => error,
         }

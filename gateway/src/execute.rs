@@ -41,8 +41,12 @@ pub(crate) enum Failure {
 impl From<projector::Error> for Failure {
     fn from(error: projector::Error) -> Self {
         match error {
-            projector::Error::TooMany { .. } => Self::Refused(Error::new(scim::ScimType::TooMany, error.to_string())),
-            projector::Error::Lagging(_) => Self::Busy { doing: "catching up with the log", source: error.into() },
+            projector::Error::TooMany { .. } => {
+                Self::Refused(Error::new(scim::ScimType::TooMany, error.to_string()))
+            }
+            projector::Error::Lagging(_) => {
+                Self::Busy { doing: "catching up with the log", source: error.into() }
+            }
             projector::Error::Log(ref log) if log.is_retryable() => {
                 Self::Busy { doing: "asking the log", source: error.into() }
             }
@@ -50,7 +54,9 @@ impl From<projector::Error> for Failure {
             | projector::Error::Event { .. }
             | projector::Error::Stranger { .. }
             | projector::Error::Folder { .. }
-            | projector::Error::Gone { .. } => Self::Broken { doing: "reading the directory", source: error.into() },
+            | projector::Error::Gone { .. } => {
+                Self::Broken { doing: "reading the directory", source: error.into() }
+            }
         }
     }
 }
@@ -98,7 +104,12 @@ impl Directory for View<'_> {
 
 impl Gateway {
     /// Carries a command out.
-    pub(crate) async fn execute(&self, caller: &Caller, kind: &ResourceType, command: &Command) -> Result<Outcome, Failure> {
+    pub(crate) async fn execute(
+        &self,
+        caller: &Caller,
+        kind: &ResourceType,
+        command: &Command,
+    ) -> Result<Outcome, Failure> {
         let inner = &*self.inner;
         let deadline = Instant::now() + Duration::from_millis(inner.limits.request_timeout_ms);
         let txn = clock::new_uuid().to_string();
@@ -106,22 +117,35 @@ impl Gateway {
         for attempt in 0..inner.limits.attempts_max.max(1) {
             let id = command.id();
             let current = inner.projection.resource(&caller.tenant, &kind.name, id).await?;
-            let view = View { projection: &inner.projection, secret: &inner.secret, tenant: &caller.tenant, kind, id };
+            let view = View {
+                projection: &inner.projection,
+                secret: &inner.secret,
+                tenant: &caller.tenant,
+                kind,
+                id,
+            };
             let state = State { current: current.as_ref(), directory: &view };
             let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
             match decide(&state, context, caller, &inner.limits, command) {
-                Ok(Decision::Write(write)) => match inner.append(caller, kind, id, current.as_ref(), *write, &txn, deadline).await {
-                    Err(LogError::Conflict) => {
-                        metrics::counter!("rollcall_command_conflicts_total").increment(1);
-                        inner.projection.catch_up(deadline).await?;
-                        caught_up = true;
-                        pause(attempt).await;
+                Ok(Decision::Write(write)) => {
+                    match inner.append(caller, kind, id, current.as_ref(), *write, &txn, deadline).await {
+                        Err(LogError::Conflict) => {
+                            metrics::counter!("rollcall_command_conflicts_total").increment(1);
+                            inner.projection.catch_up(deadline).await?;
+                            caught_up = true;
+                            pause(attempt).await;
+                        }
+                        Err(error) => return Err(error.into()),
+                        Ok(written) => {
+                            return inner.answer(caller, kind, command, current, written, deadline).await;
+                        }
                     }
-                    Err(error) => return Err(error.into()),
-                    Ok(written) => return inner.answer(caller, kind, command, current, written, deadline).await,
-                },
+                }
                 Ok(Decision::Nothing) if caught_up => {
-                    return current.map(Box::new).map(Outcome::Resource).ok_or_else(|| refused(Rejection::NotFound, kind));
+                    return current
+                        .map(Box::new)
+                        .map(Outcome::Resource)
+                        .ok_or_else(|| refused(Rejection::NotFound, kind));
                 }
                 Err(Rejection::Invalid(error)) => return Err(Failure::Refused(error)),
                 Err(rejection) if caught_up => return Err(refused(rejection, kind)),
@@ -142,7 +166,8 @@ fn refused(rejection: Rejection, kind: &ResourceType) -> Failure {
 
 /// Between two decisions, so that many writers of one key do not all try again at once.
 async fn pause(attempt: u32) {
-    let jitter = u64::from(clock::random::<1>().map_or(0, |[byte]| byte)) % (1 + u64::from(attempt.min(10)) * 2);
+    let jitter =
+        u64::from(clock::random::<1>().map_or(0, |[byte]| byte)) % (1 + u64::from(attempt.min(10)) * 2);
     if jitter > 0 {
         tokio::time::sleep(Duration::from_millis(jitter)).await;
     }
@@ -198,11 +223,20 @@ impl Inner {
         };
         metrics::counter!("rollcall_events_total", "kind" => event.kind.name()).increment(1);
         tracing::debug!(tenant = %event.tenant, resource.id = %id, event.id = %event.id, sequence, kind = event.kind.name(), "event appended");
-        Ok(Written { position: Position { sequence, event: event.id }, write, key_ref, occurred_at: event.occurred_at })
+        Ok(Written {
+            position: Position { sequence, event: event.id },
+            write,
+            key_ref,
+            occurred_at: event.occurred_at,
+        })
     }
 
     /// The resource's own key; a new one for a new resource.
-    async fn data_key(&self, tenant: &Tenant, current: Option<&Stored>) -> Result<(KeyRef, DataKey), LogError> {
+    async fn data_key(
+        &self,
+        tenant: &Tenant,
+        current: Option<&Stored>,
+    ) -> Result<(KeyRef, DataKey), LogError> {
         if let Some(key_ref) = current.and_then(|current| current.key_ref)
             && let Some(key) = self.keyring.key(tenant, key_ref).await?
         {

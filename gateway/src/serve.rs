@@ -41,7 +41,9 @@ pub struct Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be had.
-    #[error("listening for SCIM on {address}: {source}; choose another address with --scim-listen (port 0 picks a free one)")]
+    #[error(
+        "listening for SCIM on {address}: {source}; choose another address with --scim-listen (port 0 picks a free one)"
+    )]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -49,13 +51,17 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Plain HTTP where others can listen.
-    #[error("{address} is not a loopback address, and plain HTTP would show tokens to the network: give --tls-certificate and --tls-key, or say --behind-proxy if a proxy in front ends TLS")]
+    #[error(
+        "{address} is not a loopback address, and plain HTTP would show tokens to the network: give --tls-certificate and --tls-key, or say --behind-proxy if a proxy in front ends TLS"
+    )]
     Plain {
         /// Which.
         address: SocketAddr,
     },
     /// The certificate or the key.
-    #[error("reading the certificate {certificate} and the key {key}: {source}; both must be PEM files that belong together")]
+    #[error(
+        "reading the certificate {certificate} and the key {key}: {source}; both must be PEM files that belong together"
+    )]
     Tls {
         /// The chain.
         certificate: String,

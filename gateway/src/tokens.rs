@@ -94,7 +94,9 @@ impl Tokens {
         let waiting = applied.wait_for(|applied| *applied >= last);
         match tokio::time::timeout_at(deadline, waiting).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Error::Unavailable { doing: "reading the tokens".to_string(), source: None }),
+            Ok(Err(_)) | Err(_) => {
+                Err(Error::Unavailable { doing: "reading the tokens".to_string(), source: None })
+            }
         }
     }
 
@@ -112,7 +114,9 @@ impl Tokens {
         }
         let token = found?;
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        let valid = bool::from(hash.ct_eq(&token.hash)) && !token.revoked && token.expires_at.is_none_or(|end| end > now);
+        let valid = bool::from(hash.ct_eq(&token.hash))
+            && !token.revoked
+            && token.expires_at.is_none_or(|end| end > now);
         valid.then_some(token)
     }
 
@@ -236,7 +240,10 @@ mod tests {
         let minted = mint(control, &tenant, "okta", Dialect::Okta, None, "").await.unwrap();
         let now = clock::now();
         let token = tokens.authenticate(&minted.secret, now).await.unwrap();
-        assert_eq!((token.tenant.clone(), token.source.as_str(), token.dialect), (tenant.clone(), "okta", Dialect::Okta));
+        assert_eq!(
+            (token.tenant.clone(), token.source.as_str(), token.dialect),
+            (tenant.clone(), "okta", Dialect::Okta)
+        );
         let mut wrong = minted.secret.clone();
         wrong.pop();
         for text in [wrong.as_str(), "", "rc_", "rc_a_b", &minted.secret[3..]] {

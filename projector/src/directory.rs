@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::subject::Key;
-use proto::{At, Body, Kind, KeyRef, ResourceId};
+use proto::{At, Body, KeyRef, Kind, ResourceId};
 use serde_json::Value;
 
 use crate::edges::{Edges, Slot};
@@ -156,7 +156,9 @@ impl Directory {
         for group in self.edges.end(slot) {
             self.touch(group, at);
         }
-        let Some(entry) = self.entries.get_mut(usize::try_from(slot).unwrap_or(usize::MAX)).and_then(Option::take) else {
+        let Some(entry) =
+            self.entries.get_mut(usize::try_from(slot).unwrap_or(usize::MAX)).and_then(Option::take)
+        else {
             return;
         };
         self.slots.remove(&entry.id);
@@ -170,7 +172,10 @@ impl Directory {
 
     fn index(&mut self, slot: Slot, body: Option<&Body>) {
         let terms = body.map(terms).unwrap_or_default();
-        let display = body.and_then(|body| body.document.get("displayName")).and_then(Value::as_str).map(str::to_string);
+        let display = body
+            .and_then(|body| body.document.get("displayName"))
+            .and_then(Value::as_str)
+            .map(str::to_string);
         let Some(entry) = self.entry_mut(slot) else { return };
         entry.display = display;
         let old = std::mem::replace(&mut entry.terms, terms.clone());
@@ -259,7 +264,8 @@ impl Directory {
 }
 
 fn terms(body: &Body) -> Vec<Term> {
-    let attributes = INDEXED.into_iter().filter_map(|name| Term::of(name, body.document.get(name)?.as_str()?));
+    let attributes =
+        INDEXED.into_iter().filter_map(|name| Term::of(name, body.document.get(name)?.as_str()?));
     let external = body.external_ids.iter().map(|(source, id)| Term::External(source.clone(), id.clone()));
     attributes.chain(external).collect()
 }

@@ -41,7 +41,9 @@ pub enum Error {
         sequence: u64,
     },
     /// The query would look at more rows than it may.
-    #[error("the query would look at more than {rows_max} resources; ask for less, or by id, userName, externalId or displayName")]
+    #[error(
+        "the query would look at more than {rows_max} resources; ask for less, or by id, userName, externalId or displayName"
+    )]
     TooMany {
         /// The limit.
         rows_max: usize,

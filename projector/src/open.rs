@@ -20,7 +20,12 @@ const PROGRESS_ROWS: u64 = 100_000;
 impl Projection {
     /// Opens the directory. On any doubt (damage, another layout, another timeline) the folder is dropped and built
     /// again from the log, loudly.
-    pub async fn open(config: Config, log: Arc<dyn Log>, keyring: Keyring, registry: Arc<Registry>) -> Result<Self, Error> {
+    pub async fn open(
+        config: Config,
+        log: Arc<dyn Log>,
+        keyring: Keyring,
+        registry: Arc<Registry>,
+    ) -> Result<Self, Error> {
         let begun = Instant::now();
         let (store, state) = match load(&config, &*log, &keyring).await {
             Ok(loaded) => loaded,
@@ -30,14 +35,20 @@ impl Projection {
                 drop_folder(&config.folder)?;
                 match load(&config, &*log, &keyring).await {
                     Ok(loaded) => loaded,
-                    Err(Problem::Doubt(doubt)) => return Err(folder_error(&config.folder, &doubt.to_string())),
+                    Err(Problem::Doubt(doubt)) => {
+                        return Err(folder_error(&config.folder, &doubt.to_string()));
+                    }
                     Err(Problem::Error(error)) => return Err(error),
                 }
             }
             Err(Problem::Error(error)) => return Err(error),
         };
         let projection = Self::new(log, keyring, registry, store, state);
-        tracing::info!(applied = projection.applied(), duration_ms = begun.elapsed().as_millis(), "projection opened");
+        tracing::info!(
+            applied = projection.applied(),
+            duration_ms = begun.elapsed().as_millis(),
+            "projection opened"
+        );
         Ok(projection)
     }
 }
@@ -60,7 +71,8 @@ impl From<Error> for Problem {
 }
 
 async fn load(config: &Config, log: &dyn Log, keyring: &Keyring) -> Result<(Store, State), Problem> {
-    std::fs::create_dir_all(&config.folder).map_err(|error| folder_error(&config.folder, &error.to_string()))?;
+    std::fs::create_dir_all(&config.folder)
+        .map_err(|error| folder_error(&config.folder, &error.to_string()))?;
     let (store, facts) = Store::open(&config.folder, config.cache_bytes)?;
     check_timeline(&facts, log).await?;
     let mut state = State::default();
@@ -69,7 +81,9 @@ async fn load(config: &Config, log: &dyn Log, keyring: &Keyring) -> Result<(Stor
     for (tenant, expected) in &facts.rows {
         let rows = rows_of(&store, tenant, to)?;
         if rows.len() as u64 != *expected {
-            return Err(Doubt(format!("tenant {tenant} has {} rows, should have {expected}", rows.len())).into());
+            return Err(
+                Doubt(format!("tenant {tenant} has {} rows, should have {expected}", rows.len())).into()
+            );
         }
         for row in rows {
             let sequence = row.sequence;
@@ -106,8 +120,14 @@ async fn check_timeline(facts: &Facts, log: &dyn Log) -> Result<(), Problem> {
     let message = log.read(position.sequence).await.map_err(Error::from)?;
     match message {
         Some(message) if message.id == Some(position.event) => Ok(()),
-        Some(_) => Err(Doubt(format!("the log has another event at sequence {}: another timeline", position.sequence)).into()),
-        None => Err(Doubt(format!("the log has nothing at sequence {}: it is shorter", position.sequence)).into()),
+        Some(_) => Err(Doubt(format!(
+            "the log has another event at sequence {}: another timeline",
+            position.sequence
+        ))
+        .into()),
+        None => {
+            Err(Doubt(format!("the log has nothing at sequence {}: it is shorter", position.sequence)).into())
+        }
     }
 }
 

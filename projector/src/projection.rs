@@ -110,7 +110,13 @@ pub struct Readiness {
 }
 
 impl Projection {
-    pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring, registry: Arc<Registry>, store: Store, state: State) -> Self {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        keyring: Keyring,
+        registry: Arc<Registry>,
+        store: Store,
+        state: State,
+    ) -> Self {
         let applied = state.position.map_or(0, |position| position.sequence);
         Self {
             inner: Arc::new(Inner {
@@ -174,7 +180,12 @@ impl Projection {
     }
 
     /// A resource by its id.
-    pub async fn resource(&self, tenant: &Tenant, resource_type: &str, id: ResourceId) -> Result<Option<Stored>, Error> {
+    pub async fn resource(
+        &self,
+        tenant: &Tenant,
+        resource_type: &str,
+        id: ResourceId,
+    ) -> Result<Option<Stored>, Error> {
         let found = self.with(tenant, |directory| {
             let entry = directory.get(id).filter(|entry| entry.resource_type == resource_type)?;
             Some((entry.clone(), directory.key(resource_type, &entry.key).last))
@@ -207,7 +218,8 @@ impl Projection {
     /// Whether what is derived for a resource may have changed after its version, so that a copy with the same version
     /// can differ.
     pub fn links_changed(&self, tenant: &Tenant, stored: &Stored) -> bool {
-        self.with(tenant, |directory| directory.links_changed(stored.id, stored.version.sequence())).unwrap_or(true)
+        self.with(tenant, |directory| directory.links_changed(stored.id, stored.version.sequence()))
+            .unwrap_or(true)
     }
 
     /// The members of a group, in the order of their creation.
@@ -220,10 +232,19 @@ impl Projection {
         self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot).collect())
     }
 
-    fn neighbours(&self, tenant: &Tenant, id: ResourceId, of: impl Fn(&Directory, u32) -> Vec<u32>) -> Vec<ResourceId> {
+    fn neighbours(
+        &self,
+        tenant: &Tenant,
+        id: ResourceId,
+        of: impl Fn(&Directory, u32) -> Vec<u32>,
+    ) -> Vec<ResourceId> {
         self.with(tenant, |directory| {
             let Some(slot) = directory.slot(id) else { return Vec::new() };
-            of(directory, slot).into_iter().filter_map(|slot| directory.at(slot)).map(|entry| entry.id).collect()
+            of(directory, slot)
+                .into_iter()
+                .filter_map(|slot| directory.at(slot))
+                .map(|entry| entry.id)
+                .collect()
         })
         .unwrap_or_default()
     }
@@ -242,7 +263,10 @@ impl Projection {
         let state = self.state();
         let types = self.inner.registry.resource_types();
         let count = |directory: &Directory| {
-            types.iter().map(|kind| (kind.name.clone(), directory.of_type(&kind.name).map_or(0, |slots| slots.len()))).collect()
+            types
+                .iter()
+                .map(|kind| (kind.name.clone(), directory.of_type(&kind.name).map_or(0, |slots| slots.len())))
+                .collect()
         };
         state.tenants.iter().map(|(tenant, directory)| (tenant.clone(), count(directory))).collect()
     }
@@ -285,8 +309,12 @@ impl Projection {
         }
         match self.inner.store.get(tenant, sequence) {
             Ok(Some(row)) => return Ok(row),
-            Ok(None) => tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead"),
-            Err(error) => tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead"),
+            Ok(None) => {
+                tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead")
+            }
+            Err(error) => {
+                tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead")
+            }
         }
         metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
         let message = self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?;

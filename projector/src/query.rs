@@ -55,12 +55,17 @@ impl Projection {
             }
             return Ok(Page { total, resources });
         };
-        let candidates = self.with(tenant, |directory| candidates(directory, query, filter)).unwrap_or_default();
+        let candidates =
+            self.with(tenant, |directory| candidates(directory, query, filter)).unwrap_or_default();
         if candidates.len() > query.scan_rows_max {
             metrics::counter!("rollcall_query_too_many_total").increment(1);
             return Err(Error::TooMany { rows_max: query.scan_rows_max });
         }
-        let lens = Lens { members: filter.mentions("members"), groups: filter.mentions("groups"), ..query.lens.clone() };
+        let lens = Lens {
+            members: filter.mentions("members"),
+            groups: filter.mentions("groups"),
+            ..query.lens.clone()
+        };
         let mut page = Page::default();
         for (looked_at, slot) in candidates.into_iter().enumerate() {
             if looked_at % YIELD_ROWS == YIELD_ROWS - 1 {
@@ -94,7 +99,8 @@ impl Projection {
 fn candidates(directory: &Directory, query: Query<'_>, filter: &Filter) -> Vec<Slot> {
     match narrowed(directory, &query.lens.source, filter) {
         Some(slots) => {
-            let of_type = |slot: &Slot| directory.at(*slot).is_some_and(|entry| entry.resource_type == query.kind.name);
+            let of_type =
+                |slot: &Slot| directory.at(*slot).is_some_and(|entry| entry.resource_type == query.kind.name);
             slots.into_iter().filter(of_type).collect()
         }
         None => directory.of_type(&query.kind.name).into_iter().flatten().copied().collect(),
@@ -108,7 +114,8 @@ fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<
             plans.min_by_key(Vec::len)
         }
         Filter::Or(filters) => {
-            let plans: Option<Vec<Vec<Slot>>> = filters.iter().map(|filter| narrowed(directory, source, filter)).collect();
+            let plans: Option<Vec<Vec<Slot>>> =
+                filters.iter().map(|filter| narrowed(directory, source, filter)).collect();
             let union: std::collections::BTreeSet<Slot> = plans?.into_iter().flatten().collect();
             Some(union.into_iter().collect())
         }
@@ -116,9 +123,15 @@ fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<
             let by_id = |value: &str| value.parse::<ResourceId>().ok().and_then(|id| directory.slot(id));
             match (path.name.as_deref()?, path.sub.as_deref()) {
                 ("id", None) => Some(by_id(value).into_iter().collect()),
-                ("externalId", None) => Some(directory.having(&Term::External(source.to_string(), value.clone()))),
-                ("members", None | Some("value")) => Some(linked(by_id(value), |slot| directory.edges().groups(slot).collect())),
-                ("groups", None | Some("value")) => Some(linked(by_id(value), |slot| directory.edges().members(slot).collect())),
+                ("externalId", None) => {
+                    Some(directory.having(&Term::External(source.to_string(), value.clone())))
+                }
+                ("members", None | Some("value")) => {
+                    Some(linked(by_id(value), |slot| directory.edges().groups(slot).collect()))
+                }
+                ("groups", None | Some("value")) => {
+                    Some(linked(by_id(value), |slot| directory.edges().members(slot).collect()))
+                }
                 (name, None) => Some(directory.having(&Term::of(name, value)?)),
                 (_, Some(_)) => None,
             }

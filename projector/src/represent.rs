@@ -55,27 +55,32 @@ impl Projection {
 
     fn insert_links(&self, tenant: &Tenant, stored: &Stored, lens: &Lens, name: &str, object: &mut Object) {
         let types = &self.inner.registry;
-        let links: Option<Vec<Value>> = self.with(tenant, |directory| {
-            let slot = directory.slot(stored.id)?;
-            let slots: Vec<u32> = match name {
-                "members" => directory.edges().members(slot).collect(),
-                _ => directory.edges().groups(slot).collect(),
-            };
-            let link = |slot: &u32| {
-                let entry = directory.at(*slot)?;
-                let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
-                let mut link = Object::new();
-                link.insert("value".to_string(), entry.id.to_string().into());
-                link.insert("$ref".to_string(), format!("{}{endpoint}/{}", lens.base_url, entry.id).into());
-                let word = if name == "members" { entry.resource_type.as_str() } else { "direct" };
-                link.insert("type".to_string(), word.into());
-                if let Some(display) = &entry.display {
-                    link.insert("display".to_string(), display.clone().into());
-                }
-                Some(Value::Object(link))
-            };
-            Some(slots.iter().filter_map(link).collect())
-        }).flatten();
+        let links: Option<Vec<Value>> = self
+            .with(tenant, |directory| {
+                let slot = directory.slot(stored.id)?;
+                let slots: Vec<u32> = match name {
+                    "members" => directory.edges().members(slot).collect(),
+                    _ => directory.edges().groups(slot).collect(),
+                };
+                let link = |slot: &u32| {
+                    let entry = directory.at(*slot)?;
+                    let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
+                    let mut link = Object::new();
+                    link.insert("value".to_string(), entry.id.to_string().into());
+                    link.insert(
+                        "$ref".to_string(),
+                        format!("{}{endpoint}/{}", lens.base_url, entry.id).into(),
+                    );
+                    let word = if name == "members" { entry.resource_type.as_str() } else { "direct" };
+                    link.insert("type".to_string(), word.into());
+                    if let Some(display) = &entry.display {
+                        link.insert("display".to_string(), display.clone().into());
+                    }
+                    Some(Value::Object(link))
+                };
+                Some(slots.iter().filter_map(link).collect())
+            })
+            .flatten();
         if let Some(links) = links.filter(|links| !links.is_empty()) {
             object.insert(name.to_string(), links.into());
         }

@@ -34,7 +34,8 @@ impl Row {
         let (_, _, key) = subject::parse_identity(&message.subject)
             .map_err(|error| Error::Stranger { sequence: message.sequence, reason: error.to_string() })?;
         // Milliseconds are what clients read, so a row that comes from the store is the same as one from the log.
-        let time = Timestamp::from_millisecond(message.time.as_millisecond()).unwrap_or(earliest).max(earliest);
+        let time =
+            Timestamp::from_millisecond(message.time.as_millisecond()).unwrap_or(earliest).max(earliest);
         Ok(Self { sequence: message.sequence, time, key, payload: message.payload })
     }
 
@@ -62,12 +63,16 @@ impl Row {
     }
 
     pub(crate) fn decode(&self) -> Result<Encoded, Error> {
-        proto::codec::decode(self.payload.clone()).map_err(|source| Error::Event { sequence: self.sequence, source })
+        proto::codec::decode(self.payload.clone())
+            .map_err(|source| Error::Event { sequence: self.sequence, source })
     }
 }
 
 impl ReadRow {
     pub(crate) fn at(&self) -> At {
-        At { position: Position { sequence: self.row.sequence, event: self.encoded.event.id }, time: self.row.time }
+        At {
+            position: Position { sequence: self.row.sequence, event: self.encoded.event.id },
+            time: self.row.time,
+        }
     }
 }

@@ -85,7 +85,12 @@ impl Store {
     }
 
     /// Every row of a tenant up to a sequence, in order. Stops at the first error.
-    pub(crate) fn scan(&self, tenant: &Tenant, to: u64, mut each: impl FnMut(Row) -> Result<(), Doubt>) -> Result<(), Doubt> {
+    pub(crate) fn scan(
+        &self,
+        tenant: &Tenant,
+        to: u64,
+        mut each: impl FnMut(Row) -> Result<(), Doubt>,
+    ) -> Result<(), Doubt> {
         let tree = self.tree(tenant)?;
         let mut scan = || {
             for entry in tree.range(..=to.to_be_bytes()) {

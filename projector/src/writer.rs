@@ -29,7 +29,10 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("projection-writer".to_string())
             .spawn(move || run(&projection, facts, &stopped))
-            .map_err(|error| Error::Folder { folder: String::new(), reason: format!("no thread can be started: {error}") })?;
+            .map_err(|error| Error::Folder {
+                folder: String::new(),
+                reason: format!("no thread can be started: {error}"),
+            })?;
         Ok(Self { stop, thread })
     }
 
@@ -37,7 +40,9 @@ impl Writer {
     pub(crate) fn finish(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            tracing::error!("the projection's writer panicked; the next start reads what is missing from the log");
+            tracing::error!(
+                "the projection's writer panicked; the next start reads what is missing from the log"
+            );
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use eventlog::memory::{self, Faults};
 use eventlog::{Append, Broker, Guard, Keyring, clock};
+use projector::{Config, Lens, Projection, Query};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{At, Body, Event, KeyRef, Kind, Position, Resource, ResourceId, Tenant, evolve};
-use projector::{Config, Lens, Projection, Query};
 use scim::{Dialect, Filter, FilterLimits, Registry};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -48,7 +48,14 @@ impl World {
         }
     }
 
-    async fn write(&mut self, resource_type: &str, id: ResourceId, key: &Key, kind: Kind, document: Value) -> u64 {
+    async fn write(
+        &mut self,
+        resource_type: &str,
+        id: ResourceId,
+        key: &Key,
+        kind: Kind,
+        document: Value,
+    ) -> u64 {
         if !self.keys.contains_key(&id) {
             self.keys.insert(id, self.keyring.issue(&self.tenant).await.unwrap());
         }
@@ -107,8 +114,14 @@ impl World {
 
     async fn open(&self) -> Running {
         let config = Config { folder: self.folder.path().join("projection"), cache_bytes: 8 << 20 };
-        let projection =
-            Projection::open(config, self.broker.identity.clone(), self.keyring.clone(), self.registry.clone()).await.unwrap();
+        let projection = Projection::open(
+            config,
+            self.broker.identity.clone(),
+            self.keyring.clone(),
+            self.registry.clone(),
+        )
+        .await
+        .unwrap();
         let shutdown = CancellationToken::new();
         let (running, token) = (projection.clone(), shutdown.clone());
         let task = tokio::spawn(async move { running.run(token).await });
@@ -118,10 +131,16 @@ impl World {
 
     /// Everything that a client could read, as one text.
     async fn answers(&self, projection: &Projection) -> String {
-        let lens = Lens { source: "hr".to_string(), base_url: "http://x.test".to_string(), members: true, groups: true };
+        let lens = Lens {
+            source: "hr".to_string(),
+            base_url: "http://x.test".to_string(),
+            members: true,
+            groups: true,
+        };
         let mut all = String::new();
         for kind in self.registry.resource_types() {
-            let query = Query { kind, filter: None, lens: &lens, start_index: 1, count: 1000, scan_rows_max: 1000 };
+            let query =
+                Query { kind, filter: None, lens: &lens, start_index: 1, count: 1000, scan_rows_max: 1000 };
             let page = projection.query(&self.tenant, query).await.unwrap();
             for stored in page.resources {
                 let object = projection.represent(&self.tenant, &stored, kind, &lens);
@@ -133,12 +152,23 @@ impl World {
 
     async fn find(&self, projection: &Projection, kind: &str, filter: &str) -> Vec<String> {
         let kind = self.registry.by_name(kind).unwrap();
-        let filter = Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, &self.registry, kind).unwrap();
+        let filter =
+            Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, &self.registry, kind).unwrap();
         let lens = Lens { source: "hr".to_string(), ..Lens::default() };
-        let query = Query { kind, filter: Some(&filter), lens: &lens, start_index: 1, count: 100, scan_rows_max: 1000 };
+        let query = Query {
+            kind,
+            filter: Some(&filter),
+            lens: &lens,
+            start_index: 1,
+            count: 100,
+            scan_rows_max: 1000,
+        };
         let page = projection.query(&self.tenant, query).await.unwrap();
         assert_eq!(page.total, page.resources.len());
-        page.resources.iter().map(|stored| stored.document["displayName"].as_str().unwrap().to_string()).collect()
+        page.resources
+            .iter()
+            .map(|stored| stored.document["displayName"].as_str().unwrap().to_string())
+            .collect()
     }
 }
 
@@ -155,7 +185,15 @@ async fn populated() -> World {
     let team = world.group("Team", &[ada, bob]).await;
     world.members(team, &[cyd], &[ada]).await;
     let key = world.key("bob");
-    world.write("User", bob, &key, Kind::Updated { members_added: vec![], members_removed: vec![] }, json!({"userName": "bob", "displayName": "Robert"})).await;
+    world
+        .write(
+            "User",
+            bob,
+            &key,
+            Kind::Updated { members_added: vec![], members_removed: vec![] },
+            json!({"userName": "bob", "displayName": "Robert"}),
+        )
+        .await;
     world
 }
 
@@ -167,7 +205,10 @@ async fn filters_find_what_was_written() {
     assert_eq!(world.find(projection, "User", r#"userName eq "ADA""#).await, ["The Ada"]);
     assert_eq!(world.find(projection, "User", r#"displayName eq "robert""#).await, ["Robert"]);
     assert_eq!(world.find(projection, "User", r#"displayName eq "The bob""#).await, Vec::<String>::new());
-    assert_eq!(world.find(projection, "User", r#"userName sw "c" or userName eq "ada""#).await, ["The Ada", "The cyd"]);
+    assert_eq!(
+        world.find(projection, "User", r#"userName sw "c" or userName eq "ada""#).await,
+        ["The Ada", "The cyd"]
+    );
     let bob = projection.ids(&world.tenant, "User")[1];
     assert_eq!(world.find(projection, "User", &format!("externalId eq \"ext-{bob}\"")).await, ["Robert"]);
     assert_eq!(world.find(projection, "User", &format!("id eq \"{bob}\"")).await, ["Robert"]);
@@ -180,7 +221,8 @@ async fn filters_find_what_was_written() {
 async fn a_deleted_user_leaves_its_groups_and_frees_its_key() {
     let mut world = populated().await;
     let running = world.open().await;
-    let (bob, team) = (running.projection.ids(&world.tenant, "User")[1], running.projection.ids(&world.tenant, "Group")[0]);
+    let (bob, team) =
+        (running.projection.ids(&world.tenant, "User")[1], running.projection.ids(&world.tenant, "Group")[0]);
     let before = running.projection.resource(&world.tenant, "Group", team).await.unwrap().unwrap();
     let key = world.key("bob");
     let sequence = world.write("User", bob, &key, Kind::Deleted, json!({})).await;
@@ -294,11 +336,23 @@ async fn the_directory_is_the_fold_of_the_log() {
         for _ in 0..30 {
             let user = users[next(users.len())];
             match next(5) {
-                0 => { world.members(group, &[user], &[]).await; }
-                1 => { world.members(group, &[], &[user]).await; }
+                0 => {
+                    world.members(group, &[user], &[]).await;
+                }
+                1 => {
+                    world.members(group, &[], &[user]).await;
+                }
                 2 => {
                     let kind = Kind::Updated { members_added: vec![user], members_removed: vec![] };
-                    world.write("Group", group, &subject::key_of_id(group), kind, json!({"displayName": format!("G{}", next(9))})).await;
+                    world
+                        .write(
+                            "Group",
+                            group,
+                            &subject::key_of_id(group),
+                            kind,
+                            json!({"displayName": format!("G{}", next(9))}),
+                        )
+                        .await;
                 }
                 3 => {
                     let key = world.key("x");

@@ -118,7 +118,9 @@ fn change(change: &wire::Change) -> Result<Change, serde_json::Error> {
 }
 
 fn to_wire_body(body: &Body) -> wire::Body {
-    let value = |value: &Option<Value>| value.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default();
+    let value = |value: &Option<Value>| {
+        value.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default()
+    };
     wire::Body {
         document: json(&body.document),
         external_ids: body.external_ids.clone(),
@@ -151,7 +153,9 @@ pub(crate) fn instant(microseconds: i64) -> Result<Timestamp, InvalidId> {
 fn to_wire(event: &Event) -> wire::Event {
     use wire::event::Kind as Wire;
     let kind = match &event.kind {
-        Kind::Created { members_added } => Wire::Created(wire::Created { members_added: id_bytes(members_added) }),
+        Kind::Created { members_added } => {
+            Wire::Created(wire::Created { members_added: id_bytes(members_added) })
+        }
         Kind::Updated { members_added, members_removed } => Wire::Updated(wire::Updated {
             members_added: id_bytes(members_added),
             members_removed: id_bytes(members_removed),

@@ -123,7 +123,9 @@ pub fn decode(bytes: Bytes) -> Result<Event, Error> {
             description: kind.description,
         },
         Wire::TokenRevoked(kind) => Kind::TokenRevoked { credential: kind.credential },
-        Wire::ConfigurationApplied(kind) => Kind::ConfigurationApplied { subject: kind.subject, hash: kind.hash },
+        Wire::ConfigurationApplied(kind) => {
+            Kind::ConfigurationApplied { subject: kind.subject, hash: kind.hash }
+        }
     };
     Ok(Event {
         id: EventId::from_bytes(&event.id)?,

@@ -72,7 +72,11 @@ pub fn evolve(current: Option<Resource>, event: &Event, body: Option<&Body>, at:
         (Some(_) | None, Kind::Deleted | Kind::TenantDropped) => None,
         (
             current,
-            Kind::Moved { .. } | Kind::Claimed { .. } | Kind::Released { .. } | Kind::CredentialsChanged | Kind::Erased,
+            Kind::Moved { .. }
+            | Kind::Claimed { .. }
+            | Kind::Released { .. }
+            | Kind::CredentialsChanged
+            | Kind::Erased,
         ) => current,
         (None, Kind::Updated { .. } | Kind::MembersChanged { .. }) => None,
         (Some(resource), Kind::Created { .. }) => Some(resource),

@@ -40,7 +40,11 @@ impl FromStr for Tenant {
         let valid = (1..=63).contains(&text.len())
             && text.bytes().all(|byte| letter(byte) || byte == b'-')
             && text.bytes().next().is_some_and(letter);
-        if valid { Ok(Self(text.to_string())) } else { Err(InvalidId::new("tenant name (lower-case letters, digits, hyphens)", text)) }
+        if valid {
+            Ok(Self(text.to_string()))
+        } else {
+            Err(InvalidId::new("tenant name (lower-case letters, digits, hyphens)", text))
+        }
     }
 }
 
@@ -84,7 +88,9 @@ macro_rules! uuid_id {
 
             /// The id that these 16 bytes are.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidId> {
-                Uuid::from_slice(bytes).map(Self).map_err(|_| InvalidId::new($what, format!("{} bytes", bytes.len())))
+                Uuid::from_slice(bytes)
+                    .map(Self)
+                    .map_err(|_| InvalidId::new($what, format!("{} bytes", bytes.len())))
             }
 
             /// The 16 bytes.

@@ -141,7 +141,8 @@ pub struct Encoded {
 /// Writes an event, and its details if it has any.
 pub fn encode(event: &Event, details: Option<(&Details, &DataKey, Nonce)>) -> Bytes {
     let plain = details.map(|(details, key, nonce)| {
-        let details = wire::Details { intended: json(&details.intended), detail: details.detail.clone().into() };
+        let details =
+            wire::Details { intended: json(&details.intended), detail: details.detail.clone().into() };
         (details.encode_to_vec(), key, nonce)
     });
     Frame::seal(to_wire(event).encode_to_vec(), plain)
@@ -172,17 +173,23 @@ fn to_wire(event: &Event) -> wire::Event {
     use wire::event::Kind as Wire;
     let kind = match event.kind.clone() {
         Kind::Intended { operation } => Wire::Intended(wire::Intended { operation }),
-        Kind::Done { operation, linked, remote_id, members_added, members_removed, members_replaced, status } => {
-            Wire::Done(wire::Done {
-                operation,
-                linked,
-                remote_id,
-                members_added: id_bytes(&members_added),
-                members_removed: id_bytes(&members_removed),
-                members_replaced,
-                status: u32::from(status),
-            })
-        }
+        Kind::Done {
+            operation,
+            linked,
+            remote_id,
+            members_added,
+            members_removed,
+            members_replaced,
+            status,
+        } => Wire::Done(wire::Done {
+            operation,
+            linked,
+            remote_id,
+            members_added: id_bytes(&members_added),
+            members_removed: id_bytes(&members_removed),
+            members_replaced,
+            status: u32::from(status),
+        }),
         Kind::Retrying { operation, attempt, after_ms, error } => {
             Wire::Retrying(wire::Retrying { operation, attempt, after_ms, error })
         }

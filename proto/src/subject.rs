@@ -59,7 +59,8 @@ impl Key {
 
     /// Reads a key.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let valid = matches!(text.len(), 26 | 32) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let valid = matches!(text.len(), 26 | 32)
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         if valid { Ok(Self(text.to_string())) } else { Err(InvalidId::new("subject key", text)) }
     }
 }

@@ -71,8 +71,16 @@ fn identity_events() {
         let name = kind.name();
         // Spelled out, so that a new kind does not compile until it has an example above.
         let sealed = match kind {
-            Kind::Created { .. } | Kind::Updated { .. } | Kind::Deleted | Kind::MembersChanged { .. } | Kind::CredentialsChanged => true,
-            Kind::Moved { .. } | Kind::Claimed { .. } | Kind::Released { .. } | Kind::Erased | Kind::TenantDropped => false,
+            Kind::Created { .. }
+            | Kind::Updated { .. }
+            | Kind::Deleted
+            | Kind::MembersChanged { .. }
+            | Kind::CredentialsChanged => true,
+            Kind::Moved { .. }
+            | Kind::Claimed { .. }
+            | Kind::Released { .. }
+            | Kind::Erased
+            | Kind::TenantDropped => false,
         };
         let (event, body, key) = (event(kind, sealed), body(), DataKey::new(KEY));
         let bytes = proto::codec::encode(&event, sealed.then_some((&body, &key, NONCE)));
@@ -101,7 +109,12 @@ fn provisioning_events() {
             members_replaced: true,
             status: 201,
         },
-        Kind::Retrying { operation: operation(), attempt: 2, after_ms: 1500, error: "unavailable 503".to_string() },
+        Kind::Retrying {
+            operation: operation(),
+            attempt: 2,
+            after_ms: 1500,
+            error: "unavailable 503".to_string(),
+        },
         Kind::Refused { operation: operation(), status: 400, error: "invalid".to_string() },
         Kind::Held { operation: operation(), reason: "ambiguous".to_string() },
         Kind::Released { actor: "operator".to_string() },

@@ -25,14 +25,16 @@ pub(crate) fn holds(rule: Rule, op: Op, actual: &Value, wanted: &Value) -> bool 
             (Some(actual), Some(wanted)) => ordered(op, actual.cmp(&wanted)),
             (None, _) | (_, None) => false,
         },
-        Type::String | Type::Binary | Type::Reference | Type::Complex => match (actual.as_str(), wanted.as_str()) {
-            (Some(actual), Some(wanted)) if rule.kind == Type::Reference && op == Op::Eq => {
-                same_reference(actual, wanted)
+        Type::String | Type::Binary | Type::Reference | Type::Complex => {
+            match (actual.as_str(), wanted.as_str()) {
+                (Some(actual), Some(wanted)) if rule.kind == Type::Reference && op == Op::Eq => {
+                    same_reference(actual, wanted)
+                }
+                (Some(actual), Some(wanted)) if rule.case_exact => text(op, actual, wanted),
+                (Some(actual), Some(wanted)) => text(op, &fold(actual), &fold(wanted)),
+                (None, _) | (_, None) => false,
             }
-            (Some(actual), Some(wanted)) if rule.case_exact => text(op, actual, wanted),
-            (Some(actual), Some(wanted)) => text(op, &fold(actual), &fold(wanted)),
-            (None, _) | (_, None) => false,
-        },
+        }
     }
 }
 
@@ -60,7 +62,8 @@ fn ordered(op: Op, ordering: Ordering) -> bool {
 /// A relative reference is the tail of the absolute one. URNs compare without regard to case.
 fn same_reference(actual: &str, wanted: &str) -> bool {
     let tail = |long: &str, short: &str| {
-        !short.is_empty() && long.strip_suffix(short.trim_start_matches('/')).is_some_and(|start| start.ends_with('/'))
+        !short.is_empty()
+            && long.strip_suffix(short.trim_start_matches('/')).is_some_and(|start| start.ends_with('/'))
     };
     actual == wanted
         || (actual.starts_with("urn:") && actual.eq_ignore_ascii_case(wanted))

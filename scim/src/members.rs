@@ -44,9 +44,15 @@ pub(crate) fn changes(patch: &Patch) -> Option<Vec<MemberChange>> {
             return None;
         }
         match (operation.op, &operation.path.filter, &operation.value) {
-            (PatchOp::Add, None, Some(value)) => changes.extend(ids(value)?.into_iter().map(MemberChange::Add)),
-            (PatchOp::Remove, None, Some(value)) => changes.extend(ids(value)?.into_iter().map(MemberChange::Remove)),
-            (PatchOp::Remove, Some(filter), _) => changes.push(MemberChange::Remove(filter.single_value()?.to_string())),
+            (PatchOp::Add, None, Some(value)) => {
+                changes.extend(ids(value)?.into_iter().map(MemberChange::Add))
+            }
+            (PatchOp::Remove, None, Some(value)) => {
+                changes.extend(ids(value)?.into_iter().map(MemberChange::Remove))
+            }
+            (PatchOp::Remove, Some(filter), _) => {
+                changes.push(MemberChange::Remove(filter.single_value()?.to_string()))
+            }
             (PatchOp::Add | PatchOp::Remove | PatchOp::Replace, _, _) => return None,
         }
     }

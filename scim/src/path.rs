@@ -61,7 +61,9 @@ fn split_urn<'a>(text: &'a str, registry: &Registry) -> (Option<&'a str>, &'a st
     let known = registry
         .schemas()
         .iter()
-        .filter(|schema| text.get(..schema.id.len()).is_some_and(|start| start.eq_ignore_ascii_case(&schema.id)))
+        .filter(|schema| {
+            text.get(..schema.id.len()).is_some_and(|start| start.eq_ignore_ascii_case(&schema.id))
+        })
         .filter(|schema| matches!(text.as_bytes().get(schema.id.len()), None | Some(b':')))
         .map(|schema| schema.id.len())
         .max();

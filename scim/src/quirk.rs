@@ -66,7 +66,9 @@ impl Dialect {
     /// Turns a value into the shape its attribute has, where the client is known to send another.
     pub(crate) fn shape(self, attribute: &Attribute, value: Value, capitalised_op: bool) -> Value {
         let value = match value {
-            Value::Array(mut values) if !attribute.multi_valued && self == Self::Entra && values.len() == 1 => {
+            Value::Array(mut values)
+                if !attribute.multi_valued && self == Self::Entra && values.len() == 1 =>
+            {
                 values.pop().unwrap_or(Value::Null)
             }
             other => other,

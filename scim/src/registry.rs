@@ -114,7 +114,9 @@ impl Registry {
     /// The path with canonical names: no URN for the base schema, every name as its schema spells it.
     pub fn canonical(&self, kind: &ResourceType, path: &AttrPath) -> Option<AttrPath> {
         Some(match self.resolve(kind, path)? {
-            Resolved::Extension(schema) => AttrPath { schema: Some(schema.id.clone()), name: None, sub: None },
+            Resolved::Extension(schema) => {
+                AttrPath { schema: Some(schema.id.clone()), name: None, sub: None }
+            }
             Resolved::Attribute { extension, attribute, sub } => AttrPath {
                 schema: extension.map(|schema| schema.id.clone()),
                 name: Some(attribute.name.clone()),

@@ -14,10 +14,15 @@ pub struct AttributeSelection {
 impl AttributeSelection {
     /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once
     /// are `invalidValue`.
-    pub fn parse(attributes: Option<&str>, excluded: Option<&str>, registry: &Registry) -> Result<Self, Error> {
+    pub fn parse(
+        attributes: Option<&str>,
+        excluded: Option<&str>,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
         let given = |text: Option<&str>| -> Option<Vec<AttrPath>> {
             let names = text?.split(',').map(str::trim).filter(|name| !name.is_empty());
-            let paths: Vec<AttrPath> = names.filter_map(|name| AttrPath::parse(name, registry).ok()).collect();
+            let paths: Vec<AttrPath> =
+                names.filter_map(|name| AttrPath::parse(name, registry).ok()).collect();
             Some(paths)
         };
         let attributes = given(attributes.filter(|text| !text.trim().is_empty()));
@@ -46,7 +51,8 @@ impl AttributeSelection {
     pub fn apply(&self, registry: &Registry, kind: &ResourceType, resource: Object) -> Object {
         let mut kept = Object::new();
         for (name, value) in resource {
-            let core = registry.common().iter().chain(registry.core(kind)).find(|attribute| attribute.name == name);
+            let core =
+                registry.common().iter().chain(registry.core(kind)).find(|attribute| attribute.name == name);
             if let Some(attribute) = core {
                 if let Some(value) = self.attribute(None, &kind.schema, attribute, value) {
                     kept.insert(name, value);
@@ -57,7 +63,10 @@ impl AttributeSelection {
             let Value::Object(members) = value else { continue };
             let mut inner = Object::new();
             for (name, value) in members {
-                let Some(attribute) = schema.attributes.iter().find(|attribute| attribute.name == name) else { continue };
+                let Some(attribute) = schema.attributes.iter().find(|attribute| attribute.name == name)
+                else {
+                    continue;
+                };
                 if let Some(value) = self.attribute(Some(&schema.id), &schema.id, attribute, value) {
                     inner.insert(name, value);
                 }
@@ -69,7 +78,13 @@ impl AttributeSelection {
         kept
     }
 
-    fn attribute(&self, extension: Option<&str>, urn: &str, attribute: &Attribute, value: Value) -> Option<Value> {
+    fn attribute(
+        &self,
+        extension: Option<&str>,
+        urn: &str,
+        attribute: &Attribute,
+        value: Value,
+    ) -> Option<Value> {
         match attribute.returned {
             Returned::Always => return Some(value),
             Returned::Never => return None,
@@ -80,7 +95,9 @@ impl AttributeSelection {
             Some(given) => given.eq_ignore_ascii_case(urn),
             None => extension.is_none(),
         };
-        let named = |path: &&AttrPath| path.name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name));
+        let named = |path: &&AttrPath| {
+            path.name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name))
+        };
         match &self.attributes {
             Some(paths) => {
                 let mut matching = paths.iter().filter(here).filter(named).peekable();
@@ -88,7 +105,9 @@ impl AttributeSelection {
                 let subs: Option<Vec<&str>> = matching.map(|path| path.sub.as_deref()).collect();
                 match subs {
                     None => Some(value),
-                    Some(subs) => only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub))),
+                    Some(subs) => {
+                        only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
+                    }
                 }
             }
             None if attribute.returned == Returned::Request => None,
@@ -110,13 +129,16 @@ impl AttributeSelection {
 fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
     match value {
         Value::Array(values) => {
-            let kept: Vec<Value> = values.into_iter().filter_map(|value| only(attribute, value, keep)).collect();
+            let kept: Vec<Value> =
+                values.into_iter().filter_map(|value| only(attribute, value, keep)).collect();
             (!kept.is_empty()).then_some(kept.into())
         }
         Value::Object(members) => {
             let kept: Object = members
                 .into_iter()
-                .filter(|(name, _)| keep(name) || attribute.sub(name).is_some_and(|sub| sub.returned == Returned::Always))
+                .filter(|(name, _)| {
+                    keep(name) || attribute.sub(name).is_some_and(|sub| sub.returned == Returned::Always)
+                })
                 .collect();
             (!kept.is_empty()).then_some(kept.into())
         }
@@ -140,8 +162,12 @@ mod tests {
         });
         let selection = AttributeSelection::parse(attributes, excluded, &registry).unwrap();
         let kept = selection.apply(&registry, user, resource.as_object().unwrap().clone());
-        let mut paths: Vec<String> =
-            crate::diff(&Object::new(), &kept).into_iter().map(|change| change.path.replace("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "ext")).collect();
+        let mut paths: Vec<String> = crate::diff(&Object::new(), &kept)
+            .into_iter()
+            .map(|change| {
+                change.path.replace("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "ext")
+            })
+            .collect();
         paths.retain(|path| path != "schemas" && path != "id");
         assert_eq!(paths, expected);
     }
@@ -151,8 +177,16 @@ mod tests {
         check(Some("userName"), None, &["userName"]);
         check(Some("USERNAME,name.givenname"), None, &["name.givenName", "userName"]);
         check(Some("emails.value,meta"), None, &["emails", "meta.location", "meta.version"]);
-        check(Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"), None, &["ext:department", "ext:manager.value"]);
-        check(Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department,nothing"), None, &["ext:department"]);
+        check(
+            Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"),
+            None,
+            &["ext:department", "ext:manager.value"],
+        );
+        check(
+            Some("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department,nothing"),
+            None,
+            &["ext:department"],
+        );
         check(Some("urn:ietf:params:scim:schemas:core:2.0:User:title"), None, &["title"]);
         check(Some("nothing"), None, &[]);
         check(None, Some("id,name,emails,meta,title"), &["ext:department", "ext:manager.value", "userName"]);

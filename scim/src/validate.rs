@@ -6,7 +6,10 @@
 use base64::Engine;
 use serde_json::Value;
 
-use crate::{AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType, Type, members};
+use crate::{
+    AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType,
+    Type, members,
+};
 
 /// What a request is read against.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,9 @@ pub fn create(context: Context<'_>, body: Value) -> Result<Object, Error> {
 pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Object, Error> {
     let mut full = full(context, body)?;
     for attribute in context.registry.core(context.kind) {
-        let Some(old) = current.get(&attribute.name).filter(|_| attribute.mutability == Mutability::Immutable) else {
+        let Some(old) =
+            current.get(&attribute.name).filter(|_| attribute.mutability == Mutability::Immutable)
+        else {
             continue;
         };
         match full.get(&attribute.name) {
@@ -79,7 +84,9 @@ pub fn split(context: Context<'_>, mut full: Object) -> Parts {
 /// Every required attribute has a value.
 pub(crate) fn complete(context: Context<'_>, full: &Object) -> Result<(), Error> {
     for attribute in context.registry.core(context.kind).iter().filter(|attribute| attribute.required) {
-        let missing = full.get(&attribute.name).is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()));
+        let missing = full
+            .get(&attribute.name)
+            .is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()));
         if missing {
             return Err(Error::value(format!("{} is required", attribute.name)));
         }
@@ -95,13 +102,21 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
     schemas(context, &body)?;
     let mut full = Object::new();
     for (name, value) in body {
-        if name.eq_ignore_ascii_case("schemas") || name.eq_ignore_ascii_case("id") || name.eq_ignore_ascii_case("meta") {
+        if name.eq_ignore_ascii_case("schemas")
+            || name.eq_ignore_ascii_case("id")
+            || name.eq_ignore_ascii_case("meta")
+        {
             continue;
         }
-        let Some(path) = AttrPath::parse(&name, context.registry).ok().filter(|path| path.sub.is_none()) else { continue };
+        let Some(path) = AttrPath::parse(&name, context.registry).ok().filter(|path| path.sub.is_none())
+        else {
+            continue;
+        };
         match find(context, &path) {
             Some(Resolved::Extension(schema)) => {
-                let Some(members) = extension(context, &schema.id, &schema.attributes, value)? else { continue };
+                let Some(members) = extension(context, &schema.id, &schema.attributes, value)? else {
+                    continue;
+                };
                 merge(&mut full, &schema.id, members);
             }
             Some(Resolved::Attribute { extension: None, attribute, .. }) => {
@@ -142,7 +157,12 @@ pub(crate) fn find<'a>(context: Context<'a>, path: &AttrPath) -> Option<Resolved
     })
 }
 
-fn extension(context: Context<'_>, urn: &str, attributes: &[Attribute], value: Value) -> Result<Option<Object>, Error> {
+fn extension(
+    context: Context<'_>,
+    urn: &str,
+    attributes: &[Attribute],
+    value: Value,
+) -> Result<Option<Object>, Error> {
     let members = match value {
         Value::Null => return Ok(None),
         Value::Object(members) => members,
@@ -153,7 +173,8 @@ fn extension(context: Context<'_>, urn: &str, attributes: &[Attribute], value: V
     each_name_once(&members)?;
     let mut kept = Object::new();
     for (name, value) in members {
-        if let Some(attribute) = attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(&name))
+        if let Some(attribute) =
+            attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(&name))
             && let Some(value) = writable(context, attribute, value)?
         {
             kept.insert(attribute.name.clone(), value);
@@ -180,7 +201,10 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
         Some(Value::Array(urns)) if !urns.is_empty() => urns,
         Some(_) | None if context.dialect.ignores_unknown_schemas() => return Ok(()),
         Some(_) | None => {
-            return Err(Error::syntax(format!("schemas must be an array that holds {:?}", context.kind.schema)));
+            return Err(Error::syntax(format!(
+                "schemas must be an array that holds {:?}",
+                context.kind.schema
+            )));
         }
     };
     if context.dialect.ignores_unknown_schemas() {
@@ -194,7 +218,10 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
         match urn.as_str() {
             Some(urn) if known(urn) => {}
             Some(urn) => {
-                return Err(Error::syntax(format!("schemas names {urn:?}, which {} does not have", context.kind.name)));
+                return Err(Error::syntax(format!(
+                    "schemas names {urn:?}, which {} does not have",
+                    context.kind.name
+                )));
             }
             None => return Err(Error::syntax("schemas must hold strings")),
         }
@@ -263,7 +290,12 @@ pub(crate) fn is_primary(value: &Value) -> bool {
     value.get("primary") == Some(&Value::Bool(true))
 }
 
-fn one(context: Context<'_>, attribute: &Attribute, value: Value, capitalised_op: bool) -> Result<Option<Value>, Error> {
+fn one(
+    context: Context<'_>,
+    attribute: &Attribute,
+    value: Value,
+    capitalised_op: bool,
+) -> Result<Option<Value>, Error> {
     if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
@@ -274,11 +306,15 @@ fn one(context: Context<'_>, attribute: &Attribute, value: Value, capitalised_op
         (Type::Complex, _) => wrong("an object"),
         (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
         (Type::Boolean, _) => wrong("true or false"),
-        (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => Ok(Some(number.into())),
+        (Type::Integer, Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            Ok(Some(number.into()))
+        }
         (Type::Integer, _) => wrong("a whole number"),
         (Type::Decimal, value @ Value::Number(_)) => Ok(Some(value)),
         (Type::Decimal, _) => wrong("a number"),
-        (Type::DateTime, Value::String(text)) if crate::compare::instant(&text).is_some() => Ok(Some(text.into())),
+        (Type::DateTime, Value::String(text)) if crate::compare::instant(&text).is_some() => {
+            Ok(Some(text.into()))
+        }
         (Type::DateTime, _) => wrong("an instant such as \"2026-01-31T12:00:00Z\""),
         (Type::Binary, Value::String(text)) if is_base64(&text) => Ok(Some(text.into())),
         (Type::Binary, _) => wrong("base64 text"),
@@ -292,7 +328,12 @@ fn is_base64(text: &str) -> bool {
     [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().any(|engine| engine.decode(text).is_ok())
 }
 
-fn object(context: Context<'_>, attribute: &Attribute, members: Object, capitalised_op: bool) -> Result<Option<Value>, Error> {
+fn object(
+    context: Context<'_>,
+    attribute: &Attribute,
+    members: Object,
+    capitalised_op: bool,
+) -> Result<Option<Value>, Error> {
     each_name_once(&members)?;
     let mut kept = Object::new();
     for (name, value) in members {
@@ -347,31 +388,50 @@ mod tests {
 
     #[test]
     fn wrong_types_are_refused_by_name() {
-        let with = |name: &str, value: Value| {
-            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", name: value})
-        };
+        let with = |name: &str, value: Value| json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", name: value});
         for (name, value) in [
-            ("active", json!("yes")), ("active", json!("True")), ("name", json!("Ada")), ("emails", json!("a@b.test")), ("title", json!(5)),
+            ("active", json!("yes")),
+            ("active", json!("True")),
+            ("name", json!("Ada")),
+            ("emails", json!("a@b.test")),
+            ("title", json!(5)),
             ("emails", json!([{"value": "a", "primary": true}, {"value": "b", "primary": true}])),
-            ("x509Certificates", json!([{"value": "no base64!"}])), ("userName", json!("  ")),
+            ("x509Certificates", json!([{"value": "no base64!"}])),
+            ("userName", json!("  ")),
         ] {
             refused(Dialect::Rfc, with(name, value), ScimType::InvalidValue);
         }
         refused(Dialect::Rfc, json!([]), ScimType::InvalidSyntax);
         refused(Dialect::Rfc, json!({"userName": "ada"}), ScimType::InvalidSyntax);
         refused(Dialect::Rfc, json!({"schemas": ["urn:x"], "userName": "ada"}), ScimType::InvalidSyntax);
-        refused(Dialect::Rfc, json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "a", "username": "b"}), ScimType::InvalidSyntax);
-        refused(Dialect::Rfc, json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"]}), ScimType::InvalidValue);
+        refused(
+            Dialect::Rfc,
+            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "a", "username": "b"}),
+            ScimType::InvalidSyntax,
+        );
+        refused(
+            Dialect::Rfc,
+            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"]}),
+            ScimType::InvalidValue,
+        );
     }
 
     #[test]
     fn what_entra_sends_is_understood() {
-        let full = read("User", Dialect::Entra, json!({
-            "schemas": ["urn:x"], "userName": "ada", "active": "False", "manager": "42",
-            "roles": ["{\"value\":\"admin\",\"displayName\":\"Administrator\"}"],
-        })).unwrap();
+        let full = read(
+            "User",
+            Dialect::Entra,
+            json!({
+                "schemas": ["urn:x"], "userName": "ada", "active": "False", "manager": "42",
+                "roles": ["{\"value\":\"admin\",\"displayName\":\"Administrator\"}"],
+            }),
+        )
+        .unwrap();
         assert_eq!(full["active"], false);
-        assert_eq!(full["urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"]["manager"]["value"], "42");
+        assert_eq!(
+            full["urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"]["manager"]["value"],
+            "42"
+        );
         assert_eq!(full["roles"][0], json!({"value": "admin", "display": "Administrator"}));
     }
 

@@ -28,7 +28,8 @@ fn apply(case: &Case) -> Result<Object, scim::Error> {
     let kind = registry.by_name(case.kind.as_deref().unwrap_or("User")).unwrap();
     let dialect: Dialect = case.dialect.as_deref().unwrap_or("rfc").parse().unwrap();
     let context = Context { registry: &registry, kind, dialect };
-    let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": case.patch});
+    let body =
+        json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": case.patch});
     let patch = Patch::parse(context, body, &FilterLimits::default())?;
     patch.apply(context, "the-id", &case.before)
 }
@@ -54,7 +55,11 @@ fn every_case_ends_as_it_says() {
                     }
                 }
                 (Err(error), None, Some(expected)) => {
-                    assert_eq!(error.scim_type.map(|kind| kind.as_str()), Some(expected.as_str()), "{place}: {error}");
+                    assert_eq!(
+                        error.scim_type.map(|kind| kind.as_str()),
+                        Some(expected.as_str()),
+                        "{place}: {error}"
+                    );
                 }
                 (found, _, _) => panic!("{place}: {found:?}"),
             }

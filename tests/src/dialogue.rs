@@ -46,7 +46,8 @@ pub struct Step {
 impl Dialogue {
     /// Reads one file.
     pub fn read(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
@@ -135,7 +136,11 @@ pub fn matches(expected: &Value, actual: Option<&Value>, saved: &mut Saved, at: 
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             let expected = substitute(expected, saved);
-            if &expected == actual { Ok(()) } else { Err(format!("{at}: expected {expected}, found {actual}")) }
+            if &expected == actual {
+                Ok(())
+            } else {
+                Err(format!("{at}: expected {expected}, found {actual}"))
+            }
         }
     }
 }

@@ -300,8 +300,7 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<Reply, reqwest::Error> {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         if body.is_some() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             request = request.header("Content-Type", "application/scim+json");
         }
@@ -337,7 +336,8 @@ impl Client {
 
     /// A PATCH with these operations.
     pub fn patch(&self, path: &str, operations: Value) -> Reply {
-        let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
+        let body =
+            json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
         self.send("PATCH", path, &[], Some(body.to_string().into_bytes()))
     }
 

@@ -19,7 +19,8 @@ fn a_user_is_readable_at_once_and_arrives_in_the_app() {
     assert_eq!(account["displayName"], "Person ada");
     assert_eq!(account["active"], true);
 
-    corp.patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "active", "value": false}])).expect(200);
+    corp.patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "active", "value": false}]))
+        .expect(200);
     eventually("the account is deactivated", || {
         app.find("/Users", "userName", "ada").filter(|account| account["active"] == false)
     });

@@ -163,7 +163,10 @@ impl Worker {
             return Ok(watermark.position.map_or(0, |position| position.sequence));
         }
         if found == Found::OtherTimeline {
-            tracing::warn!(app = self.name, "the log is on another timeline than this app's watermark; planning everything again");
+            tracing::warn!(
+                app = self.name,
+                "the log is on another timeline than this app's watermark; planning everything again"
+            );
         }
         projection.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
         let from = projection.applied();
@@ -232,7 +235,10 @@ impl Worker {
 }
 
 /// Reads an event of IDENTITY and opens its body.
-pub(crate) async fn read_event(shared: &Shared, message: eventlog::Message) -> Result<(Event, Option<Body>), Error> {
+pub(crate) async fn read_event(
+    shared: &Shared,
+    message: eventlog::Message,
+) -> Result<(Event, Option<Body>), Error> {
     let sequence = message.sequence;
     let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
     let encoded = proto::codec::decode(message.payload).map_err(unreadable)?;

@@ -67,16 +67,18 @@ impl Performer {
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
             let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled { link_changed }) };
-            let (call, why) = match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now()) {
-                Plan::Settled => return Ok(Ended::Settled { link_changed }),
-                Plan::Held => return Ok(Ended::Held),
-                Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
-                Plan::ReadBack => match self.read_back(id, &now, &link).await? {
-                    None => continue,
-                    Some(ended) => return Ok(ended),
-                },
-                Plan::Call { call, why } => (call, why),
-            };
+            let (call, why) =
+                match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now())
+                {
+                    Plan::Settled => return Ok(Ended::Settled { link_changed }),
+                    Plan::Held => return Ok(Ended::Held),
+                    Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
+                    Plan::ReadBack => match self.read_back(id, &now, &link).await? {
+                        None => continue,
+                        Some(ended) => return Ok(ended),
+                    },
+                    Plan::Call { call, why } => (call, why),
+                };
             link_changed |= matches!(call, Call::Create { .. } | Call::Delete { .. });
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
                 return Ok(ended);
@@ -94,7 +96,11 @@ impl Performer {
                 return Ok(None);
             }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
-            let leaving = if has_members(&self.shared, &kind) { Leaving { leave: Leave::Delete, ..gone } } else { gone };
+            let leaving = if has_members(&self.shared, &kind) {
+                Leaving { leave: Leave::Delete, ..gone }
+            } else {
+                gone
+            };
             return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
@@ -136,7 +142,8 @@ impl Performer {
 
     fn desired(&self, kind: &ResourceType, stored: &Stored) -> Desired {
         let links = &self.shared.links;
-        let attributes = attributes(&self.shared.registry, kind, stored, |id| links.remote_id(&self.name, id));
+        let attributes =
+            attributes(&self.shared.registry, kind, stored, |id| links.remote_id(&self.name, id));
         let members = if has_members(&self.shared, kind) {
             let members = self.shared.projection.members(&self.config.tenant, stored.id);
             members.into_iter().filter(|id| links.remote_id(&self.name, *id).is_some()).collect()
@@ -187,26 +194,43 @@ impl Performer {
 
     /// An account that is there becomes ours; the next plan makes it equal. Its members are not known to us, so a
     /// group's are replaced.
-    async fn adopt(&self, id: ResourceId, now: &Now, link: &Link, remote_id: String) -> Result<Option<Ended>, Error> {
+    async fn adopt(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        remote_id: String,
+    ) -> Result<Option<Ended>, Error> {
         let kind = done("adopt", remote_id, Vec::new(), Vec::new(), true, 200);
         self.write(id, now, link, kind, None, "found at the app").await?;
         Ok(None)
     }
 
     /// One call; nothing means that the plan is made again.
-    async fn perform(&self, id: ResourceId, now: &Now, link: &Link, call: Call, why: &'static str) -> Result<Option<Ended>, Error> {
+    async fn perform(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        call: Call,
+        why: &'static str,
+    ) -> Result<Option<Ended>, Error> {
         let name = call.name();
         let link = match call {
             Call::Create { .. } => {
                 self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
                 self.shared.links.get(&self.name, id)
             }
-            Call::Update { .. } | Call::Deactivate { .. } | Call::Delete { .. } | Call::ChangeMembers { .. } => link.clone(),
+            Call::Update { .. }
+            | Call::Deactivate { .. }
+            | Call::Delete { .. }
+            | Call::ChangeMembers { .. } => link.clone(),
         };
         let begun = std::time::Instant::now();
         let (outcome, call) = self.call(now, call).await;
         let elapsed = begun.elapsed();
-        metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone()).record(elapsed.as_secs_f64());
+        metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone())
+            .record(elapsed.as_secs_f64());
         metrics::counter!("rollcall_app_calls_total", "app" => self.name.clone(), "call" => name, "outcome" => outcome_name(&outcome)).increment(1);
         tracing::debug!(app = self.name, resource.id = %id, call = name, why, outcome = outcome_name(&outcome), duration_ms = elapsed.as_millis(), "called the app");
         match outcome {
@@ -224,10 +248,13 @@ impl Performer {
                 Ok(None)
             }
             Outcome::Taken => match self.search(id, now).await {
-                Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => self.adopt(id, now, &link, remote_id).await,
+                Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
+                    self.adopt(id, now, &link, remote_id).await
+                }
                 Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
                 Found::One(_) | Found::None | Found::Many => {
-                    self.hold(id, now, &link, name, "the app says that another account has this name (409)").await
+                    self.hold(id, now, &link, name, "the app says that another account has this name (409)")
+                        .await
                 }
             },
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
@@ -247,10 +274,13 @@ impl Performer {
         match call {
             Call::Create { attributes } => (app.create(kind, &attributes).await, Call::Create { attributes }),
             Call::Update { remote_id, attributes } => {
-                let outcome = app.update(kind, &remote_id, &attributes, has_members(&self.shared, kind)).await;
+                let outcome =
+                    app.update(kind, &remote_id, &attributes, has_members(&self.shared, kind)).await;
                 (outcome, Call::Update { remote_id, attributes })
             }
-            Call::Deactivate { remote_id } => (app.deactivate(kind, &remote_id).await, Call::Deactivate { remote_id }),
+            Call::Deactivate { remote_id } => {
+                (app.deactivate(kind, &remote_id).await, Call::Deactivate { remote_id })
+            }
             Call::Delete { remote_id } => {
                 let outcome = match app.delete(kind, &remote_id).await {
                     Outcome::Missing => Outcome::Done { remote_id: None, status: 404 },
@@ -259,8 +289,10 @@ impl Performer {
                 (outcome, Call::Delete { remote_id })
             }
             Call::ChangeMembers { remote_id, added, removed } => {
-                let added: BTreeSet<ResourceId> = added.into_iter().take(crate::connector::MEMBERS_MAX).collect();
-                let removed: BTreeSet<ResourceId> = removed.into_iter().take(crate::connector::MEMBERS_MAX).collect();
+                let added: BTreeSet<ResourceId> =
+                    added.into_iter().take(crate::connector::MEMBERS_MAX).collect();
+                let removed: BTreeSet<ResourceId> =
+                    removed.into_iter().take(crate::connector::MEMBERS_MAX).collect();
                 // A member whose account is gone at the app is gone from its groups there too.
                 let remote = |ids: &BTreeSet<ResourceId>| -> Vec<String> {
                     ids.iter().filter_map(|id| links.remote_id(&self.name, *id)).collect()
@@ -276,10 +308,19 @@ impl Performer {
         }
     }
 
-    async fn retry(&self, id: ResourceId, now: &Now, link: &Link, name: &str, status: u16) -> Result<Option<Ended>, Error> {
+    async fn retry(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        name: &str,
+        status: u16,
+    ) -> Result<Option<Ended>, Error> {
         let attempt = link.attempts + 1;
         if attempt >= self.config.attempts_max {
-            return self.hold(id, now, link, name, &format!("the app failed {attempt} times (last {status})")).await;
+            return self
+                .hold(id, now, link, name, &format!("the app failed {attempt} times (last {status})"))
+                .await;
         }
         let after_ms = (RETRY_MIN_MS << attempt.min(16)).min(RETRY_MAX_MS);
         let error = format!("the app answers {status}");
@@ -290,7 +331,14 @@ impl Performer {
         Ok(Some(Ended::Later { due_at }))
     }
 
-    async fn hold(&self, id: ResourceId, now: &Now, link: &Link, name: &str, reason: &str) -> Result<Option<Ended>, Error> {
+    async fn hold(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        name: &str,
+        reason: &str,
+    ) -> Result<Option<Ended>, Error> {
         tracing::error!(app = self.name, resource.id = %id, call = name, reason, "held: a person must look at it");
         metrics::counter!("rollcall_app_held_total", "app" => self.name.clone()).increment(1);
         let wish = wish(now.desired.as_ref().map_err(|leaving| *leaving));
@@ -300,7 +348,15 @@ impl Performer {
         Ok(Some(Ended::Held))
     }
 
-    async fn write(&self, id: ResourceId, now: &Now, link: &Link, kind: Kind, intended: Option<Object>, why: &str) -> Result<(), Error> {
+    async fn write(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        kind: Kind,
+        intended: Option<Object>,
+        why: &str,
+    ) -> Result<(), Error> {
         let details = intended.map(|intended| Details { intended, detail: String::new() });
         self.write_details(id, now, link, kind, details, why).await
     }
@@ -375,7 +431,15 @@ fn done(
     status: u16,
 ) -> Kind {
     let operation = operation.to_string();
-    Kind::Done { operation, linked: true, remote_id, members_added, members_removed, members_replaced, status }
+    Kind::Done {
+        operation,
+        linked: true,
+        remote_id,
+        members_added,
+        members_removed,
+        members_replaced,
+        status,
+    }
 }
 
 /// What is written down about a call that was done.
@@ -389,7 +453,9 @@ fn outcome_event(call: Call, answered_id: Option<String>, status: u16) -> (Kind,
         Call::Update { remote_id, attributes } => {
             (done(name, remote_id, Vec::new(), Vec::new(), false, status), Some(attributes))
         }
-        Call::Deactivate { remote_id } => (done(name, remote_id, Vec::new(), Vec::new(), false, status), None),
+        Call::Deactivate { remote_id } => {
+            (done(name, remote_id, Vec::new(), Vec::new(), false, status), None)
+        }
         Call::Delete { remote_id } => {
             let mut kind = done(name, remote_id, Vec::new(), Vec::new(), false, status);
             if let Kind::Done { linked, .. } = &mut kind {

@@ -46,10 +46,20 @@ impl ScimApp {
     }
 
     /// PUT for a person; PATCH for a type with members, because a PUT would have to name them all.
-    pub(crate) async fn update(&self, kind: &ResourceType, remote_id: &str, attributes: &Object, has_members: bool) -> Outcome {
+    pub(crate) async fn update(
+        &self,
+        kind: &ResourceType,
+        remote_id: &str,
+        attributes: &Object,
+        has_members: bool,
+    ) -> Outcome {
         let path = format!("{}/{remote_id}", kind.endpoint);
         if has_members {
-            let value: Object = attributes.iter().filter(|(name, _)| *name != "schemas").map(|(name, value)| (name.clone(), value.clone())).collect();
+            let value: Object = attributes
+                .iter()
+                .filter(|(name, _)| *name != "schemas")
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
             let operations = json!([{"op": "replace", "value": value}]);
             return self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await).await;
         }
@@ -68,7 +78,13 @@ impl ScimApp {
         self.judged(self.send(Method::DELETE, &format!("{}/{remote_id}", kind.endpoint), None).await).await
     }
 
-    pub(crate) async fn change_members(&self, kind: &ResourceType, remote_id: &str, added: &[String], removed: &[String]) -> Outcome {
+    pub(crate) async fn change_members(
+        &self,
+        kind: &ResourceType,
+        remote_id: &str,
+        added: &[String],
+        removed: &[String],
+    ) -> Outcome {
         let mut operations: Vec<Value> = removed
             .iter()
             .map(|id| json!({"op": "remove", "path": format!("members[value eq {}]", Value::String(id.clone()))}))
@@ -89,7 +105,8 @@ impl ScimApp {
             Err(error) => return Found::Unavailable { after: None, error: error.to_string() },
         };
         url.query_pairs_mut().append_pair("filter", &filter).append_pair("count", "2");
-        let request = self.client.get(url).bearer_auth(self.token.expose()).header("Accept", "application/scim+json");
+        let request =
+            self.client.get(url).bearer_auth(self.token.expose()).header("Accept", "application/scim+json");
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Found::Unavailable { after: None, error: words(&error) },
@@ -110,15 +127,27 @@ impl ScimApp {
             [] => Found::None,
             [only] => match only.get("id").and_then(Value::as_str) {
                 Some(id) => Found::One(id.to_string()),
-                None => Found::Unavailable { after, error: "search answered a resource without an id".to_string() },
+                None => Found::Unavailable {
+                    after,
+                    error: "search answered a resource without an id".to_string(),
+                },
             },
             [_, _, ..] => Found::Many,
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Result<Response, reqwest::Error> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Response, reqwest::Error> {
         let url = format!("{}{path}", self.base);
-        let mut request = self.client.request(method, url).bearer_auth(self.token.expose()).header("Accept", "application/scim+json");
+        let mut request = self
+            .client
+            .request(method, url)
+            .bearer_auth(self.token.expose())
+            .header("Accept", "application/scim+json");
         if let Some(body) = body {
             request = request.header("Content-Type", "application/scim+json").body(body.to_string());
         }
@@ -136,7 +165,8 @@ impl ScimApp {
         match status {
             200..=299 => {
                 let body = json_body(response).await;
-                let remote_id = body.as_ref().and_then(|body| body.get("id")).and_then(Value::as_str).map(str::to_string);
+                let remote_id =
+                    body.as_ref().and_then(|body| body.get("id")).and_then(Value::as_str).map(str::to_string);
                 Outcome::Done { remote_id, status }
             }
             401 => Outcome::Unavailable { after, error: "the app refuses our token (401)".to_string() },
@@ -147,7 +177,8 @@ impl ScimApp {
             500..=599 => Outcome::Retry { status },
             _ => {
                 let body = json_body(response).await;
-                let keyword = body.as_ref().and_then(|body| body.get("scimType")).and_then(Value::as_str).unwrap_or("");
+                let keyword =
+                    body.as_ref().and_then(|body| body.get("scimType")).and_then(Value::as_str).unwrap_or("");
                 // The keyword only: an app's own sentence can name a person.
                 let keyword: String = keyword.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
                 Outcome::Refused { status, error: format!("{status} {keyword}").trim().to_string() }

@@ -7,7 +7,12 @@ use scim::{Change, Object};
 use serde_json::{Value, json};
 
 /// CloudEvents in structured form, each with its id, which is the same whenever it is derived again.
-pub(super) fn of(event: &Event, body: Option<&Body>, time: Timestamp, allowed: &[String]) -> Vec<(String, Value)> {
+pub(super) fn of(
+    event: &Event,
+    body: Option<&Body>,
+    time: Timestamp,
+    allowed: &[String],
+) -> Vec<(String, Value)> {
     let noun = event.resource_type.to_ascii_lowercase();
     let mut told: Vec<(String, Object)> = Vec::new();
     let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
@@ -26,7 +31,10 @@ pub(super) fn of(event: &Event, body: Option<&Body>, time: Timestamp, allowed: &
             told.extend(members("added", members_added));
         }
         Kind::Updated { members_added, members_removed } => {
-            let active = changes.iter().find(|change| change.path == "active").map(|change| change.after == Some(json!(true)));
+            let active = changes
+                .iter()
+                .find(|change| change.path == "active")
+                .map(|change| change.after == Some(json!(true)));
             match active {
                 Some(true) => told.push((format!("{noun}.reactivated"), resource())),
                 Some(false) => told.push((format!("{noun}.deactivated"), resource())),
@@ -53,10 +61,19 @@ pub(super) fn of(event: &Event, body: Option<&Body>, time: Timestamp, allowed: &
         | Kind::Erased
         | Kind::TenantDropped => {}
     }
-    told.into_iter().enumerate().map(|(index, (kind, data))| cloud_event(event, time, index, &kind, data)).collect()
+    told.into_iter()
+        .enumerate()
+        .map(|(index, (kind, data))| cloud_event(event, time, index, &kind, data))
+        .collect()
 }
 
-fn cloud_event(event: &Event, time: Timestamp, index: usize, kind: &str, mut data: Object) -> (String, Value) {
+fn cloud_event(
+    event: &Event,
+    time: Timestamp,
+    index: usize,
+    kind: &str,
+    mut data: Object,
+) -> (String, Value) {
     let id = format!("{}.{index}", event.id);
     data.insert("id".to_string(), event.resource_id.to_string().into());
     data.insert("resourceType".to_string(), event.resource_type.clone().into());
@@ -77,13 +94,18 @@ fn cloud_event(event: &Event, time: Timestamp, index: usize, kind: &str, mut dat
 /// The attributes that the feed may show.
 fn shown(body: Option<&Body>, allowed: &[String]) -> Object {
     let Some(body) = body else { return Object::new() };
-    let show = |(name, value): (&String, &Value)| allowed.contains(name).then(|| (name.clone(), value.clone()));
+    let show =
+        |(name, value): (&String, &Value)| allowed.contains(name).then(|| (name.clone(), value.clone()));
     body.document.iter().filter_map(show).collect()
 }
 
 /// Which of them changed. Paths of others are not told either.
 fn changed(changes: &[Change], allowed: &[String]) -> Vec<String> {
-    let root = |path: &str| allowed.iter().any(|name| path == name || path.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['.', ':'])));
+    let root = |path: &str| {
+        allowed.iter().any(|name| {
+            path == name || path.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['.', ':']))
+        })
+    };
     changes.iter().filter(|change| root(&change.path)).map(|change| change.path.clone()).collect()
 }
 
@@ -109,8 +131,16 @@ mod tests {
 
     fn body(changes: &[(&str, Value)]) -> Body {
         let document = json!({"userName": "ada", "title": "Dr", "active": false});
-        let change = |(path, after): &(&str, Value)| Change { path: path.to_string(), before: None, after: Some(after.clone()) };
-        Body { document: document.as_object().unwrap().clone(), changes: changes.iter().map(change).collect(), ..Body::default() }
+        let change = |(path, after): &(&str, Value)| Change {
+            path: path.to_string(),
+            before: None,
+            after: Some(after.clone()),
+        };
+        Body {
+            document: document.as_object().unwrap().clone(),
+            changes: changes.iter().map(change).collect(),
+            ..Body::default()
+        }
     }
 
     #[track_caller]
@@ -130,9 +160,17 @@ mod tests {
         let member = "01890a5d-ac96-774b-bcce-b302099a8059".parse().unwrap();
         check(Kind::Created { members_added: vec![] }, &[], &["user.created"]);
         check(updated(), &[("active", json!(false))], &["user.deactivated"]);
-        check(updated(), &[("active", json!(true)), ("title", json!("Dr"))], &["user.reactivated", "user.updated"]);
+        check(
+            updated(),
+            &[("active", json!(true)), ("title", json!("Dr"))],
+            &["user.reactivated", "user.updated"],
+        );
         check(updated(), &[("title", json!("Dr"))], &["user.updated"]);
-        check(Kind::MembersChanged { added: vec![member], removed: vec![member] }, &[], &["user.member_removed", "user.member_added"]);
+        check(
+            Kind::MembersChanged { added: vec![member], removed: vec![member] },
+            &[],
+            &["user.member_removed", "user.member_added"],
+        );
         check(Kind::Deleted, &[], &["user.deleted"]);
         check(Kind::Erased, &[], &[]);
     }

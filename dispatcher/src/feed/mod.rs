@@ -109,8 +109,12 @@ impl Worker {
             }
             Found::OtherTimeline => {
                 let why = "the log is on another timeline than this feed's cursor";
-                tracing::error!(feed = self.name, "{why}; remove the cursor from the bucket LEASES to begin anew");
-                self.shared.tell(&self.name, Status { waiting_for: Some(why.to_string()), ..Status::default() });
+                tracing::error!(
+                    feed = self.name,
+                    "{why}; remove the cursor from the bucket LEASES to begin anew"
+                );
+                self.shared
+                    .tell(&self.name, Status { waiting_for: Some(why.to_string()), ..Status::default() });
                 Ok(None)
             }
         }
@@ -134,9 +138,15 @@ impl Worker {
             let mut delay = RETRY_MIN;
             let mut renewed = std::time::Instant::now();
             while let Err(error) = self.webhook.post(&id, &text, clock::now()).await {
-                tracing::warn!(feed = self.name, event.id = id, error, "a delivery was not taken; trying again");
+                tracing::warn!(
+                    feed = self.name,
+                    event.id = id,
+                    error,
+                    "a delivery was not taken; trying again"
+                );
                 metrics::counter!("rollcall_feed_failures_total", "feed" => self.name.clone()).increment(1);
-                self.shared.tell(&self.name, Status { due: 1, waiting_for: Some(error), ..Status::default() });
+                self.shared
+                    .tell(&self.name, Status { due: 1, waiting_for: Some(error), ..Status::default() });
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(RETRY_MAX).min(RENEW);
                 if renewed.elapsed() > RENEW / 2 {

@@ -48,7 +48,9 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         settings::ensure(&context, &wanted).await?;
         streams.push(wanted);
     }
-    let log = |name: &'static str| -> Arc<dyn Log> { Arc::new(NatsLog::new(name, client.clone(), context.clone())) };
+    let log = |name: &'static str| -> Arc<dyn Log> {
+        Arc::new(NatsLog::new(name, client.clone(), context.clone()))
+    };
     let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
     Ok(Broker {
         identity: log("IDENTITY"),
@@ -66,8 +68,10 @@ async fn client(config: &Config) -> Result<Client, Error> {
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
     for url in config.url.split(',') {
-        let address: ServerAddr =
-            url.trim().parse().map_err(|error| refused(format!("this is no NATS URL ({error}); write nats://host:port")))?;
+        let address: ServerAddr = url
+            .trim()
+            .parse()
+            .map_err(|error| refused(format!("this is no NATS URL ({error}); write nats://host:port")))?;
         addresses.push(address);
     }
     let mut options = ConnectOptions::new()
@@ -75,15 +79,17 @@ async fn client(config: &Config) -> Result<Client, Error> {
         .connection_timeout(config.connect_timeout)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .client_capacity(16 * 1024)
-        .reconnect_delay_callback(|attempts| Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50));
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50)
+        });
     let user = addresses.iter().find_map(|address| Some((address.username()?, address.password()?)));
     if let Some((user, password)) = user {
         options = options.user_and_password(user.to_string(), password.to_string());
     }
     if let Some(path) = &config.credentials {
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map_err(|error| refused(format!("the credentials file {} cannot be read: {error}", path.display())))?;
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+            refused(format!("the credentials file {} cannot be read: {error}", path.display()))
+        })?;
         options = options
             .credentials(&text)
             .map_err(|error| refused(format!("{} holds no NATS credentials: {error}", path.display())))?;

@@ -2,6 +2,7 @@
 //! fails it is made anew at the next sequence, for as long as it takes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -14,6 +15,10 @@ use crate::{Error, Log, Message};
 
 /// How long to wait before the consumer is made again.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
+/// How often a quiet consumer is looked after: a reconnect makes it anew at once.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// After how many such looks the log is asked whether there is something that the consumer does not deliver.
+const LOOKS_UNTIL_ASKED: u32 = 20;
 /// How many gaps in a row the log itself must confirm before it counts as damaged.
 const GAPS_MAX: u32 = 3;
 /// How many messages that are already here are taken at once.
@@ -23,14 +28,29 @@ struct Following {
     log: NatsLog,
     next: u64,
     consumer: Option<Ordered>,
+    /// How often the client had connected when the consumer was made.
+    connects: u64,
+    /// Looks at a consumer that delivered nothing.
+    looks: u32,
+    /// The sequence that was there and not delivered when the log was last asked.
+    undelivered_at: Option<u64>,
     ready: VecDeque<Message>,
     gaps: u32,
     damaged: bool,
 }
 
 pub(super) fn from(log: NatsLog, from: u64) -> BoxStream<'static, Result<Message, Error>> {
-    let following =
-        Following { log, next: from.max(1), consumer: None, ready: VecDeque::new(), gaps: 0, damaged: false };
+    let following = Following {
+        log,
+        next: from.max(1),
+        consumer: None,
+        connects: 0,
+        looks: 0,
+        undelivered_at: None,
+        ready: VecDeque::new(),
+        gaps: 0,
+        damaged: false,
+    };
     futures::stream::unfold(following, |mut following| async move {
         let item = following.step().await?;
         Some((item, following))
@@ -48,13 +68,25 @@ impl Following {
                 return Some(Ok(message));
             }
             let Some(mut consumer) = self.consumer.take() else {
+                self.connects = self.log.client.statistics().connects.load(Ordering::Relaxed);
+                self.looks = 0;
                 self.consumer = start(&self.log, self.next).await;
                 if self.consumer.is_none() {
                     tokio::time::sleep(AGAIN_DELAY).await;
                 }
                 continue;
             };
-            let Some(Ok(first)) = consumer.next().await else { continue };
+            let first = match tokio::time::timeout(LOOK_INTERVAL, consumer.next()).await {
+                Ok(Some(Ok(first))) => first,
+                Ok(Some(Err(_)) | None) => continue,
+                Err(_) => {
+                    if self.still_delivers().await {
+                        self.consumer = Some(consumer);
+                    }
+                    continue;
+                }
+            };
+            self.looks = 0;
             let mut keep = self.take(&first);
             while keep && self.ready.len() < READY_MAX {
                 match consumer.next().now_or_never() {
@@ -72,6 +104,24 @@ impl Following {
                 return Some(Err(error));
             }
         }
+    }
+
+    /// Whether a consumer that is quiet has reason to be. The client notices a lost one only after many seconds.
+    async fn still_delivers(&mut self) -> bool {
+        if self.log.client.statistics().connects.load(Ordering::Relaxed) != self.connects {
+            return false;
+        }
+        self.looks += 1;
+        if self.looks < LOOKS_UNTIL_ASKED {
+            return true;
+        }
+        self.looks = 0;
+        let (log, next) = (self.log.clone(), self.next);
+        // What is there since this moment is on its way; what stays undelivered for a whole round is not.
+        let undelivered = log.last_sequence().await.is_ok_and(|last| last >= next);
+        let twice = undelivered && self.undelivered_at == Some(next);
+        self.undelivered_at = undelivered.then_some(next);
+        !twice
     }
 
     /// Takes a message that is the next one; passes over repeats; says no to a gap.
@@ -120,8 +170,10 @@ impl Following {
 }
 
 async fn start(log: &NatsLog, next: u64) -> Option<Ordered> {
-    let config =
-        OrderedConfig { deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next }, ..Default::default() };
+    let config = OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+        ..Default::default()
+    };
     let stream = log.stream().await.ok()?;
     stream.create_consumer(config).await.ok()?.messages().await.ok()
 }

@@ -129,7 +129,11 @@ async fn resolve(log: &NatsLog, append: &Append, unknown: bool) -> Result<Option
 async fn pause(deadline: Instant, unknown: bool, doing: impl Fn() -> String) -> Result<(), Error> {
     if Instant::now() + RETRY_DELAY >= deadline {
         metrics::counter!("rollcall_append_timeouts_total", "unknown" => if unknown { "true" } else { "false" }).increment(1);
-        return Err(if unknown { Error::Unknown { doing: doing() } } else { Error::Unavailable { doing: doing(), source: None } });
+        return Err(if unknown {
+            Error::Unknown { doing: doing() }
+        } else {
+            Error::Unavailable { doing: doing(), source: None }
+        });
     }
     tokio::time::sleep(RETRY_DELAY).await;
     Ok(())
@@ -173,9 +177,9 @@ async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, deadline: Inst
             RequestErrorKind::TimedOut | RequestErrorKind::Other => Attempt::NoAnswer,
             RequestErrorKind::NoResponders => Attempt::Later,
             RequestErrorKind::InvalidSubject => Attempt::Refused("the subject is invalid".to_string()),
-            RequestErrorKind::MaxPayloadExceeded => {
-                Attempt::Refused("the event is larger than the broker's max_payload; raise it to 8MB".to_string())
-            }
+            RequestErrorKind::MaxPayloadExceeded => Attempt::Refused(
+                "the event is larger than the broker's max_payload; raise it to 8MB".to_string(),
+            ),
         },
     }
 }

@@ -28,10 +28,14 @@ impl StreamSettings {
     /// All streams.
     pub(super) fn all(replicas: usize) -> Vec<Self> {
         let replicas = replicas.max(1);
-        [("IDENTITY", subject::IDENTITY), ("PROVISIONING", subject::PROVISIONING), ("CONTROL", subject::CONTROL)]
-            .into_iter()
-            .map(|(name, subjects)| Self { name, subjects, replicas })
-            .collect()
+        [
+            ("IDENTITY", subject::IDENTITY),
+            ("PROVISIONING", subject::PROVISIONING),
+            ("CONTROL", subject::CONTROL),
+        ]
+        .into_iter()
+        .map(|(name, subjects)| Self { name, subjects, replicas })
+        .collect()
     }
 
     fn config(&self) -> stream::Config {
@@ -54,7 +58,8 @@ impl StreamSettings {
 
 /// Refuses a server that is older than what was measured.
 pub(super) fn check_version(version: &str) -> Result<(), Error> {
-    let mut parts = version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts =
+        version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if found >= SERVER_VERSION_MIN {
         return Ok(());
@@ -86,7 +91,9 @@ pub(super) async fn ensure(context: &jetstream::Context, wanted: &StreamSettings
             {
                 return Err(Error::Refused {
                     doing: doing(),
-                    reason: format!("{answer}; start nats-server with JetStream enabled (-js or a jetstream block)"),
+                    reason: format!(
+                        "{answer}; start nats-server with JetStream enabled (-js or a jetstream block)"
+                    ),
                 });
             }
             GetStreamErrorKind::EmptyName
@@ -142,7 +149,11 @@ mod tests {
 
     #[test]
     fn old_servers_are_refused_by_name() {
-        assert!(check_version("2.15.0").is_ok() && check_version("2.16.0-dev").is_ok() && check_version("3.0.0").is_ok());
+        assert!(
+            check_version("2.15.0").is_ok()
+                && check_version("2.16.0-dev").is_ok()
+                && check_version("3.0.0").is_ok()
+        );
         let error = check_version("2.12.1").unwrap_err().to_string();
         assert!(error.contains("2.12.1") && error.contains("2.15"), "{error}");
     }

@@ -30,7 +30,9 @@ impl NatsBucket {
 impl Bucket for NatsBucket {
     async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, Error> {
         match self.store.entry(key).await {
-            Ok(Some(entry)) if entry.operation == kv::Operation::Put => Ok(Some((entry.value, entry.revision))),
+            Ok(Some(entry)) if entry.operation == kv::Operation::Put => {
+                Ok(Some((entry.value, entry.revision)))
+            }
             Ok(_) => Ok(None),
             Err(error) => Err(unavailable(self.doing("reading", key), error)),
         }

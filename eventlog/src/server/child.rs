@@ -44,7 +44,8 @@ impl Supervisor {
     pub(super) fn start(config: &Config, settings: &dyn Fn(u16) -> String) -> Result<Self, String> {
         let lock = lock(&config.folder)?;
         let pid = Arc::new(AtomicU32::new(0));
-        let watch = Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
+        let watch =
+            Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
         write_private(&config.folder.join("nats-server.conf"), &settings(config.port))?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
@@ -114,7 +115,8 @@ impl Watch {
         let log = self.folder.join("nats-server.log");
         let open = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
         let output = open().and_then(|file| Ok((file.try_clone()?, file)));
-        let (stdout, stderr) = output.map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
+        let (stdout, stderr) =
+            output.map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
         let mut command = Command::new(&self.binary);
         command
             .arg("--config")
@@ -137,7 +139,8 @@ impl Watch {
                 Ok(())
             });
         }
-        let child = command.spawn().map_err(|error| format!("{} does not run: {error}", self.binary.display()))?;
+        let child =
+            command.spawn().map_err(|error| format!("{} does not run: {error}", self.binary.display()))?;
         self.pid.store(child.id(), Ordering::Relaxed);
         Ok(child)
     }
@@ -156,7 +159,11 @@ impl Watch {
                 return Ok(port);
             }
             if begun.elapsed() > START_MAX {
-                return Err(format!("it does not listen after {} s: {}", START_MAX.as_secs(), self.last_words()));
+                return Err(format!(
+                    "it does not listen after {} s: {}",
+                    START_MAX.as_secs(),
+                    self.last_words()
+                ));
             }
             pause();
         }
@@ -165,7 +172,8 @@ impl Watch {
     fn last_words(&self) -> String {
         let path = self.folder.join("nats-server.log");
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_string();
+        let last =
+            text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_string();
         format!("{last} (more in {})", path.display())
     }
 }
@@ -178,7 +186,9 @@ fn lock(folder: &Path) -> Result<File, String> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(format!("{} cannot be locked: {error}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                return Err(format!("{} cannot be locked: {error}", path.display()));
+            }
             Err(TryLockError::WouldBlock) if begun.elapsed() > LOCK_MAX => {
                 return Err(format!(
                     "another rollcall uses {}. Stop it, or choose another folder with --data-dir",
@@ -190,7 +200,10 @@ fn lock(folder: &Path) -> Result<File, String> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "between two looks at a bounded condition, on a thread of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at a bounded condition, on a thread of its own"
+)]
 fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

@@ -33,12 +33,16 @@ fn candidates(named: Option<&Path>, search_path: &str) -> Vec<PathBuf> {
     if let Some(named) = named {
         return vec![named.to_path_buf()];
     }
-    let on_path = search_path.split(':').filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join("nats-server"));
+    let on_path = search_path
+        .split(':')
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| Path::new(folder).join("nats-server"));
     let program = std::env::current_exe().ok();
     // `target/release/rollcall` and `target/debug/deps/some_test` both stand below `target`.
-    let beside = program.iter().flat_map(|program| program.ancestors().skip(1).take(3)).flat_map(|folder| {
-        [folder.join("nats-server"), folder.join("tools/nats-server")]
-    });
+    let beside = program
+        .iter()
+        .flat_map(|program| program.ancestors().skip(1).take(3))
+        .flat_map(|folder| [folder.join("nats-server"), folder.join("tools/nats-server")]);
     on_path.chain(beside).filter(|path| path.is_file()).collect()
 }
 

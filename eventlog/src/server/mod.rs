@@ -42,7 +42,8 @@ pub struct Server {
 impl Server {
     /// Starts the broker and waits until it listens. Blocks; call it from a thread that may.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        let refused = |reason: String| Error::Refused { doing: "starting the managed NATS server".to_string(), reason };
+        let refused =
+            |reason: String| Error::Refused { doing: "starting the managed NATS server".to_string(), reason };
         std::fs::create_dir_all(&config.folder)
             .map_err(|error| refused(format!("{} cannot be made: {error}", config.folder.display())))?;
         if config.port != 0
@@ -55,7 +56,8 @@ impl Server {
             )));
         }
         let password = password(&config.folder).map_err(&refused)?;
-        let supervisor = Supervisor::start(config, &|port| settings(config, port, &password)).map_err(refused)?;
+        let supervisor =
+            Supervisor::start(config, &|port| settings(config, port, &password)).map_err(refused)?;
         let url = format!("nats://{USER}:{password}@127.0.0.1:{}", supervisor.port());
         Ok(Self { url, supervisor })
     }

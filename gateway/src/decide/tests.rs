@@ -47,7 +47,14 @@ impl Directory for Given {
 
 fn given(kind: &'static str) -> Given {
     let registry = Registry::built_in().unwrap();
-    Given { registry, kind, keys: BTreeMap::new(), alive: BTreeSet::new(), members: Vec::new(), current: None }
+    Given {
+        registry,
+        kind,
+        keys: BTreeMap::new(),
+        alive: BTreeSet::new(),
+        members: Vec::new(),
+        current: None,
+    }
 }
 
 impl Given {
@@ -73,7 +80,10 @@ impl Given {
             external_ids: BTreeMap::new(),
             created: Timestamp::UNIX_EPOCH,
             last_modified: Timestamp::UNIX_EPOCH,
-            version: Version::new(Position { sequence: guard, event: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap() }),
+            version: Version::new(Position {
+                sequence: guard,
+                event: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            }),
             key,
             guard,
             key_ref: None,
@@ -122,7 +132,8 @@ fn create(name: &str) -> Command {
 }
 
 fn patch(number: u8, operations: Value) -> Command {
-    let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
+    let body =
+        json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
     Command::Patch { id: id(number), expected: None, body }
 }
 
@@ -142,7 +153,8 @@ fn a_taken_name_is_refused() {
 
 #[test]
 fn existence_comes_before_everything() {
-    let broken = Command::Patch { id: id(1), expected: Some("W/\"0-0\"".to_string()), body: json!("nonsense") };
+    let broken =
+        Command::Patch { id: id(1), expected: Some("W/\"0-0\"".to_string()), body: json!("nonsense") };
     assert_eq!(given("User").when(&broken).unwrap_err(), Rejection::NotFound);
     assert_eq!(given("User").ada().when(&broken).unwrap_err(), Rejection::VersionMismatch);
 }
@@ -150,15 +162,23 @@ fn existence_comes_before_everything() {
 #[test]
 fn no_change_writes_nothing() {
     let given = given("User").ada();
-    assert_eq!(given.when(&patch(1, json!([{"op": "replace", "path": "active", "value": true}]))).unwrap(), Decision::Nothing);
-    assert_eq!(given.when(&patch(1, json!([{"op": "replace", "path": "password", "value": "x"}]))).unwrap(), Decision::Nothing);
+    assert_eq!(
+        given.when(&patch(1, json!([{"op": "replace", "path": "active", "value": true}]))).unwrap(),
+        Decision::Nothing
+    );
+    assert_eq!(
+        given.when(&patch(1, json!([{"op": "replace", "path": "password", "value": "x"}]))).unwrap(),
+        Decision::Nothing
+    );
 }
 
 #[test]
 fn a_put_without_active_does_not_bring_an_account_back() {
     let key = given("User").key_of("ada");
-    let given = given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
-    let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", "title": "Dr"});
+    let given =
+        given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
+    let body =
+        json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", "title": "Dr"});
     let write = given.written(&Command::Replace { id: id(1), expected: None, body });
     assert_eq!(write.body.document["active"], false);
 }
@@ -196,13 +216,19 @@ fn members_by_value_need_no_guard() {
 #[test]
 fn everything_else_about_members_is_guarded() {
     let given = given("Group").user(1, "ada", 1).team(&[2]);
-    let write = given.written(&patch(9, json!([{"op": "replace", "path": "members", "value": [{"value": id(1).to_string()}]}])));
+    let write = given.written(&patch(
+        9,
+        json!([{"op": "replace", "path": "members", "value": [{"value": id(1).to_string()}]}]),
+    ));
     assert_eq!(write.guard, Guard::Last(7));
     assert_eq!(write.kind, Kind::MembersChanged { added: vec![id(1)], removed: vec![id(2)] });
-    let write = given.written(&patch(9, json!([
-        {"op": "replace", "path": "displayName", "value": "Crew"},
-        {"op": "add", "path": "members", "value": [{"value": id(1).to_string()}]},
-    ])));
+    let write = given.written(&patch(
+        9,
+        json!([
+            {"op": "replace", "path": "displayName", "value": "Crew"},
+            {"op": "add", "path": "members", "value": [{"value": id(1).to_string()}]},
+        ]),
+    ));
     assert_eq!(write.kind, Kind::Updated { members_added: vec![id(1)], members_removed: vec![] });
     assert_eq!(write.guard, Guard::Last(7));
 }

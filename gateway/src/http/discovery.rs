@@ -20,7 +20,10 @@ pub(super) async fn resource_types(State(gateway): State<Gateway>, asked: Discov
     Reply::ok(list::response(found.len(), 1, found))
 }
 
-pub(super) async fn resource_type(State(gateway): State<Gateway>, asked: Discovering) -> Result<Reply, Problem> {
+pub(super) async fn resource_type(
+    State(gateway): State<Gateway>,
+    asked: Discovering,
+) -> Result<Reply, Problem> {
     let kind = gateway.inner.registry.by_name(&asked.id);
     let kind = kind.ok_or_else(|| Problem::not_found("there is no such resource type"))?;
     Ok(Reply::ok(Value::Object(discovery::resource_type(kind, &asked.base_url))))

@@ -50,7 +50,10 @@ async fn nothing_here() -> Problem {
 }
 
 async fn no_such_method() -> Problem {
-    Problem::refused(scim::Error::status(405, "this endpoint does not have this method; see the header Allow"))
+    Problem::refused(scim::Error::status(
+        405,
+        "this endpoint does not have this method; see the header Allow",
+    ))
 }
 
 /// One span, one counter and one duration for each request. The path as it was sent may hold a filter with personal
@@ -65,6 +68,7 @@ async fn observed(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     span.in_scope(|| tracing::debug!(status, duration_ms = elapsed.as_millis(), "answered"));
     metrics::counter!("rollcall_requests_total", "method" => method.clone(), "route" => route.clone(), "status" => status.to_string()).increment(1);
-    metrics::histogram!("rollcall_request_duration_seconds", "method" => method, "route" => route).record(elapsed.as_secs_f64());
+    metrics::histogram!("rollcall_request_duration_seconds", "method" => method, "route" => route)
+        .record(elapsed.as_secs_f64());
     response
 }

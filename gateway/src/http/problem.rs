@@ -29,7 +29,10 @@ impl Problem {
     /// RFC 6750 §3: what kind of credential is wanted, and what was wrong with the one that came.
     pub(crate) fn unauthorized(presented: bool) -> Self {
         let (challenge, detail) = if presented {
-            ("Bearer realm=\"rollcall\", error=\"invalid_token\"", "the bearer token is not valid (unknown, expired or revoked)")
+            (
+                "Bearer realm=\"rollcall\", error=\"invalid_token\"",
+                "the bearer token is not valid (unknown, expired or revoked)",
+            )
         } else {
             ("Bearer realm=\"rollcall\"", "a bearer token is needed in the header Authorization")
         };
@@ -60,7 +63,10 @@ impl From<Failure> for Problem {
                 metrics::counter!("rollcall_requests_busy_total").increment(1);
                 tracing::warn!(error = %source, doing, "a request could not be served in time");
                 Self {
-                    error: Error::status(503, "the service could not finish this in time; whether the change was made is to be seen by reading"),
+                    error: Error::status(
+                        503,
+                        "the service could not finish this in time; whether the change was made is to be seen by reading",
+                    ),
                     header: Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))),
                 }
             }

@@ -32,23 +32,30 @@ impl Asked {
 
     pub(crate) fn selection(&self, gateway: &Gateway) -> Result<AttributeSelection, Problem> {
         let parameter = |name: &str| self.parameters.get(name).map(String::as_str);
-        Ok(AttributeSelection::parse(parameter("attributes"), parameter("excludedAttributes"), &gateway.inner.registry)?)
+        Ok(AttributeSelection::parse(
+            parameter("attributes"),
+            parameter("excludedAttributes"),
+            &gateway.inner.registry,
+        )?)
     }
 
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
-        let values: Vec<&str> = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let values: Vec<&str> =
+            self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         (!values.is_empty()).then(|| values.join(","))
     }
 
     /// Whether the client wants `application/json` and not `application/scim+json`.
     pub(crate) fn wants_plain_json(&self) -> bool {
-        self.header(header::ACCEPT).is_some_and(|accept| accept.contains("application/json") && !accept.contains("scim+json"))
+        self.header(header::ACCEPT)
+            .is_some_and(|accept| accept.contains("application/json") && !accept.contains("scim+json"))
     }
 
     /// The body as JSON, within its limit.
     pub(crate) async fn json(&self, gateway: &Gateway, body: Body) -> Result<Value, Problem> {
         let limit = gateway.inner.limits.body_bytes_max;
-        let too_large = || Problem::from(Error::status(413, format!("the body is larger than {limit} bytes")));
+        let too_large =
+            || Problem::from(Error::status(413, format!("the body is larger than {limit} bytes")));
         if let Some(content_type) = self.header(header::CONTENT_TYPE) {
             let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             if !matches!(essence.as_str(), "application/scim+json" | "application/json") {
@@ -63,7 +70,8 @@ impl Asked {
         let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| too_large())?;
         serde_json::from_slice(&bytes).map_err(|error| {
             // The parser's own words can quote the body; the place is enough.
-            let detail = format!("the body is not JSON: mistake at line {}, column {}", error.line(), error.column());
+            let detail =
+                format!("the body is not JSON: mistake at line {}, column {}", error.line(), error.column());
             Error::new(ScimType::InvalidSyntax, detail).into()
         })
     }
@@ -129,7 +137,9 @@ async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> BTreeMap<Strin
 }
 
 fn parameters(parts: &Parts) -> BTreeMap<String, String> {
-    Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|Query(pairs)| pairs.into_iter().collect()).unwrap_or_default()
+    Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .map(|Query(pairs)| pairs.into_iter().collect())
+        .unwrap_or_default()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

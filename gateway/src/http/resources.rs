@@ -18,7 +18,11 @@ use crate::Gateway;
 use crate::command::Command;
 use crate::execute::Outcome;
 
-pub(super) async fn create(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    asked: Asked,
+    body: Body,
+) -> Result<Reply, Problem> {
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
@@ -26,7 +30,11 @@ pub(super) async fn create(State(gateway): State<Gateway>, asked: Asked, body: B
     change(&gateway, &asked, kind, &selection, &command, StatusCode::CREATED).await
 }
 
-pub(super) async fn replace(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+pub(super) async fn replace(
+    State(gateway): State<Gateway>,
+    asked: Asked,
+    body: Body,
+) -> Result<Reply, Problem> {
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
@@ -34,7 +42,11 @@ pub(super) async fn replace(State(gateway): State<Gateway>, asked: Asked, body: 
     change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
 }
 
-pub(super) async fn patch(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
+pub(super) async fn patch(
+    State(gateway): State<Gateway>,
+    asked: Asked,
+    body: Body,
+) -> Result<Reply, Problem> {
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
@@ -61,7 +73,8 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
     }
     let stored = found.ok_or_else(|| no_such(kind))?;
     let tags = asked.header(header::IF_NONE_MATCH);
-    let same = tags.is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| stored.version.is(tag)));
+    let same =
+        tags.is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| stored.version.is(tag)));
     if same && !inner.projection.links_changed(tenant, &stored) {
         let reply = Reply::empty(StatusCode::NOT_MODIFIED);
         return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
@@ -76,7 +89,9 @@ pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result
     let parameter = |name: &str| asked.parameters.get(name).map(String::as_str);
     let paging = Paging::parse(parameter("startIndex"), parameter("count"), inner.limits.page_max)?;
     let filter = match parameter("filter") {
-        Some(text) => Some(Filter::parse(text, &inner.limits.filter(), asked.caller.dialect, &inner.registry, kind)?),
+        Some(text) => {
+            Some(Filter::parse(text, &inner.limits.filter(), asked.caller.dialect, &inner.registry, kind)?)
+        }
         None => None,
     };
     let lens = lens(&asked, &selection);
@@ -102,7 +117,8 @@ pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result
             selection.apply(&inner.registry, kind, whole)
         })
         .collect();
-    Ok(Reply::ok(list::response(page.total, paging.start_index, resources)).accepted(asked.wants_plain_json()))
+    Ok(Reply::ok(list::response(page.total, paging.start_index, resources))
+        .accepted(asked.wants_plain_json()))
 }
 
 async fn change(
@@ -115,7 +131,8 @@ async fn change(
 ) -> Result<Reply, Problem> {
     let outcome = gateway.execute(&asked.caller, kind, command).await;
     let result = if outcome.is_ok() { "done" } else { "refused" };
-    metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result).increment(1);
+    metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result)
+        .increment(1);
     match outcome? {
         Outcome::Resource(stored) => Ok(resource(gateway, asked, kind, selection, &stored, success)),
         Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),

@@ -11,9 +11,9 @@ pub(super) fn matches(filter: &Filter, resource: &Object) -> bool {
         Filter::Or(filters) => filters.iter().any(|filter| matches(filter, resource)),
         Filter::Not(filter) => !matches(filter, resource),
         Filter::Present(path) => present(resource, path),
-        Filter::Values { path, filter } => {
-            values(resource, path).into_iter().any(|value| value.as_object().is_some_and(|value| matches(filter, value)))
-        }
+        Filter::Values { path, filter } => values(resource, path)
+            .into_iter()
+            .any(|value| value.as_object().is_some_and(|value| matches(filter, value))),
         Filter::Compare { path, op, value, rule } => compared(resource, path, *op, value, *rule),
     }
 }
@@ -30,7 +30,8 @@ fn compared(resource: &Object, path: &AttrPath, op: Op, wanted: &Value, rule: Op
     if wanted.is_null() {
         return present(resource, path) == (op == Op::Ne);
     }
-    let any = |op| values(resource, path).into_iter().any(|value| compare::holds(rule, op, simple(value), wanted));
+    let any =
+        |op| values(resource, path).into_iter().any(|value| compare::holds(rule, op, simple(value), wanted));
     // RFC 7644 leaves `ne` on many values open: it holds when no value is equal.
     if op == Op::Ne { !any(Op::Eq) } else { any(op) }
 }
@@ -179,10 +180,26 @@ mod tests {
     #[test]
     fn mistakes_are_refused() {
         for text in [
-            "", "userName", "userName eq", "userName eq bjensen", "userName xx \"a\"", "(userName pr", "userName pr)",
-            "active gt true", "active eq \"yes\"", "password eq \"x\"", "emails[type eq \"work\"", "userName[value pr]",
-            "emails[type[value pr]]", "meta.lastModified gt \"soon\"", "userName co 5", "x509Certificates.value gt \"a\"",
-            "userName gt null", "name eq \"x\"", "userName eq \"a\" and", "not userName pr",
+            "",
+            "userName",
+            "userName eq",
+            "userName eq bjensen",
+            "userName xx \"a\"",
+            "(userName pr",
+            "userName pr)",
+            "active gt true",
+            "active eq \"yes\"",
+            "password eq \"x\"",
+            "emails[type eq \"work\"",
+            "userName[value pr]",
+            "emails[type[value pr]]",
+            "meta.lastModified gt \"soon\"",
+            "userName co 5",
+            "x509Certificates.value gt \"a\"",
+            "userName gt null",
+            "name eq \"x\"",
+            "userName eq \"a\" and",
+            "not userName pr",
         ] {
             refused(text);
         }

@@ -190,7 +190,12 @@ impl Filter {
     pub(crate) fn single_value(&self) -> Option<&str> {
         match self {
             Self::Compare { path, op: Op::Eq, value, .. } if path.is("value") => value.as_str(),
-            Self::Compare { .. } | Self::And(_) | Self::Or(_) | Self::Not(_) | Self::Present(_) | Self::Values { .. } => None,
+            Self::Compare { .. }
+            | Self::And(_)
+            | Self::Or(_)
+            | Self::Not(_)
+            | Self::Present(_)
+            | Self::Values { .. } => None,
         }
     }
 
@@ -207,7 +212,9 @@ impl Filter {
                 }
                 Some(all)
             }
-            Self::Compare { .. } | Self::Or(_) | Self::Not(_) | Self::Present(_) | Self::Values { .. } => None,
+            Self::Compare { .. } | Self::Or(_) | Self::Not(_) | Self::Present(_) | Self::Values { .. } => {
+                None
+            }
         }
     }
 }

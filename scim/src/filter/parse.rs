@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::{Filter, FilterLimits, Op, Rule};
-use crate::{AttrPath, Attribute, Dialect, Error, Registry, Resolved, ResourceType, Returned, ScimType, Type};
+use crate::{
+    AttrPath, Attribute, Dialect, Error, Registry, Resolved, ResourceType, Returned, ScimType, Type,
+};
 
 /// Reads a filter that is the whole text.
 pub(super) fn whole(
@@ -17,7 +19,8 @@ pub(super) fn whole(
         return Err(bad(format!("the filter is longer than {} bytes", limits.length_bytes_max)));
     }
     let string_booleans = dialect.string_booleans(false);
-    let mut parser = Parser { text, at: 0, terms: 0, limits, string_booleans, scope: Scope::Type(registry, kind) };
+    let mut parser =
+        Parser { text, at: 0, terms: 0, limits, string_booleans, scope: Scope::Type(registry, kind) };
     let filter = parser.or(0)?;
     parser.spaces();
     if parser.at < text.len() {
@@ -43,7 +46,8 @@ impl PathFilter {
         string_booleans: bool,
         attribute: &Attribute,
     ) -> Result<Self, Error> {
-        let mut parser = Parser { text, at, terms: 0, limits, string_booleans, scope: Scope::Value(attribute) };
+        let mut parser =
+            Parser { text, at, terms: 0, limits, string_booleans, scope: Scope::Value(attribute) };
         let filter = parser.or(0)?;
         parser.spaces();
         if !parser.eat(']') {
@@ -143,13 +147,20 @@ impl<'a> Parser<'a> {
     }
 
     /// `attr[filter]`, and Entra's `attr[filter].sub op value`: the comparison joins the filter over the same value.
-    fn values(&mut self, depth: usize, path: AttrPath, attribute: Option<&'a Attribute>) -> Result<Filter, Error> {
+    fn values(
+        &mut self,
+        depth: usize,
+        path: AttrPath,
+        attribute: Option<&'a Attribute>,
+    ) -> Result<Filter, Error> {
         if matches!(self.scope, Scope::Value(_)) {
             return Err(bad("brackets must not stand inside brackets"));
         }
         let attribute = match attribute {
             Some(attribute) if attribute.kind == Type::Complex && path.sub.is_none() => attribute,
-            Some(_) => return Err(bad(format!("{path} is not a complex attribute, so no filter can follow it"))),
+            Some(_) => {
+                return Err(bad(format!("{path} is not a complex attribute, so no filter can follow it")));
+            }
             None => return Err(bad(format!("{path} is not an attribute of this resource type"))),
         };
         let outer = std::mem::replace(&mut self.scope, Scope::Value(attribute));
@@ -201,11 +212,13 @@ impl<'a> Parser<'a> {
             };
         }
         let value = match (rule.kind, value) {
-            (Type::Boolean, Value::String(text)) if self.string_booleans => match text.to_ascii_lowercase().as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                _ => Value::String(text),
-            },
+            (Type::Boolean, Value::String(text)) if self.string_booleans => {
+                match text.to_ascii_lowercase().as_str() {
+                    "true" => Value::Bool(true),
+                    "false" => Value::Bool(false),
+                    _ => Value::String(text),
+                }
+            }
             (_, value) => value,
         };
         let ordered = matches!(op, Op::Gt | Op::Ge | Op::Lt | Op::Le);
@@ -224,7 +237,11 @@ impl<'a> Parser<'a> {
         if suits {
             Ok(value)
         } else {
-            Err(bad(format!("{path} is of type {}: {} {value} does not suit it, it takes {wanted}", rule.kind.as_str(), op.as_str())))
+            Err(bad(format!(
+                "{path} is of type {}: {} {value} does not suit it, it takes {wanted}",
+                rule.kind.as_str(),
+                op.as_str()
+            )))
         }
     }
 
@@ -265,7 +282,8 @@ impl<'a> Parser<'a> {
             }
         } else {
             let start = self.at;
-            let word = self.take(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'));
+            let word =
+                self.take(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'));
             if let Ok(value) = serde_json::from_str(word) {
                 return Ok(value);
             }

@@ -37,7 +37,12 @@ fn one(operation: &Operation, context: Context<'_>, id: &str, full: &mut Object)
             full.remove(&schema.id);
             return Ok(());
         }
-        None => return Err(Error::new(ScimType::InvalidPath, format!("{with_sub} is not an attribute of {}", kind.name))),
+        None => {
+            return Err(Error::new(
+                ScimType::InvalidPath,
+                format!("{with_sub} is not an attribute of {}", kind.name),
+            ));
+        }
     };
     let step = Step { context, operation, attribute, sub };
     if step.passes_over(id)? {
@@ -75,7 +80,10 @@ impl Step<'_> {
             return Err(Error::new(ScimType::Mutability, format!("{} is read-only", self.name())));
         }
         if self.operation.op == PatchOp::Remove && self.attribute.required && self.sub.is_none() {
-            return Err(Error::new(ScimType::Mutability, format!("{name} is required and cannot be removed")));
+            return Err(Error::new(
+                ScimType::Mutability,
+                format!("{name} is required and cannot be removed"),
+            ));
         }
         Ok(false)
     }
@@ -145,7 +153,9 @@ impl Step<'_> {
             (Some(value), _) => {
                 root.insert(name.clone(), value);
             }
-            (None, Some(Value::Object(old))) if self.operation.value.as_ref().is_some_and(Value::is_object) => {
+            (None, Some(Value::Object(old)))
+                if self.operation.value.as_ref().is_some_and(Value::is_object) =>
+            {
                 self.unassign_nulls(old);
                 if old.is_empty() {
                     root.remove(name);
@@ -229,7 +239,12 @@ impl Step<'_> {
     }
 
     /// The values that a filter selects, or all when a sub-attribute is named without one.
-    fn matching(&self, values: &mut Vec<Value>, filter: Option<&Filter>, sub: Option<&Attribute>) -> Result<BTreeSet<usize>, Error> {
+    fn matching(
+        &self,
+        values: &mut Vec<Value>,
+        filter: Option<&Filter>,
+        sub: Option<&Attribute>,
+    ) -> Result<BTreeSet<usize>, Error> {
         let selects = |value: &Value| match (filter, value.as_object()) {
             (None, _) => true,
             (Some(filter), Some(members)) => filter.matches(members),
@@ -292,7 +307,10 @@ impl Step<'_> {
     }
 
     fn no_target(&self) -> Error {
-        Error::new(ScimType::NoTarget, format!("no value of {} matches the path's filter", self.attribute.name))
+        Error::new(
+            ScimType::NoTarget,
+            format!("no value of {} matches the path's filter", self.attribute.name),
+        )
     }
 }
 
@@ -322,7 +340,8 @@ fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
 
 /// RFC 7644 §3.5.2: making one value primary makes the others not primary.
 fn one_primary(name: &str, values: &mut [Value], touched: &BTreeSet<usize>) -> Result<(), Error> {
-    let primary: Vec<usize> = values.iter().enumerate().filter(|(_, value)| is_primary(value)).map(|(index, _)| index).collect();
+    let primary: Vec<usize> =
+        values.iter().enumerate().filter(|(_, value)| is_primary(value)).map(|(index, _)| index).collect();
     if primary.len() < 2 {
         return Ok(());
     }

@@ -13,7 +13,9 @@ const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) -> Result<Patch, Error> {
     let Value::Object(body) = body else { return Err(Error::syntax("the body must be a JSON object")) };
     each_name_once(&body)?;
-    let member = |wanted: &str| body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
+    let member = |wanted: &str| {
+        body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    };
     let schemas = member("schemas").and_then(Value::as_array);
     let names_it = schemas.is_some_and(|urns| {
         urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SCHEMA))
@@ -27,16 +29,24 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
     };
     let mut operations = Vec::new();
     for (index, operation) in listed.iter().enumerate() {
-        let place = |error: Error| Error { detail: format!("operation {}: {}", index + 1, error.detail), ..error };
+        let place =
+            |error: Error| Error { detail: format!("operation {}: {}", index + 1, error.detail), ..error };
         one(context, operation, limits, &mut operations).map_err(place)?;
     }
     Ok(Patch { operations })
 }
 
-fn one(context: Context<'_>, operation: &Value, limits: &FilterLimits, into: &mut Vec<Operation>) -> Result<(), Error> {
+fn one(
+    context: Context<'_>,
+    operation: &Value,
+    limits: &FilterLimits,
+    into: &mut Vec<Operation>,
+) -> Result<(), Error> {
     let Value::Object(members) = operation else { return Err(Error::syntax("it must be an object")) };
     each_name_once(members)?;
-    let member = |wanted: &str| members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value);
+    let member = |wanted: &str| {
+        members.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    };
     let word = match member("op") {
         Some(Value::String(word)) => word,
         Some(_) | None => return Err(Error::syntax("op must be add, replace or remove")),
@@ -151,7 +161,12 @@ fn resolved(context: Context<'_>, path: &AttrPath) -> Option<PatchPath> {
     })
 }
 
-fn path(context: Context<'_>, text: &str, limits: &FilterLimits, string_booleans: bool) -> Result<PatchPath, Error> {
+fn path(
+    context: Context<'_>,
+    text: &str,
+    limits: &FilterLimits,
+    string_booleans: bool,
+) -> Result<PatchPath, Error> {
     let invalid = |detail: String| Error::new(ScimType::InvalidPath, detail);
     if text.len() > limits.length_bytes_max {
         return Err(invalid(format!("the path is longer than {} bytes", limits.length_bytes_max)));
@@ -175,7 +190,9 @@ fn path(context: Context<'_>, text: &str, limits: &FilterLimits, string_booleans
     let rest = text.get(inner.rest..).unwrap_or_default();
     found.filter = Some(inner.filter);
     if let Some(name) = rest.strip_prefix('.') {
-        let sub = attribute.sub(name).ok_or_else(|| invalid(format!("{name:?} is not a sub-attribute of {attr_text}")))?;
+        let sub = attribute
+            .sub(name)
+            .ok_or_else(|| invalid(format!("{name:?} is not a sub-attribute of {attr_text}")))?;
         found.sub = Some(sub.name.clone());
     } else if !rest.is_empty() {
         return Err(invalid(format!("{rest:?} after the bracket is no sub-attribute")));

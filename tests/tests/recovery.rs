@@ -1,0 +1,137 @@
+//! Killed at any moment, started again: nothing acknowledged is missing, nothing is there twice.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use street::house::{eventually, group, pause, user};
+use street::{Client, House};
+
+/// Every user of an endpoint by name; fails when a name stands there twice.
+fn users(client: &Client) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    let mut start = 1;
+    loop {
+        let reply = client.get(&format!("/Users?startIndex={start}&count=100")).expect(200);
+        let page = reply.body["Resources"].as_array().unwrap().clone();
+        if page.is_empty() {
+            assert_eq!(reply.body["totalResults"].as_u64(), Some(found.len() as u64));
+            return found;
+        }
+        start += page.len();
+        for user in page {
+            let name = user["userName"].as_str().unwrap().to_string();
+            assert!(found.insert(name.clone(), user).is_none(), "{name} is there twice");
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_everything_is_killed() {
+    let mut house = House::start();
+    let acknowledged = Mutex::new(BTreeMap::new());
+    let number = AtomicUsize::new(0);
+    for round in 1..=4 {
+        let (corp, stop) = (house.corp(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let name = format!("user-{}", number.fetch_add(1, Ordering::Relaxed));
+                        let body = user(&name).to_string().into_bytes();
+                        match corp.try_send("POST", "/Users", &[], Some(body)) {
+                            Ok(reply) if reply.status == 201 => {
+                                acknowledged.lock().unwrap().insert(name, reply.id());
+                            }
+                            Ok(_) | Err(_) => return,
+                        }
+                    }
+                });
+            }
+            eventually("some more users", || {
+                (acknowledged.lock().unwrap().len() >= round * 60).then_some(())
+            });
+            house.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        house.start_again();
+    }
+    let acknowledged = acknowledged.into_inner().unwrap();
+    let found = users(&house.corp());
+    for (name, id) in &acknowledged {
+        assert_eq!(found.get(name).map(|user| &user["id"]), Some(&json!(id)), "{name}");
+    }
+    // The app converges on the same people, none of them twice.
+    let app = house.app();
+    eventually("the app holds everybody", || (users(&app).len() == found.len()).then_some(()));
+    let accounts = users(&app);
+    for (name, user) in &found {
+        assert_eq!(accounts[name]["externalId"], user["id"], "{name}");
+    }
+}
+
+#[test]
+fn a_projection_that_is_gone_or_damaged_is_built_again() {
+    let mut house = House::start();
+    let corp = house.corp();
+    let ids: Vec<String> =
+        (0..5).map(|number| corp.post("/Users", &user(&format!("u{number}"))).expect(201).id()).collect();
+    corp.post("/Groups", &group("Team", &[&ids[0], &ids[1]])).expect(201);
+    corp.delete(&format!("/Users/{}", ids[1])).expect(204);
+    let answers = |house: &House| {
+        let corp = house.corp();
+        let at = house.env("SCIM_URL").to_string();
+        ["/Users", "/Groups"].map(|path| corp.get(path).expect(200).text.replace(&at, "URL"))
+    };
+    let expected = answers(&house);
+    assert!(house.stop());
+    std::fs::remove_dir_all(house.data_dir().join("projection")).unwrap();
+    house.start_again();
+    assert_eq!(answers(&house), expected);
+    assert!(house.stop());
+    for entry in std::fs::read_dir(house.data_dir().join("projection")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::write(path, b"no database").unwrap();
+        }
+    }
+    house.start_again();
+    assert_eq!(answers(&house), expected);
+    assert!(house.log().contains("cannot be trusted"), "{}", house.log());
+}
+
+#[test]
+fn the_broker_alone_may_die() {
+    let house = House::start();
+    let corp = house.corp();
+    corp.post("/Users", &user("before")).expect(201);
+    let folder = house.data_dir().join("nats");
+    let pid = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_prefix("nats-server_")?.strip_suffix(".ports")?.parse::<libc::pid_t>().ok()
+        })
+        .next()
+        .unwrap();
+    // SAFETY: a signal to a process that this house started, by its id.
+    #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+    }
+    // A request waits for the broker within its deadline.
+    corp.post("/Users", &user("after")).expect(201);
+    assert_eq!(users(&corp).len(), 2);
+}
+
+#[test]
+fn the_broker_is_gone_when_its_house_is_killed() {
+    let mut house = House::start();
+    let url = house.env("NATS_URL").to_string();
+    let address: std::net::SocketAddr = url.rsplit_once('@').unwrap().1.parse().unwrap();
+    std::net::TcpStream::connect(address).unwrap();
+    house.kill();
+    eventually("the broker is gone", || std::net::TcpStream::connect(address).is_err().then_some(()));
+    pause();
+}

@@ -1,0 +1,171 @@
+//! Mistakes at the start each end in one clear message; TLS is served when asked for.
+
+use std::process::Command;
+
+use street::House;
+use street::house::{Options, program, user};
+
+/// Starts `rollcall up` and returns what it said when it gave up.
+fn gives_up(arguments: &[&str]) -> String {
+    let output = Command::new(program()).arg("up").args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{text}");
+    let last: Vec<&str> = text.lines().filter(|line| line.starts_with("rollcall: ")).collect();
+    assert_eq!(last.len(), 1, "one message: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text[text.find("rollcall: ").unwrap()..].to_string()
+}
+
+fn free() -> [&'static str; 6] {
+    ["--scim-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-port", "0"]
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let port = address.rsplit_once(':').unwrap().1;
+    let said = gives_up(&[
+        "--data-dir",
+        data,
+        "--scim-listen",
+        &address,
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--nats-port",
+        "0",
+    ]);
+    assert!(said.contains(&address) && said.contains("--scim-listen"), "{said}");
+    let said = gives_up(&[
+        "--data-dir",
+        data,
+        "--scim-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        &address,
+        "--nats-port",
+        "0",
+    ]);
+    assert!(said.contains(&address) && said.contains("--admin-listen"), "{said}");
+    let said = gives_up(&[
+        "--data-dir",
+        data,
+        "--scim-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--nats-port",
+        port,
+    ]);
+    assert!(said.contains(port) && said.contains("--nats-port"), "{said}");
+}
+
+#[test]
+fn a_broker_that_is_absent_or_too_old_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let arguments = |more: &[&'static str]| -> Vec<&str> {
+        free().into_iter().chain(["--data-dir", data]).chain(more.iter().copied()).collect()
+    };
+    let said = gives_up(&arguments(&["--nats", "nats://user:hidden@127.0.0.1:9"]));
+    assert!(said.contains("127.0.0.1:9") && said.contains("--nats") && !said.contains("hidden"), "{said}");
+
+    let old = folder.path().join("nats-server");
+    std::fs::write(&old, "#!/bin/sh\necho 'nats-server: v2.10.4'\n").unwrap();
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let named: Vec<&str> =
+        free().into_iter().chain(["--data-dir", data, "--nats-server", old.to_str().unwrap()]).collect();
+    let said = gives_up(&named);
+    assert!(said.contains("2.10") && said.contains("2.15"), "{said}");
+}
+
+#[test]
+fn plain_http_is_for_loopback() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = gives_up(&[
+        "--data-dir",
+        folder.path().to_str().unwrap(),
+        "--scim-listen",
+        "0.0.0.0:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--nats-port",
+        "0",
+    ]);
+    assert!(said.contains("--tls-certificate") && said.contains("--behind-proxy"), "{said}");
+}
+
+#[test]
+fn a_lost_or_foreign_secret_stops_the_start() {
+    let mut house = House::start();
+    house.corp().post("/Users", &user("ada")).expect(201);
+    assert!(house.stop());
+    let key = house.data_dir().join("master.key");
+    let kept = std::fs::read_to_string(&key).unwrap();
+    std::fs::write(&key, "0".repeat(64)).unwrap();
+    let data = house.data_dir();
+    let arguments: Vec<&str> = free().into_iter().chain(["--data-dir", data.to_str().unwrap()]).collect();
+    let said = gives_up(&arguments);
+    assert!(said.contains("master key"), "{said}");
+    std::fs::write(&key, kept).unwrap();
+    house.start_again();
+    // The bucket with the subject secret is gone, the events are not.
+    let url = house.env("NATS_URL").to_string();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let config = eventlog::nats::Config {
+            url,
+            replicas: 1,
+            connect_timeout: std::time::Duration::from_secs(10),
+            ..Default::default()
+        };
+        eventlog::nats::connect(&config).await.unwrap().rollcall.purge("subject-secret").await.unwrap();
+    });
+    assert!(house.stop());
+    let said = gives_up(&arguments);
+    assert!(said.contains("secret") && said.contains("restore"), "{said}");
+}
+
+#[test]
+fn tls_is_served_from_certificate_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_string()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    let flags =
+        vec!["--tls-certificate".to_string(), text(&certificate), "--tls-key".to_string(), text(&key)];
+    let house = House::start_with(Options {
+        flags: [flags, vec!["--public-url".to_string(), "https://scim.corp.test".to_string()]].concat(),
+        ..Options::default()
+    });
+    assert_eq!(house.env("SCIM_URL"), "https://scim.corp.test/t/corp/scim/v2");
+    let log = house.log();
+    let listening = log
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("address=127.0.0.1:"))
+        .unwrap_or_else(|| panic!("{log}"));
+    let url = format!("https://127.0.0.1:{listening}/t/corp/scim/v2");
+    let client = reqwest::blocking::Client::builder()
+        .no_proxy()
+        .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(&certificate).unwrap()).unwrap()])
+        .build()
+        .unwrap();
+    let reply = client
+        .post(format!("{url}/Users"))
+        .bearer_auth(house.env("SCIM_TOKEN"))
+        .header("Content-Type", "application/scim+json")
+        .body(user("ada").to_string())
+        .send()
+        .unwrap();
+    assert_eq!(reply.status().as_u16(), 201);
+    assert!(
+        reply.headers()["location"]
+            .to_str()
+            .unwrap()
+            .starts_with("https://scim.corp.test/t/corp/scim/v2/Users/")
+    );
+    assert!(reqwest::blocking::get(url.replace("https", "http")).is_err(), "plain HTTP is answered");
+}
