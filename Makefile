@@ -30,6 +30,5 @@ lint: ## what `check` does besides the tests: format, clippy, documentation
 check: lint test ## everything CI runs
 
 bench: broker ## the benchmarks, in release mode
-	$(CARGO) run --locked --release -p eventlog --example bench
-	$(CARGO) run --locked --release -p projector --example bench -- 100000
+	$(CARGO) build --locked --release --bin rollcall
 	$(CARGO) run --locked --release -p street --bin bench

@@ -179,10 +179,13 @@ impl Log for MemoryLog {
     }
 }
 
+/// Each value and its revision.
+type Values = BTreeMap<String, (Bytes, u64)>;
+
 /// A bucket in memory.
 #[derive(Default)]
 pub struct MemoryBucket {
-    inner: Mutex<(u64, BTreeMap<String, (Bytes, u64)>)>,
+    inner: Mutex<(u64, Values)>,
 }
 
 impl MemoryBucket {

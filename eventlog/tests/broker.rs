@@ -1,5 +1,7 @@
 //! What only a real broker can show: death, drift, ports, folders.
 
+#![cfg(test)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The directory over the log in memory: what it answers, and that it answers the same after anything that can happen
 //! to its folder.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -261,6 +263,8 @@ async fn a_new_start_answers_the_same() {
     running.stop().await;
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -278,7 +282,7 @@ async fn damage_is_answered_by_building_again() {
     let expected = world.answers(&running.projection).await;
     running.stop().await;
     let folder = world.folder.path().join("projection");
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("empty", Vec::clear),
         ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| bytes.iter_mut().step_by(97).for_each(|byte| *byte ^= 0x55)),

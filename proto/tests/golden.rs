@@ -1,5 +1,7 @@
 //! One file for each kind of event, written once, never edited, read for ever. A kind without one fails.
 
+#![cfg(test)]
+
 use std::path::Path;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! PATCH cases as files: `before`, `patch`, and `after` or `error`. A new file is a new test.
 
+#![cfg(test)]
+
 use std::path::Path;
 
 use scim::validate::Context;

@@ -242,9 +242,13 @@ pub struct Client {
 /// An HTTP answer.
 #[derive(Debug)]
 pub struct Reply {
+    /// The status.
     pub status: u16,
+    /// The headers, by lower-case name.
     pub headers: BTreeMap<String, String>,
+    /// The body as text.
     pub text: String,
+    /// The body as JSON, or null.
     pub body: Value,
 }
 
@@ -322,14 +326,17 @@ impl Client {
         Ok(Reply { status, headers, text, body })
     }
 
+    /// One GET.
     pub fn get(&self, path: &str) -> Reply {
         self.send("GET", path, &[], None)
     }
 
+    /// One POST.
     pub fn post(&self, path: &str, body: &Value) -> Reply {
         self.send("POST", path, &[], Some(body.to_string().into_bytes()))
     }
 
+    /// One PUT.
     pub fn put(&self, path: &str, body: &Value) -> Reply {
         self.send("PUT", path, &[], Some(body.to_string().into_bytes()))
     }
@@ -341,6 +348,7 @@ impl Client {
         self.send("PATCH", path, &[], Some(body.to_string().into_bytes()))
     }
 
+    /// One DELETE.
     pub fn delete(&self, path: &str) -> Reply {
         self.send("DELETE", path, &[], None)
     }

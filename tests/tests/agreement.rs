@@ -1,5 +1,7 @@
 //! Many at once: one name has one owner, no member is lost, a repeat changes nothing, a lost answer is found again.
 
+#![cfg(test)]
+
 use std::sync::Barrier;
 
 use serde_json::{Value, json};

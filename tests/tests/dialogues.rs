@@ -1,5 +1,7 @@
 //! Every documented dialogue of a real client, played against a running house.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 
 use street::dialogue::Dialogue;

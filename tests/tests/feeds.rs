@@ -1,5 +1,7 @@
 //! A webhook feed, heard by a real HTTP server that sometimes refuses.
 
+#![cfg(test)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! The mission's main job: a SCIM request becomes an event, a directory entry and an account in a downstream app.
 
+#![cfg(test)]
+
 use serde_json::{Value, json};
 use street::House;
 use street::house::{eventually, group, user};

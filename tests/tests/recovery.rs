@@ -1,5 +1,7 @@
 //! Killed at any moment, started again: nothing acknowledged is missing, nothing is there twice.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Bad input gets the status, the keyword and a sentence that helps, and writes nothing.
 
+#![cfg(test)]
+
 use serde_json::json;
 use street::House;
 use street::house::{Options, user};

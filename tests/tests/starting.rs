@@ -1,5 +1,7 @@
 //! Mistakes at the start each end in one clear message; TLS is served when asked for.
 
+#![cfg(test)]
+
 use std::process::Command;
 
 use street::House;

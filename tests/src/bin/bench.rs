@@ -1,0 +1,85 @@
+//! `make bench`: create, get and filter over HTTP, against a real `rollcall up`, each beside a floor of the same run.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use street::house::{Options, user};
+use street::{Client, House};
+
+/// How long one cell is measured.
+const CELL: Duration = Duration::from_secs(3);
+
+/// Runs `work` on so many connections and prints rate and latency.
+fn cell(title: &str, connections: usize, work: impl Fn(&Client, usize) + Sync, client: &Client) -> f64 {
+    let (number, begun) = (AtomicUsize::new(0), Instant::now());
+    let mut latencies: Vec<Duration> = std::thread::scope(|scope| {
+        let run = || {
+            let mut latencies = Vec::new();
+            while begun.elapsed() < CELL {
+                let one = Instant::now();
+                work(client, number.fetch_add(1, Ordering::Relaxed));
+                latencies.push(one.elapsed());
+            }
+            latencies
+        };
+        let threads: Vec<_> = (0..connections).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("the work goes well")).collect()
+    });
+    latencies.sort();
+    let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
+    let at = |part: usize| {
+        latencies.get(latencies.len() * part / 100).copied().unwrap_or_default().as_secs_f64() * 1e3
+    };
+    println!(
+        "{title:<34} {connections:>3} connections  {rate:>8.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms",
+        at(50),
+        at(99)
+    );
+    rate
+}
+
+fn main() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let corp = house.corp();
+    let admin = Client::new(house.env("ADMIN_URL"), "");
+    let livez = |client: &Client, _: usize| drop(client.get("/livez").expect(200));
+    println!("client, rollcall and broker share this machine; sync_interval: always; one replica\n");
+    for connections in [1, 16, 64] {
+        let floor = cell("floor: GET of a constant", connections, livez, &admin);
+        let create = |client: &Client, number: usize| {
+            drop(client.post("/Users", &user(&format!("bench-{connections}-{number}"))).expect(201));
+        };
+        let created = cell("create a user", connections, create, &corp);
+        let ids: Vec<String> = corp.get("/Users?count=200&attributes=id").expect(200).body["Resources"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|user| user["id"].as_str().expect("an id").to_string())
+            .collect();
+        let id = |number: usize| ids.get(number % ids.len()).expect("an index within bounds").clone();
+        let get =
+            |client: &Client, number: usize| drop(client.get(&format!("/Users/{}", id(number))).expect(200));
+        let got = cell("get a user by id", connections, get, &corp);
+        let filter = |client: &Client, number: usize| {
+            assert!(
+                client.find("/Users", "userName", &format!("bench-{connections}-{}", number % 100)).is_some()
+            );
+        };
+        let filtered = cell("filter userName eq", connections, filter, &corp);
+        let path = format!("/Users/{}", id(0));
+        let flip = |client: &Client, number: usize| {
+            let operations =
+                serde_json::json!([{"op": "replace", "path": "title", "value": format!("t{number}")}]);
+            drop(client.patch(&path, operations).expect(200));
+        };
+        if connections == 1 {
+            cell("patch one user", connections, flip, &corp);
+        }
+        println!(
+            "  against the floor: create {:.2}, get {:.2}, filter {:.2}\n",
+            created / floor,
+            got / floor,
+            filtered / floor
+        );
+    }
+}
