@@ -25,6 +25,8 @@ pub struct Options {
 pub struct House {
     folder: tempfile::TempDir,
     options: Options,
+    /// Where SCIM is served; port 0 unless a test wants the same one again.
+    listen: String,
     child: Option<Child>,
     env: BTreeMap<String, String>,
 }
@@ -47,7 +49,8 @@ impl House {
     /// Starts everything with these options and waits until it is ready.
     pub fn start_with(options: Options) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut house = Self { folder, options, child: None, env: BTreeMap::new() };
+        let mut house =
+            Self { folder, options, listen: "127.0.0.1:0".to_string(), child: None, env: BTreeMap::new() };
         house.start_again();
         house
     }
@@ -81,7 +84,7 @@ impl House {
             .expect("the log can be opened");
         let mut command = Command::new(program());
         command
-            .args(["up", "--scim-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-port", "0"])
+            .args(["up", "--scim-listen", &self.listen, "--admin-listen", "127.0.0.1:0", "--nats-port", "0"])
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(&self.options.flags)
@@ -95,6 +98,11 @@ impl House {
             command.arg("--config").arg(path);
         }
         command
+    }
+
+    /// Serves SCIM on this address from the next start on.
+    pub fn listen_on(&mut self, address: &str) {
+        self.listen = address.to_string();
     }
 
     /// Kills the whole process with SIGKILL, as a power cut would.

@@ -201,7 +201,27 @@ impl Performer {
         link: &Link,
         remote_id: String,
     ) -> Result<Option<Ended>, Error> {
-        let kind = done("adopt", remote_id, Vec::new(), Vec::new(), true, 200);
+        let mut members = Vec::new();
+        if has_members(&self.shared, &now.kind)
+            && let Ok(desired) = &now.desired
+        {
+            // Whoever was in it before and should not be would keep access that nobody gave.
+            members = desired.members.iter().copied().collect();
+            let remote: Vec<String> =
+                members.iter().filter_map(|id| self.shared.links.remote_id(&self.name, *id)).collect();
+            match self.app.replace_members(&now.kind, &remote_id, &remote).await {
+                Outcome::Done { .. } => {}
+                Outcome::Unavailable { after, error } => {
+                    return Ok(Some(Ended::Unavailable { after, error }));
+                }
+                Outcome::Retry { status } => return self.retry(id, now, link, "adopt", status).await,
+                Outcome::Missing | Outcome::Taken | Outcome::Refused { .. } => {
+                    let reason = "the members of a group that was found at the app cannot be replaced";
+                    return self.hold(id, now, link, "adopt", reason).await;
+                }
+            }
+        }
+        let kind = done("adopt", remote_id, members, Vec::new(), true, 200);
         self.write(id, now, link, kind, None, "found at the app").await?;
         Ok(None)
     }

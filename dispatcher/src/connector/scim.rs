@@ -97,6 +97,19 @@ impl ScimApp {
         self.judged(self.send(Method::PATCH, &path, Some(patch(operations.into()))).await).await
     }
 
+    /// Sets the whole membership.
+    pub(crate) async fn replace_members(
+        &self,
+        kind: &ResourceType,
+        remote_id: &str,
+        ids: &[String],
+    ) -> Outcome {
+        let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
+        let operations = json!([{"op": "replace", "path": "members", "value": values}]);
+        let path = format!("{}/{remote_id}", kind.endpoint);
+        self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await).await
+    }
+
     /// The account whose attribute has this value.
     pub(crate) async fn find(&self, kind: &ResourceType, attribute: &str, value: &str) -> Found {
         let filter = format!("{attribute} eq {}", Value::String(value.to_string()));
