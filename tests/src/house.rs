@@ -34,8 +34,9 @@ pub struct House {
 /// The `rollcall` program that cargo built beside this test.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests stand in target/PROFILE/deps");
-    let program = folder.join("rollcall");
+    // Tests stand in target/PROFILE/deps, benchmarks in target/PROFILE.
+    let mut beside = test.ancestors().skip(1).take(2).map(|folder| folder.join("rollcall"));
+    let program = beside.find(|program| program.is_file()).unwrap_or_else(|| test.with_file_name("rollcall"));
     assert!(program.exists(), "{} is not built: run `cargo build --bin rollcall`", program.display());
     program
 }
