@@ -30,10 +30,16 @@ impl Dialect {
         }
     }
 
-    /// Whether `"True"` and `"False"` stand for booleans. Entra sends them, always together with a capitalised
-    /// operation, so an operation written that way is read that way whatever the token's dialect says.
-    pub(crate) fn string_booleans(self, capitalised_op: bool) -> bool {
-        self == Self::Entra || capitalised_op
+    /// The dialect of one PATCH operation. Only Entra writes `Replace` for `replace`, so an operation written that way is
+    /// read as Entra's, whatever the token says; the lower-case form stays strict.
+    pub(crate) fn of_operation(self, op: &str) -> Self {
+        let capitalised = op.starts_with(|letter: char| letter.is_ascii_uppercase());
+        if capitalised && self == Self::Rfc { Self::Entra } else { self }
+    }
+
+    /// Whether `"True"` and `"False"` stand for booleans, as Entra sends them.
+    pub(crate) fn string_booleans(self) -> bool {
+        self == Self::Entra
     }
 
     /// Whether a filtered `replace` that matches nothing makes the value. RFC 7644 §3.5.2.3 wants `noTarget`; Entra
@@ -64,7 +70,7 @@ impl Dialect {
     }
 
     /// Turns a value into the shape its attribute has, where the client is known to send another.
-    pub(crate) fn shape(self, attribute: &Attribute, value: Value, capitalised_op: bool) -> Value {
+    pub(crate) fn shape(self, attribute: &Attribute, value: Value) -> Value {
         let value = match value {
             Value::Array(mut values)
                 if !attribute.multi_valued && self == Self::Entra && values.len() == 1 =>
@@ -74,11 +80,16 @@ impl Dialect {
             other => other,
         };
         match (attribute.kind, value) {
-            (Type::Boolean, Value::String(text)) if self.string_booleans(capitalised_op) => boolean(&text),
+            (Type::Boolean, Value::String(text)) if self.string_booleans() => boolean(&text),
             (Type::Complex, Value::String(text)) if self == Self::Entra => object(attribute, text),
             (_, value) => value,
         }
     }
+}
+
+/// The schema that Entra puts beside the standard one on every group; it stands for no attribute.
+pub(crate) fn is_extra_schema(urn: &str) -> bool {
+    urn.starts_with("http://schemas.microsoft.com/")
 }
 
 fn boolean(text: &str) -> Value {

@@ -6,6 +6,7 @@
 use base64::Engine;
 use serde_json::Value;
 
+use crate::quirk;
 use crate::{
     AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType,
     Type, members,
@@ -216,7 +217,7 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
     };
     for urn in urns {
         match urn.as_str() {
-            Some(urn) if known(urn) => {}
+            Some(urn) if known(urn) || quirk::is_extra_schema(urn) => {}
             Some(urn) => {
                 return Err(Error::syntax(format!(
                     "schemas names {urn:?}, which {} does not have",
@@ -236,7 +237,7 @@ fn writable(context: Context<'_>, attribute: &Attribute, value: Value) -> Result
     if attribute.mutability == Mutability::ReadOnly {
         return Ok(None);
     }
-    value_of(context, attribute, value, false)
+    value_of(context, attribute, value)
 }
 
 /// An attribute's value in canonical form; nothing for `null`, `[]` and objects that hold nothing (RFC 7643 §2.5).
@@ -244,11 +245,10 @@ pub(crate) fn value_of(
     context: Context<'_>,
     attribute: &Attribute,
     value: Value,
-    capitalised_op: bool,
 ) -> Result<Option<Value>, Error> {
-    let value = context.dialect.shape(attribute, value, capitalised_op);
+    let value = context.dialect.shape(attribute, value);
     if !attribute.multi_valued {
-        return one(context, attribute, value, capitalised_op);
+        return one(context, attribute, value);
     }
     let values = match value {
         Value::Null => return Ok(None),
@@ -262,8 +262,8 @@ pub(crate) fn value_of(
     let mut kept: Vec<Value> = Vec::with_capacity(values.len());
     let mut seen = std::collections::BTreeSet::new();
     for value in values {
-        let value = context.dialect.shape(attribute, value, capitalised_op);
-        if let Some(value) = one(context, attribute, value, capitalised_op)?
+        let value = context.dialect.shape(attribute, value);
+        if let Some(value) = one(context, attribute, value)?
             && seen.insert(identity(&value))
         {
             kept.push(value);
@@ -290,19 +290,14 @@ pub(crate) fn is_primary(value: &Value) -> bool {
     value.get("primary") == Some(&Value::Bool(true))
 }
 
-fn one(
-    context: Context<'_>,
-    attribute: &Attribute,
-    value: Value,
-    capitalised_op: bool,
-) -> Result<Option<Value>, Error> {
+fn one(context: Context<'_>, attribute: &Attribute, value: Value) -> Result<Option<Value>, Error> {
     if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
     let name = &attribute.name;
     let wrong = |wanted: &str| Err(Error::value(format!("{name} must be {wanted}")));
     match (attribute.kind, value) {
-        (Type::Complex, Value::Object(members)) => object(context, attribute, members, capitalised_op),
+        (Type::Complex, Value::Object(members)) => object(context, attribute, members),
         (Type::Complex, _) => wrong("an object"),
         (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
         (Type::Boolean, _) => wrong("true or false"),
@@ -328,12 +323,7 @@ fn is_base64(text: &str) -> bool {
     [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].iter().any(|engine| engine.decode(text).is_ok())
 }
 
-fn object(
-    context: Context<'_>,
-    attribute: &Attribute,
-    members: Object,
-    capitalised_op: bool,
-) -> Result<Option<Value>, Error> {
+fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Result<Option<Value>, Error> {
     each_name_once(&members)?;
     let mut kept = Object::new();
     for (name, value) in members {
@@ -341,7 +331,7 @@ fn object(
         if sub.mutability == Mutability::ReadOnly {
             continue;
         }
-        let value = value_of(context, sub, value, capitalised_op)
+        let value = value_of(context, sub, value)
             .map_err(|error| Error { detail: format!("{}.{}", attribute.name, error.detail), ..error })?;
         if let Some(value) = value {
             kept.insert(sub.name.clone(), value);

@@ -18,7 +18,7 @@ pub(super) fn whole(
     if text.len() > limits.length_bytes_max {
         return Err(bad(format!("the filter is longer than {} bytes", limits.length_bytes_max)));
     }
-    let string_booleans = dialect.string_booleans(false);
+    let string_booleans = dialect.string_booleans();
     let mut parser =
         Parser { text, at: 0, terms: 0, limits, string_booleans, scope: Scope::Type(registry, kind) };
     let filter = parser.or(0)?;
@@ -43,9 +43,10 @@ impl PathFilter {
         text: &str,
         at: usize,
         limits: &FilterLimits,
-        string_booleans: bool,
+        dialect: Dialect,
         attribute: &Attribute,
     ) -> Result<Self, Error> {
+        let string_booleans = dialect.string_booleans();
         let mut parser =
             Parser { text, at, terms: 0, limits, string_booleans, scope: Scope::Value(attribute) };
         let filter = parser.or(0)?;

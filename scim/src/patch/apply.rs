@@ -44,6 +44,8 @@ fn one(operation: &Operation, context: Context<'_>, id: &str, full: &mut Object)
             ));
         }
     };
+    // Each operation is read in the hand that wrote it.
+    let context = Context { dialect: operation.dialect, ..context };
     let step = Step { context, operation, attribute, sub };
     if step.passes_over(id)? {
         return Ok(());
@@ -134,7 +136,7 @@ impl Step<'_> {
     fn value(&self, attribute: &Attribute) -> Result<Option<Value>, Error> {
         match &self.operation.value {
             Some(value) if self.operation.op != PatchOp::Remove => {
-                value_of(self.context, attribute, value.clone(), self.operation.capitalised)
+                value_of(self.context, attribute, value.clone())
             }
             Some(_) | None => Ok(None),
         }

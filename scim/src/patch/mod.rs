@@ -7,7 +7,7 @@ mod parse;
 use serde_json::Value;
 
 use crate::validate::Context;
-use crate::{AttrPath, Error, Filter, FilterLimits, MemberChange, Object, members};
+use crate::{AttrPath, Dialect, Error, Filter, FilterLimits, MemberChange, Object, members};
 
 /// A parsed PATCH request.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,8 @@ pub struct Operation {
     pub path: PatchPath,
     /// With what; nothing means that the request held none.
     pub value: Option<Value>,
-    /// Whether the client wrote `Replace` for `replace`; see [`crate::Dialect`].
-    pub capitalised: bool,
+    /// How the operation is written; see [`Dialect::of_operation`].
+    pub dialect: Dialect,
 }
 
 /// The three operations.

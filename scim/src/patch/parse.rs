@@ -58,17 +58,16 @@ fn one(
         "remove" => PatchOp::Remove,
         _ => return Err(Error::syntax(format!("op {word:?} is none of add, replace and remove"))),
     };
-    let capitalised = word.starts_with(|letter: char| letter.is_ascii_uppercase());
+    let context = Context { dialect: context.dialect.of_operation(word), ..context };
     let value = member("value").cloned();
     if op == PatchOp::Add && value.is_none() {
         return Err(Error::value("add needs a value"));
     }
     match member("path") {
-        None | Some(Value::Null) => without_path(context, op, value, capitalised, into),
+        None | Some(Value::Null) => without_path(context, op, value, into),
         Some(Value::String(text)) => {
-            let string_booleans = context.dialect.string_booleans(capitalised);
-            let path = path(context, text, limits, string_booleans)?;
-            with_path(context, op, path, value, capitalised, into)
+            let path = path(context, text, limits)?;
+            with_path(context, op, path, value, into)
         }
         Some(_) => Err(Error::new(ScimType::InvalidPath, "path must be a string")),
     }
@@ -80,7 +79,6 @@ fn without_path(
     context: Context<'_>,
     op: PatchOp,
     value: Option<Value>,
-    capitalised: bool,
     into: &mut Vec<Operation>,
 ) -> Result<(), Error> {
     if op == PatchOp::Remove {
@@ -96,7 +94,7 @@ fn without_path(
         }
         let Ok(parsed) = AttrPath::parse(&name, context.registry) else { continue };
         let Some(path) = resolved(context, &parsed) else { continue };
-        with_path(context, op, path, Some(value), capitalised, into)?;
+        with_path(context, op, path, Some(value), into)?;
     }
     Ok(())
 }
@@ -106,20 +104,19 @@ fn with_path(
     op: PatchOp,
     path: PatchPath,
     value: Option<Value>,
-    capitalised: bool,
     into: &mut Vec<Operation>,
 ) -> Result<(), Error> {
     if path.attr.name.is_some() || op == PatchOp::Remove {
-        into.push(Operation { op, path, value, capitalised });
+        into.push(Operation { op, path, value, dialect: context.dialect });
         return Ok(());
     }
     let urn = path.attr.schema.clone().unwrap_or_default();
     match value {
         None | Some(Value::Null) => {
-            into.push(Operation { op: PatchOp::Remove, path, value: None, capitalised });
+            into.push(Operation { op: PatchOp::Remove, path, value: None, dialect: context.dialect });
             Ok(())
         }
-        Some(Value::Object(members)) => expand(context, op, &urn, members, capitalised, into),
+        Some(Value::Object(members)) => expand(context, op, &urn, members, into),
         Some(_) => Err(Error::value(format!("{urn} must be an object"))),
     }
 }
@@ -130,14 +127,13 @@ fn expand(
     op: PatchOp,
     urn: &str,
     members: Object,
-    capitalised: bool,
     into: &mut Vec<Operation>,
 ) -> Result<(), Error> {
     each_name_once(&members)?;
     for (name, value) in members {
         let Ok(parsed) = AttrPath::parse(&format!("{urn}:{name}"), context.registry) else { continue };
         if let Some(path) = resolved(context, &parsed) {
-            into.push(Operation { op, path, value: Some(value), capitalised });
+            into.push(Operation { op, path, value: Some(value), dialect: context.dialect });
         }
     }
     Ok(())
@@ -162,12 +158,7 @@ fn resolved(context: Context<'_>, path: &AttrPath) -> Option<PatchPath> {
     })
 }
 
-fn path(
-    context: Context<'_>,
-    text: &str,
-    limits: &FilterLimits,
-    string_booleans: bool,
-) -> Result<PatchPath, Error> {
+fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<PatchPath, Error> {
     let invalid = |detail: String| Error::new(ScimType::InvalidPath, detail);
     if text.len() > limits.length_bytes_max {
         return Err(invalid(format!("the path is longer than {} bytes", limits.length_bytes_max)));
@@ -187,7 +178,7 @@ fn path(
             return Err(invalid(format!("{attr_text} is not multi-valued, so no filter can follow it")));
         }
     };
-    let inner = PathFilter::parse(text, at, limits, string_booleans, attribute)?;
+    let inner = PathFilter::parse(text, at, limits, context.dialect, attribute)?;
     let rest = text.get(inner.rest..).unwrap_or_default();
     found.filter = Some(inner.filter);
     if let Some(name) = rest.strip_prefix('.') {
