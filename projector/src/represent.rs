@@ -1,5 +1,6 @@
 //! A resource as a client reads it.
 
+use jiff::Timestamp;
 use proto::Tenant;
 use scim::{Object, ResourceType};
 use serde_json::{Value, json};
@@ -17,6 +18,11 @@ pub struct Lens {
     pub members: bool,
     /// Whether a user's groups are derived.
     pub groups: bool,
+}
+
+/// xsd:dateTime with all its milliseconds, so that texts sort as instants do.
+fn date_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 impl Projection {
@@ -37,8 +43,8 @@ impl Projection {
             "meta".to_string(),
             json!({
                 "resourceType": stored.resource_type,
-                "created": stored.created.to_string(),
-                "lastModified": stored.last_modified.to_string(),
+                "created": date_time(stored.created),
+                "lastModified": date_time(stored.last_modified),
                 "location": location,
                 "version": stored.version.to_string(),
             }),
