@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -18,24 +19,29 @@ fn subscriber(refuse: usize) -> (SocketAddr, Heard) {
     let address = listener.local_addr().unwrap();
     let heard = Heard::default();
     let remembered = heard.clone();
+    let left = Arc::new(AtomicUsize::new(refuse));
     std::thread::spawn(move || {
-        let mut left = refuse;
         for stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream);
-            while let Some((headers, body)) = request(&mut reader) {
-                let status = if left > 0 { "503 Service Unavailable" } else { "204 No Content" };
-                if left == 0 {
-                    remembered.lock().unwrap().push((headers, body));
-                }
-                left = left.saturating_sub(1);
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                if reader.get_mut().write_all(answer.as_bytes()).is_err() {
-                    break;
-                }
-            }
+            let (remembered, left) = (remembered.clone(), left.clone());
+            std::thread::spawn(move || answer(stream, &left, &remembered));
         }
     });
     (address, heard)
+}
+
+fn answer(stream: TcpStream, left: &AtomicUsize, heard: &Heard) {
+    let mut reader = BufReader::new(stream);
+    while let Some((headers, body)) = request(&mut reader) {
+        let refused = left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if !refused {
+            heard.lock().unwrap().push((headers, body));
+        }
+        let status = if refused { "503 Service Unavailable" } else { "204 No Content" };
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+            break;
+        }
+    }
 }
 
 fn request(reader: &mut BufReader<TcpStream>) -> Option<(Vec<(String, String)>, Value)> {

@@ -20,6 +20,8 @@ use webhook::Webhook;
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait for another dispatcher's lease, or for the broker.
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
+/// How long a delivery under way may still take when the process is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// First delay after a delivery that was not taken; it doubles.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// Longest delay.
@@ -45,8 +47,8 @@ impl Worker {
         let mut lease = Lease::new(&self.name, &self.shared.holder);
         loop {
             let turn = tokio::select! {
-                turn = self.turn(&mut lease) => turn,
-                () = shutdown.cancelled() => break,
+                turn = self.turn(&mut lease, &shutdown) => turn,
+                () = async { shutdown.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => break,
             };
             match turn {
                 Ok(()) => {}
@@ -64,7 +66,8 @@ impl Worker {
         Ok(())
     }
 
-    async fn turn(&self, lease: &mut Lease) -> Result<(), Error> {
+    /// As long as the lease is ours. Told to stop, it writes down what was taken, so that nothing is delivered again.
+    async fn turn(&self, lease: &mut Lease, shutdown: &CancellationToken) -> Result<(), Error> {
         let broker = &self.shared.broker;
         if !lease.renew(&*broker.leases).await? {
             return Ok(());
@@ -76,14 +79,14 @@ impl Worker {
         let mut renew = tokio::time::interval(RENEW);
         loop {
             tokio::select! {
-                message = events.next() => {
-                    let Some(message) = message.transpose()? else { return Ok(()) };
-                    let sequence = message.sequence;
-                    if !self.deliver(message, lease).await? {
-                        return Ok(());
+                biased;
+                () = shutdown.cancelled() => {
+                    if saved != done {
+                        self.save(done).await?;
                     }
-                    done = sequence;
+                    return Ok(());
                 }
+                _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
                 _ = save.tick() => {
                     if saved != done {
                         self.save(done).await?;
@@ -91,7 +94,15 @@ impl Worker {
                     }
                     self.shared.tell(&self.name, Status { watermark: done, ..Status::default() });
                 }
-                _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
+                message = events.next() => {
+                    let Some(message) = message.transpose()? else { return Ok(()) };
+                    let sequence = message.sequence;
+                    match self.deliver(message, lease, shutdown).await? {
+                        Delivered::Taken => done = sequence,
+                        Delivered::Stopped => {}
+                        Delivered::LeaseLost => return Ok(()),
+                    }
+                }
             }
         }
     }
@@ -126,12 +137,17 @@ impl Worker {
         Ok(watermark::save(&*broker.leases, &*broker.identity, &self.name, sequence, &hash).await?)
     }
 
-    /// Delivers what a message means, in order; says no when the lease was lost meanwhile.
-    async fn deliver(&self, message: eventlog::Message, lease: &mut Lease) -> Result<bool, Error> {
+    /// Delivers what a message means, in order, until it is taken.
+    async fn deliver(
+        &self,
+        message: eventlog::Message,
+        lease: &mut Lease,
+        shutdown: &CancellationToken,
+    ) -> Result<Delivered, Error> {
         let time = message.time;
         let (event, body) = read_event(&self.shared, message).await?;
         if event.tenant != self.config.tenant {
-            return Ok(true);
+            return Ok(Delivered::Taken);
         }
         for (id, told) in event::of(&event, body.as_ref(), time, &self.config.attributes) {
             let text = told.to_string();
@@ -147,17 +163,30 @@ impl Worker {
                 metrics::counter!("rollcall_feed_failures_total", "feed" => self.name.clone()).increment(1);
                 self.shared
                     .tell(&self.name, Status { due: 1, waiting_for: Some(error), ..Status::default() });
-                tokio::time::sleep(delay).await;
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = shutdown.cancelled() => return Ok(Delivered::Stopped),
+                }
                 delay = (delay * 2).min(RETRY_MAX).min(RENEW);
                 if renewed.elapsed() > RENEW / 2 {
                     if !lease.renew(&*self.shared.broker.leases).await? {
-                        return Ok(false);
+                        return Ok(Delivered::LeaseLost);
                     }
                     renewed = std::time::Instant::now();
                 }
             }
             metrics::counter!("rollcall_feed_deliveries_total", "feed" => self.name.clone()).increment(1);
         }
-        Ok(true)
+        Ok(Delivered::Taken)
     }
+}
+
+/// How the delivery of a message ended.
+enum Delivered {
+    /// The subscriber has taken all of it.
+    Taken,
+    /// The process stops first.
+    Stopped,
+    /// Another dispatcher delivers now.
+    LeaseLost,
 }
