@@ -147,3 +147,21 @@ fn tokens_open_their_tenant_until_they_are_revoked() {
         "User"
     );
 }
+
+/// A client keeps its connection: whatever is refused before its body was read must not take the next request along.
+#[test]
+fn a_refusal_leaves_the_connection_usable() {
+    let configuration = Some("[gateway.limits]\nbody_bytes_max = 20000\n".to_string());
+    let house = House::start_with(Options { configuration, ..Options::default() });
+    let corp = house.corp();
+    let big = user(&"x".repeat(3_000_000));
+    for round in 0..20 {
+        let answers = [
+            corp.post("/Users", &big).status,
+            corp.post("/Nothing", &big).status,
+            corp.with_token("wrong").post("/Users", &big).status,
+            corp.get("/Users?count=0").status,
+        ];
+        assert_eq!(answers, [413, 404, 401, 200], "round {round}");
+    }
+}

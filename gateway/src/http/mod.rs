@@ -1,6 +1,7 @@
 //! HTTP: requests in, answers out. It knows status codes and headers, and decides nothing.
 
 mod discovery;
+mod leftover;
 mod problem;
 mod reply;
 mod request;
@@ -26,6 +27,7 @@ impl Gateway {
             .nest("/t/{tenant}/scim/v2", routes())
             .fallback(nothing_here)
             .method_not_allowed_fallback(no_such_method)
+            .layer(middleware::from_fn(leftover::read_out))
             .layer(middleware::from_fn(observed))
             .with_state(self.clone())
     }
