@@ -167,6 +167,9 @@ pub(crate) struct TokenCreate {
     /// How the client speaks SCIM: rfc (strict), okta, entra
     #[arg(long, default_value = "rfc")]
     pub(crate) dialect: String,
+    /// The id of the user that the token stands for, who is /Me for it [default: a service]
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
     /// Expires after this long, for example 90d or 12h [default: never]
     #[arg(long, value_name = "DURATION")]
     pub(crate) expires_in: Option<String>,

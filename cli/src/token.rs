@@ -42,10 +42,15 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
         None => None,
         Some(text) => Some(end_of(text)?),
     };
+    let user = match &create.user {
+        None => None,
+        Some(id) => Some(id.parse().map_err(|error| Failure::of("--user", &error))?),
+    };
     let broker = connect(settings).await?;
-    let minted = mint(&*broker.control, &tenant, &create.source, dialect, expires_at, &create.description)
-        .await
-        .map_err(|error| Failure::of("making the token", &error))?;
+    let minted =
+        mint(&*broker.control, &tenant, &create.source, dialect, expires_at, &create.description, user)
+            .await
+            .map_err(|error| Failure::of("making the token", &error))?;
     print(&format!(
         "Token {} for tenant {tenant}, source {}, dialect {}.",
         minted.credential,

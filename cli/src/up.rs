@@ -89,7 +89,7 @@ async fn token(node: &Node, data_dir: &Path, tenant: &str, source: &str) -> Resu
         }
     }
     let tenant = tenant.parse().map_err(|error| Failure::of("naming a tenant", &error))?;
-    let minted = mint(control, &tenant, source, Dialect::Rfc, None, "made by rollcall up")
+    let minted = mint(control, &tenant, source, Dialect::Rfc, None, "made by rollcall up", None)
         .await
         .map_err(|error| Failure::of("making a token", &error))?;
     dev_env::keep(data_dir, &name, &minted.secret)?;

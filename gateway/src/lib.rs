@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod cursor;
 mod decide;
 mod execute;
 mod http;
@@ -19,7 +20,9 @@ pub use serve::{Bound, Config, Error, Tls};
 pub use tokens::{Minted, Token, Tokens, mint, read_tokens, revoke};
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use cursor::Cursors;
 use eventlog::{Broker, Keyring};
 use projector::Projection;
 use proto::subject::SubjectSecret;
@@ -39,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
+    pub(crate) cursors: Cursors,
     pub(crate) public_url: Option<String>,
     pub(crate) behind_proxy: bool,
     pub(crate) tls: bool,
@@ -64,8 +68,10 @@ impl Gateway {
     /// Wires a gateway; nothing runs yet.
     pub fn new(config: &Config, parts: Parts) -> Self {
         let Parts { broker, projection, keyring, secret, registry, tokens } = parts;
+        let cursors = Cursors::new(&secret, Duration::from_secs(config.limits.cursor_timeout_s));
         Self {
             inner: Arc::new(Inner {
+                cursors,
                 broker,
                 projection,
                 keyring,

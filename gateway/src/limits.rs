@@ -21,6 +21,10 @@ pub struct Limits {
     pub members_max: usize,
     /// Longest page; a larger `count` is cut.
     pub page_max: usize,
+    /// How long a cursor can be used.
+    pub cursor_timeout_s: u64,
+    /// Most operations in a Bulk request; 413.
+    pub bulk_operations_max: usize,
     /// Most resources that a query may look at; 400 `tooMany`.
     pub scan_rows_max: usize,
     /// How long a request may wait for the log; 503 beyond it.
@@ -39,6 +43,8 @@ impl Default for Limits {
             patch_operations_max: 1_000,
             members_max: 20_000,
             page_max: 200,
+            cursor_timeout_s: 3_600,
+            bulk_operations_max: 1_000,
             scan_rows_max: 200_000,
             request_timeout_ms: 10_000,
             attempts_max: 32,

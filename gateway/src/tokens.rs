@@ -9,7 +9,7 @@ use eventlog::{Append, Error, Guard, Log, Message, clock};
 use futures::StreamExt;
 use jiff::Timestamp;
 use proto::control::{self, Kind};
-use proto::{Tenant, subject};
+use proto::{ResourceId, Tenant, subject};
 use scim::Dialect;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -47,6 +47,8 @@ pub struct Token {
     pub revoked: bool,
     /// A note.
     pub description: String,
+    /// Whom it stands for; nothing for a service.
+    pub user: Option<ResourceId>,
     hash: [u8; 32],
 }
 
@@ -132,7 +134,7 @@ fn apply(tokens: &mut BTreeMap<String, Token>, message: Message) -> Result<(), E
         reason: error.to_string(),
     })?;
     match event.kind {
-        Kind::TokenCreated { credential, hash, source, dialect, expires_at, description } => {
+        Kind::TokenCreated { credential, hash, source, dialect, expires_at, description, user } => {
             let dialect = dialect.parse().unwrap_or_default();
             let token = Token {
                 credential: credential.clone(),
@@ -143,6 +145,7 @@ fn apply(tokens: &mut BTreeMap<String, Token>, message: Message) -> Result<(), E
                 expires_at,
                 revoked: false,
                 description,
+                user,
                 hash,
             };
             tokens.insert(credential, token);
@@ -172,7 +175,8 @@ pub async fn read_tokens(log: &dyn Log) -> Result<Vec<Token>, Error> {
     Ok(tokens.into_values().collect())
 }
 
-/// Makes a token and writes its hash.
+/// Makes a token and writes its hash. With a user it stands for that person, who is `/Me` then.
+#[expect(clippy::too_many_arguments, reason = "a token is made of all of them")]
 pub async fn mint(
     log: &dyn Log,
     tenant: &Tenant,
@@ -180,6 +184,7 @@ pub async fn mint(
     dialect: Dialect,
     expires_at: Option<Timestamp>,
     description: &str,
+    user: Option<ResourceId>,
 ) -> Result<Minted, Error> {
     let text = |bytes: &[u8]| BASE32_NOPAD.encode(bytes).to_ascii_lowercase();
     let credential = text(&clock::random::<CREDENTIAL_BYTES>()?);
@@ -191,6 +196,7 @@ pub async fn mint(
         dialect: dialect.as_str().to_string(),
         expires_at,
         description: description.to_string(),
+        user,
     };
     write(log, tenant, "", kind).await?;
     Ok(Minted { secret: format!("{PREFIX}{credential}_{secret}"), credential })
@@ -237,7 +243,7 @@ mod tests {
         let task = tokio::spawn(async move { running.run(stop).await });
         let tenant = "corp".parse().unwrap();
         let control = &*broker.control;
-        let minted = mint(control, &tenant, "okta", Dialect::Okta, None, "").await.unwrap();
+        let minted = mint(control, &tenant, "okta", Dialect::Okta, None, "", None).await.unwrap();
         let now = clock::now();
         let token = tokens.authenticate(&minted.secret, now).await.unwrap();
         assert_eq!(
@@ -249,7 +255,7 @@ mod tests {
         for text in [wrong.as_str(), "", "rc_", "rc_a_b", &minted.secret[3..]] {
             assert!(tokens.authenticate(text, now).await.is_none(), "{text}");
         }
-        let past = mint(control, &tenant, "okta", Dialect::Okta, Some(now), "").await.unwrap();
+        let past = mint(control, &tenant, "okta", Dialect::Okta, Some(now), "", None).await.unwrap();
         assert!(tokens.authenticate(&past.secret, now).await.is_none());
         revoke(control, &token, "leaked").await.unwrap();
         tokens.catch_up(Instant::now() + WRITE_TIMEOUT).await.unwrap();

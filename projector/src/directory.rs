@@ -59,6 +59,8 @@ impl Term {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     entries: Vec<Option<Entry>>,
+    /// At which sequence each slot's resource was created: ascending.
+    births: Vec<u64>,
     slots: BTreeMap<ResourceId, Slot>,
     keys: BTreeMap<(String, Key), (u64, Option<Slot>)>,
     terms: BTreeMap<Term, BTreeSet<Slot>>,
@@ -120,6 +122,7 @@ impl Directory {
             unlinked: 0,
             terms: Vec::new(),
         }));
+        self.births.push(at.position.sequence);
         self.slots.insert(event.resource_id, slot);
         self.by_type.entry(event.resource_type.clone()).or_default().insert(slot);
         self.index(slot, read.body.as_ref());
@@ -238,14 +241,28 @@ impl Directory {
         KeyState { last, holder: holder.and_then(|slot| self.at(slot)).map(|entry| entry.id) }
     }
 
-    /// Whether what is derived for a resource (its groups, the names of its members) may have changed after a
-    /// sequence. May say yes too often, never no wrongly.
-    pub(crate) fn links_changed(&self, id: ResourceId, after: u64) -> bool {
+    /// Whether what is derived for a resource (its groups, the names of its members and of whom it names) may have
+    /// changed after a sequence. May say yes too often, never no wrongly.
+    pub(crate) fn links_changed(&self, id: ResourceId, named: &[ResourceId], after: u64) -> bool {
         let Some(slot) = self.slot(id) else { return true };
-        let newer = |slot: Slot| self.at(slot).is_none_or(|entry| entry.modified.position.sequence > after);
-        self.at(slot).is_none_or(|entry| entry.unlinked > after)
-            || self.edges.groups(slot).any(newer)
-            || self.edges.members(slot).any(newer)
+        let newer =
+            |entry: Option<&Entry>| entry.is_none_or(|entry| entry.modified.position.sequence > after);
+        let unlinked = |slot: Slot| self.at(slot).is_none_or(|entry| entry.unlinked > after);
+        unlinked(slot)
+            || self.edges.ancestors(slot).into_keys().any(|slot| newer(self.at(slot)) || unlinked(slot))
+            || self.edges.members(slot).any(|slot| newer(self.at(slot)))
+            || named.iter().any(|id| newer(self.get(*id)))
+    }
+
+    /// The first slot whose resource was created after a sequence.
+    pub(crate) fn created_after(&self, sequence: u64) -> Slot {
+        Slot::try_from(self.births.partition_point(|birth| *birth <= sequence)).unwrap_or(Slot::MAX)
+    }
+
+    /// At which sequence a slot's resource was created.
+    pub(crate) fn born(&self, slot: Slot) -> u64 {
+        let found = usize::try_from(slot).ok().and_then(|slot| self.births.get(slot));
+        found.copied().unwrap_or_default()
     }
 
     pub(crate) fn edges(&self) -> &Edges {

@@ -1,5 +1,6 @@
 //! Membership: edges between a group and its members, both ways, by slot.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A resource's place in its tenant's directory.
@@ -47,6 +48,31 @@ impl Edges {
     pub(crate) fn groups(&self, member: Slot) -> impl Iterator<Item = Slot> {
         self.groups.get(&member).into_iter().flatten().copied()
     }
+
+    /// Every group that holds a resource, by itself (`true`) or through other groups; circles end.
+    pub(crate) fn ancestors(&self, member: Slot) -> BTreeMap<Slot, bool> {
+        let mut found: BTreeMap<Slot, bool> = self.groups(member).map(|group| (group, true)).collect();
+        let mut next: Vec<Slot> = found.keys().copied().collect();
+        while let Some(slot) = next.pop() {
+            for group in self.groups(slot).filter(|group| *group != member) {
+                if let Entry::Vacant(vacant) = found.entry(group) {
+                    vacant.insert(false);
+                    next.push(group);
+                }
+            }
+        }
+        found
+    }
+
+    /// Everything that a group holds, by itself or through other groups; circles end.
+    pub(crate) fn descendants(&self, group: Slot) -> BTreeSet<Slot> {
+        let mut found = BTreeSet::new();
+        let mut next = vec![group];
+        while let Some(slot) = next.pop() {
+            next.extend(self.members(slot).filter(|member| *member != group && found.insert(*member)));
+        }
+        found
+    }
 }
 
 fn take(map: &mut BTreeMap<Slot, BTreeSet<Slot>>, from: Slot, what: Slot) -> bool {
@@ -56,4 +82,22 @@ fn take(map: &mut BTreeMap<Slot, BTreeSet<Slot>>, from: Slot, what: Slot) -> boo
         map.remove(&from);
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_groups_reach_through_and_circles_end() {
+        let mut edges = Edges::default();
+        for (group, member) in [(10, 1), (11, 10), (12, 11), (10, 12), (12, 1)] {
+            edges.add(group, member);
+        }
+        assert_eq!(edges.ancestors(1), BTreeMap::from([(10, true), (11, false), (12, true)]));
+        assert_eq!(edges.ancestors(10), BTreeMap::from([(11, true), (12, false)]));
+        assert_eq!(edges.descendants(11), BTreeSet::from([1, 10, 12]));
+        edges.remove(12, 11);
+        assert_eq!(edges.descendants(12), BTreeSet::from([1]));
+    }
 }

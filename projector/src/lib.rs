@@ -21,5 +21,5 @@ mod writer;
 pub use directory::KeyState;
 pub use error::{Error, Lagging};
 pub use projection::{Config, Projection, Readiness, Stored};
-pub use query::{Page, Query};
+pub use query::{Page, Part, Place, Query, Window};
 pub use represent::Lens;

@@ -218,8 +218,9 @@ impl Projection {
     /// Whether what is derived for a resource may have changed after its version, so that a copy with the same version
     /// can differ.
     pub fn links_changed(&self, tenant: &Tenant, stored: &Stored) -> bool {
-        self.with(tenant, |directory| directory.links_changed(stored.id, stored.version.sequence()))
-            .unwrap_or(true)
+        let named = self.named(stored);
+        let after = stored.version.sequence();
+        self.with(tenant, |directory| directory.links_changed(stored.id, &named, after)).unwrap_or(true)
     }
 
     /// The members of a group, in the order of their creation.

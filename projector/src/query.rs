@@ -1,7 +1,10 @@
 //! Questions with a filter: a plan narrows the candidates, the filter decides on each of them.
 
+use std::collections::BTreeSet;
+
 use proto::{ResourceId, Tenant};
-use scim::{Filter, Op, ResourceType};
+use scim::{Filter, Op, ResourceType, Sort, SortKey};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::directory::{Directory, Term};
@@ -14,18 +17,46 @@ const YIELD_ROWS: usize = 256;
 /// A question.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The type of the resources.
-    pub kind: &'a ResourceType,
-    /// What they must satisfy.
-    pub filter: Option<&'a Filter>,
+    /// What is asked of each resource type.
+    pub parts: &'a [Part<'a>],
     /// Who asks: decides whose `externalId` is compared.
     pub lens: &'a Lens,
-    /// The first wanted result, from 1.
-    pub start_index: usize,
+    /// Which of the results are wanted.
+    pub window: &'a Window,
     /// How many at most.
     pub count: usize,
     /// How many resources may be looked at.
     pub scan_rows_max: usize,
+}
+
+/// What is asked of one resource type.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The type.
+    pub kind: &'a ResourceType,
+    /// What its resources must satisfy.
+    pub filter: Option<&'a Filter>,
+    /// What they are sorted by; otherwise they come in the order of creation.
+    pub sort: Option<&'a Sort>,
+}
+
+/// Which of the results are wanted.
+#[derive(Clone, Debug)]
+pub enum Window {
+    /// From this one on, counted from 1.
+    From(usize),
+    /// Those that come after this place; nothing means from the beginning. What is created, changed or deleted
+    /// meanwhile neither repeats nor hides another resource.
+    After(Option<Place>),
+}
+
+/// A place in a list.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Place {
+    /// What the list is sorted by.
+    key: Option<SortKey>,
+    /// The sequence at which the resource there was created.
+    created: u64,
 }
 
 /// An answer.
@@ -33,54 +64,127 @@ pub struct Query<'a> {
 pub struct Page {
     /// How many resources satisfy the filter.
     pub total: usize,
-    /// The wanted ones, in the order of creation.
+    /// The wanted ones.
     pub resources: Vec<Stored>,
+    /// Where the last of them stands, when more come after it.
+    pub next: Option<Place>,
+}
+
+/// A resource that is in the list.
+struct Found {
+    key: Option<SortKey>,
+    slot: Slot,
 }
 
 impl Projection {
     /// Answers a question. `total` is exact.
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
-        let skip = query.start_index.saturating_sub(1);
-        let Some(filter) = query.filter else {
-            let (total, slots) = self
-                .with(tenant, |directory| {
-                    let slots = directory.of_type(&query.kind.name);
-                    let wanted = slots.into_iter().flatten().copied().skip(skip).take(query.count).collect();
-                    (slots.map_or(0, |slots| slots.len()), wanted)
-                })
-                .unwrap_or((0, Vec::new()));
-            let mut resources = Vec::with_capacity(slots.len());
-            for slot in slots {
-                resources.extend(self.read_slot(tenant, slot).await?);
-            }
-            return Ok(Page { total, resources });
+        if query.parts.iter().all(|part| part.filter.is_none() && part.sort.is_none()) {
+            return self.everything(tenant, query).await;
+        }
+        let mut found = Vec::new();
+        for part in query.parts {
+            self.search(tenant, query, *part, &mut found).await?;
+        }
+        let sort = query.parts.iter().find_map(|part| part.sort);
+        let order = |left: &Found, right: &Found| match (sort, &left.key, &right.key) {
+            (Some(sort), Some(one), Some(other)) => sort.compare(one, other).then(left.slot.cmp(&right.slot)),
+            (_, _, _) => left.slot.cmp(&right.slot),
         };
+        found.sort_by(order);
+        let skip = match query.window {
+            Window::From(start_index) => start_index.saturating_sub(1).min(found.len()),
+            Window::After(None) => 0,
+            Window::After(Some(place)) => {
+                let slot = self.with(tenant, |directory| directory.created_after(place.created)).unwrap_or(0);
+                // The place itself is the last slot before the first that was created later.
+                let place = Found { key: place.key.clone(), slot: slot.saturating_sub(1) };
+                found.partition_point(|one| slot > 0 && order(one, &place).is_le())
+            }
+        };
+        let total = found.len();
+        let wanted: Vec<Found> = found.into_iter().skip(skip).take(query.count).collect();
+        let more = skip + wanted.len() < total;
+        self.page(tenant, total, wanted, more).await
+    }
+
+    /// All of some types in the order of creation.
+    async fn everything(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
+        let found = self.with(tenant, |directory| {
+            let sets: Vec<&BTreeSet<Slot>> =
+                query.parts.iter().filter_map(|part| directory.of_type(&part.kind.name)).collect();
+            let total = sets.iter().map(|set| set.len()).sum();
+            let first = match query.window {
+                Window::From(_) | Window::After(None) => 0,
+                Window::After(Some(place)) => directory.created_after(place.created),
+            };
+            let skip = match query.window {
+                Window::From(start_index) => start_index.saturating_sub(1),
+                Window::After(_) => 0,
+            };
+            let mut wanted: Vec<Slot> = match sets.as_slice() {
+                [one] => one.range(first..).copied().skip(skip).take(query.count + 1).collect(),
+                many => {
+                    let merged: BTreeSet<Slot> =
+                        many.iter().flat_map(|set| set.range(first..)).copied().collect();
+                    merged.into_iter().skip(skip).take(query.count + 1).collect()
+                }
+            };
+            let more = wanted.len() > query.count;
+            wanted.truncate(query.count);
+            (total, wanted.into_iter().map(|slot| Found { key: None, slot }).collect(), more)
+        });
+        let (total, wanted, more) = found.unwrap_or_default();
+        self.page(tenant, total, wanted, more).await
+    }
+
+    async fn page(
+        &self,
+        tenant: &Tenant,
+        total: usize,
+        wanted: Vec<Found>,
+        more: bool,
+    ) -> Result<Page, Error> {
+        let mut page = Page { total, ..Page::default() };
+        for Found { key, slot } in wanted {
+            let created = self.with(tenant, |directory| directory.born(slot)).unwrap_or_default();
+            page.next = Some(Place { key, created });
+            page.resources.extend(self.read_slot(tenant, slot).await?);
+        }
+        page.next = page.next.filter(|_| more);
+        Ok(page)
+    }
+
+    /// The resources of one type that satisfy the filter.
+    async fn search(
+        &self,
+        tenant: &Tenant,
+        query: Query<'_>,
+        part: Part<'_>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), Error> {
         let candidates =
-            self.with(tenant, |directory| candidates(directory, query, filter)).unwrap_or_default();
+            self.with(tenant, |directory| candidates(directory, query.lens, part)).unwrap_or_default();
         if candidates.len() > query.scan_rows_max {
             metrics::counter!("rollcall_query_too_many_total").increment(1);
             return Err(Error::TooMany { rows_max: query.scan_rows_max });
         }
-        let lens = Lens {
-            members: filter.mentions("members"),
-            groups: filter.mentions("groups"),
-            ..query.lens.clone()
+        let mentions = |name: &str| {
+            part.filter.is_some_and(|filter| filter.mentions(name))
+                || part.sort.is_some_and(|sort| sort.mentions(name))
         };
-        let mut page = Page::default();
+        let lens = Lens { members: mentions("members"), groups: mentions("groups"), ..query.lens.clone() };
         for (looked_at, slot) in candidates.into_iter().enumerate() {
             if looked_at % YIELD_ROWS == YIELD_ROWS - 1 {
                 tokio::task::yield_now().await;
             }
             let Some(stored) = self.read_slot(tenant, slot).await? else { continue };
-            if !filter.matches(&self.represent(tenant, &stored, query.kind, &lens)) {
-                continue;
-            }
-            page.total += 1;
-            if page.total > skip && page.resources.len() < query.count {
-                page.resources.push(stored);
+            let whole = self.represent(tenant, &stored, part.kind, &lens);
+            if part.filter.is_none_or(|filter| filter.matches(&whole)) {
+                found.push(Found { key: part.sort.map(|sort| sort.key(&whole)), slot });
             }
         }
-        Ok(page)
+        Ok(())
     }
 
     async fn read_slot(&self, tenant: &Tenant, slot: Slot) -> Result<Option<Stored>, Error> {
@@ -96,14 +200,14 @@ impl Projection {
 }
 
 /// The resources that may satisfy the filter: by an index where one helps, else all of the type.
-fn candidates(directory: &Directory, query: Query<'_>, filter: &Filter) -> Vec<Slot> {
-    match narrowed(directory, &query.lens.source, filter) {
+fn candidates(directory: &Directory, lens: &Lens, part: Part<'_>) -> Vec<Slot> {
+    match part.filter.and_then(|filter| narrowed(directory, &lens.source, filter)) {
         Some(slots) => {
             let of_type =
-                |slot: &Slot| directory.at(*slot).is_some_and(|entry| entry.resource_type == query.kind.name);
+                |slot: &Slot| directory.at(*slot).is_some_and(|entry| entry.resource_type == part.kind.name);
             slots.into_iter().filter(of_type).collect()
         }
-        None => directory.of_type(&query.kind.name).into_iter().flatten().copied().collect(),
+        None => directory.of_type(&part.kind.name).into_iter().flatten().copied().collect(),
     }
 }
 
@@ -116,7 +220,7 @@ fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<
         Filter::Or(filters) => {
             let plans: Option<Vec<Vec<Slot>>> =
                 filters.iter().map(|filter| narrowed(directory, source, filter)).collect();
-            let union: std::collections::BTreeSet<Slot> = plans?.into_iter().flatten().collect();
+            let union: BTreeSet<Slot> = plans?.into_iter().flatten().collect();
             Some(union.into_iter().collect())
         }
         Filter::Compare { path, op: Op::Eq, value: Value::String(value), .. } if path.schema.is_none() => {
@@ -129,9 +233,9 @@ fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<
                 ("members", None | Some("value")) => {
                     Some(linked(by_id(value), |slot| directory.edges().groups(slot).collect()))
                 }
-                ("groups", None | Some("value")) => {
-                    Some(linked(by_id(value), |slot| directory.edges().members(slot).collect()))
-                }
+                ("groups", None | Some("value")) => Some(linked(by_id(value), |slot| {
+                    directory.edges().descendants(slot).into_iter().collect()
+                })),
                 (name, None) => Some(directory.having(&Term::of(name, value)?)),
                 (_, Some(_)) => None,
             }

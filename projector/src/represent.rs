@@ -1,8 +1,8 @@
-//! A resource as a client reads it.
+//! A resource as a client sees it: the document with what is derived.
 
 use jiff::Timestamp;
-use proto::Tenant;
-use scim::{Object, ResourceType};
+use proto::{ResourceId, Tenant};
+use scim::{Attribute, Object, Registry, ResourceType};
 use serde_json::{Value, json};
 
 use crate::{Projection, Stored};
@@ -26,10 +26,12 @@ fn date_time(time: Timestamp) -> String {
 }
 
 impl Projection {
-    /// The whole representation: document, `schemas`, `id`, `externalId`, `members`, `groups`, `meta`.
+    /// The whole representation: document, `schemas`, `id`, `externalId`, `members`, `groups`, `meta`, and the names of
+    /// whom it names (`manager.displayName`).
     pub fn represent(&self, tenant: &Tenant, stored: &Stored, kind: &ResourceType, lens: &Lens) -> Object {
+        let registry = &self.inner.registry;
         let mut object = stored.document.clone();
-        let extensions = self.inner.registry.extensions(kind).map(|schema| &schema.id);
+        let extensions = registry.extensions(kind).map(|schema| &schema.id);
         let schemas: Vec<&String> =
             std::iter::once(&kind.schema).chain(extensions.filter(|urn| object.contains_key(*urn))).collect();
         let schemas = json!(schemas);
@@ -49,14 +51,61 @@ impl Projection {
                 "version": stored.version.to_string(),
             }),
         );
-        let has = |name: &str| self.inner.registry.core(kind).iter().any(|attribute| attribute.name == name);
+        let has = |name: &str| registry.core(kind).iter().any(|attribute| attribute.name == name);
         if lens.members && has("members") {
             self.insert_links(tenant, stored, lens, "members", &mut object);
         }
         if lens.groups && has("groups") {
             self.insert_links(tenant, stored, lens, "groups", &mut object);
         }
+        for (extension, attribute) in naming(registry, kind) {
+            let members = match extension {
+                None => Some(&mut object),
+                Some(urn) => object.get_mut(urn).and_then(Value::as_object_mut),
+            };
+            if let Some(named) = members.and_then(|members| members.get_mut(&attribute.name)?.as_object_mut())
+            {
+                self.insert_name(tenant, lens, attribute, named);
+            }
+        }
         object
+    }
+
+    /// Whom a resource names in attributes that show the other's name.
+    pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
+        let registry = &self.inner.registry;
+        let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
+        let id = |(extension, attribute): (Option<&str>, &Attribute)| {
+            let members = match extension {
+                None => Some(&stored.document),
+                Some(urn) => stored.document.get(urn)?.as_object(),
+            };
+            members?.get(&attribute.name)?.get("value")?.as_str()?.parse().ok()
+        };
+        naming(registry, kind).filter_map(id).collect()
+    }
+
+    /// `$ref` and `displayName` of an attribute that names another resource.
+    fn insert_name(&self, tenant: &Tenant, lens: &Lens, attribute: &Attribute, named: &mut Object) {
+        let registry = &self.inner.registry;
+        let Some(value) = named.get("value").and_then(Value::as_str) else { return };
+        let found = value.parse::<ResourceId>().ok().and_then(|id| {
+            self.with(tenant, |directory| {
+                directory.get(id).map(|entry| (entry.resource_type.clone(), entry.display.clone()))
+            })
+            .flatten()
+        });
+        let (resource_type, display) = match found {
+            Some((resource_type, display)) => (Some(resource_type), display),
+            None => (attribute.sub("$ref").and_then(|sub| sub.reference_types.first().cloned()), None),
+        };
+        if let Some(kind) = resource_type.and_then(|name| registry.by_name(&name)) {
+            let reference = format!("{}{}/{value}", lens.base_url, kind.endpoint);
+            named.entry("$ref").or_insert_with(|| reference.into());
+        }
+        if let Some(display) = display {
+            named.insert("displayName".to_string(), display.into());
+        }
     }
 
     fn insert_links(&self, tenant: &Tenant, stored: &Stored, lens: &Lens, name: &str, object: &mut Object) {
@@ -64,11 +113,14 @@ impl Projection {
         let links: Option<Vec<Value>> = self
             .with(tenant, |directory| {
                 let slot = directory.slot(stored.id)?;
-                let slots: Vec<u32> = match name {
-                    "members" => directory.edges().members(slot).collect(),
-                    _ => directory.edges().groups(slot).collect(),
+                let slots: Vec<(u32, Option<bool>)> = match name {
+                    "members" => directory.edges().members(slot).map(|slot| (slot, None)).collect(),
+                    _ => {
+                        let groups = directory.edges().ancestors(slot);
+                        groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
+                    }
                 };
-                let link = |slot: &u32| {
+                let link = |(slot, direct): &(u32, Option<bool>)| {
                     let entry = directory.at(*slot)?;
                     let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
                     let mut link = Object::new();
@@ -77,7 +129,11 @@ impl Projection {
                         "$ref".to_string(),
                         format!("{}{endpoint}/{}", lens.base_url, entry.id).into(),
                     );
-                    let word = if name == "members" { entry.resource_type.as_str() } else { "direct" };
+                    let word = match direct {
+                        None => entry.resource_type.as_str(),
+                        Some(true) => "direct",
+                        Some(false) => "indirect",
+                    };
                     link.insert("type".to_string(), word.into());
                     if let Some(display) = &entry.display {
                         link.insert("display".to_string(), display.clone().into());
@@ -91,4 +147,16 @@ impl Projection {
             object.insert(name.to_string(), links.into());
         }
     }
+}
+
+/// Single attributes that name another resource and show its name, which only we can know: `manager`.
+fn naming<'a>(
+    registry: &'a Registry,
+    kind: &'a ResourceType,
+) -> impl Iterator<Item = (Option<&'a str>, &'a Attribute)> {
+    let core = registry.core(kind).iter().map(|attribute| (None, attribute));
+    let extended = registry
+        .extensions(kind)
+        .flat_map(|schema| schema.attributes.iter().map(|attribute| (Some(schema.id.as_str()), attribute)));
+    core.chain(extended).filter(|(_, attribute)| attribute.names_resource())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eventlog::memory::{self, Faults};
 use eventlog::{Append, Broker, Guard, Keyring, clock};
-use projector::{Config, Lens, Projection, Query};
+use projector::{Config, Lens, Part, Projection, Query, Window};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{At, Body, Event, KeyRef, Kind, Position, Resource, ResourceId, Tenant, evolve};
@@ -141,8 +141,10 @@ impl World {
         };
         let mut all = String::new();
         for kind in self.registry.resource_types() {
+            let parts = [Part { kind, filter: None, sort: None }];
+            let window = Window::From(1);
             let query =
-                Query { kind, filter: None, lens: &lens, start_index: 1, count: 1000, scan_rows_max: 1000 };
+                Query { parts: &parts, lens: &lens, window: &window, count: 1000, scan_rows_max: 1000 };
             let page = projection.query(&self.tenant, query).await.unwrap();
             for stored in page.resources {
                 let object = projection.represent(&self.tenant, &stored, kind, &lens);
@@ -157,14 +159,9 @@ impl World {
         let filter =
             Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, &self.registry, kind).unwrap();
         let lens = Lens { source: "hr".to_string(), ..Lens::default() };
-        let query = Query {
-            kind,
-            filter: Some(&filter),
-            lens: &lens,
-            start_index: 1,
-            count: 100,
-            scan_rows_max: 1000,
-        };
+        let parts = [Part { kind, filter: Some(&filter), sort: None }];
+        let window = Window::From(1);
+        let query = Query { parts: &parts, lens: &lens, window: &window, count: 100, scan_rows_max: 1000 };
         let page = projection.query(&self.tenant, query).await.unwrap();
         assert_eq!(page.total, page.resources.len());
         page.resources

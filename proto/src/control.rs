@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::codec::{Error, instant};
 use crate::wire::control as wire;
-use crate::{EventId, Tenant};
+use crate::{EventId, ResourceId, Tenant};
 
 /// One message of CONTROL. Holds no person's data and no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub enum Kind {
         expires_at: Option<Timestamp>,
         /// A note.
         description: String,
+        /// Whom the credential stands for; nothing for a service.
+        user: Option<ResourceId>,
     },
     /// A token is refused from now on.
     TokenRevoked {
@@ -76,7 +78,7 @@ impl Kind {
 pub fn encode(event: &Event) -> Bytes {
     use wire::event::Kind as Wire;
     let kind = match event.kind.clone() {
-        Kind::TokenCreated { credential, hash, source, dialect, expires_at, description } => {
+        Kind::TokenCreated { credential, hash, source, dialect, expires_at, description, user } => {
             Wire::TokenCreated(wire::TokenCreated {
                 credential,
                 hash: Bytes::copy_from_slice(&hash),
@@ -84,6 +86,7 @@ pub fn encode(event: &Event) -> Bytes {
                 dialect,
                 expires_at_us: expires_at.map_or(0, Timestamp::as_microsecond),
                 description,
+                user: user.map(|user| Bytes::copy_from_slice(user.uuid().as_bytes())).unwrap_or_default(),
             })
         }
         Kind::TokenRevoked { credential } => Wire::TokenRevoked(wire::TokenRevoked { credential }),
@@ -121,6 +124,7 @@ pub fn decode(bytes: Bytes) -> Result<Event, Error> {
             dialect: kind.dialect,
             expires_at: if kind.expires_at_us == 0 { None } else { Some(instant(kind.expires_at_us)?) },
             description: kind.description,
+            user: if kind.user.is_empty() { None } else { Some(ResourceId::from_bytes(&kind.user)?) },
         },
         Wire::TokenRevoked(kind) => Kind::TokenRevoked { credential: kind.credential },
         Wire::ConfigurationApplied(kind) => {

@@ -160,6 +160,7 @@ fn control_events() {
             dialect: "okta".to_string(),
             expires_at: Some(Timestamp::from_microsecond(1_890_000_000_000_000).unwrap()),
             description: "note".to_string(),
+            user: None,
         },
         Kind::TokenRevoked { credential: "k1".to_string() },
         Kind::ConfigurationApplied { subject: "app/demo".to_string(), hash: "abc".to_string() },

@@ -9,6 +9,12 @@ use crate::{Object, Registry, ResourceType, Schema};
 pub struct Limits {
     /// The longest page.
     pub results_max: usize,
+    /// The most operations of a Bulk request.
+    pub bulk_operations_max: usize,
+    /// The largest body.
+    pub payload_bytes_max: usize,
+    /// How long a cursor can be used.
+    pub cursor_timeout_s: u64,
 }
 
 /// The ServiceProviderConfig. `base_url` ends without a slash.
@@ -16,13 +22,15 @@ pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
     json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
         "patch": {"supported": true},
-        "bulk": {"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+        "bulk": {"supported": true, "maxOperations": limits.bulk_operations_max,
+            "maxPayloadSize": limits.payload_bytes_max},
         "filter": {"supported": true, "maxResults": limits.results_max},
         "changePassword": {"supported": false},
-        "sort": {"supported": false},
+        "sort": {"supported": true},
         "etag": {"supported": true},
-        "pagination": {"cursor": false, "index": true, "defaultPaginationMethod": "index",
-            "defaultPageSize": limits.results_max, "maxPageSize": limits.results_max},
+        "pagination": {"cursor": true, "index": true, "defaultPaginationMethod": "index",
+            "defaultPageSize": limits.results_max, "maxPageSize": limits.results_max,
+            "cursorTimeout": limits.cursor_timeout_s},
         "authenticationSchemes": [{
             "type": "oauthbearertoken",
             "name": "Bearer token",

@@ -28,6 +28,12 @@ pub enum ScimType {
     InvalidVers,
     /// Personal data in a request's URI.
     Sensitive,
+    /// A cursor that is none of ours, or of another question (RFC 9865).
+    InvalidCursor,
+    /// A cursor that was kept for too long (RFC 9865).
+    ExpiredCursor,
+    /// A `count` that changed between two pages (RFC 9865).
+    InvalidCount,
 }
 
 impl ScimType {
@@ -44,6 +50,9 @@ impl ScimType {
             Self::InvalidValue => "invalidValue",
             Self::InvalidVers => "invalidVers",
             Self::Sensitive => "sensitive",
+            Self::InvalidCursor => "invalidCursor",
+            Self::ExpiredCursor => "expiredCursor",
+            Self::InvalidCount => "invalidCount",
         }
     }
 }
@@ -78,7 +87,10 @@ impl Error {
             | ScimType::InvalidPath
             | ScimType::NoTarget
             | ScimType::InvalidValue
-            | ScimType::InvalidVers => 400,
+            | ScimType::InvalidVers
+            | ScimType::InvalidCursor
+            | ScimType::ExpiredCursor
+            | ScimType::InvalidCount => 400,
         };
         Self { status, scim_type: Some(scim_type), detail: detail.into() }
     }

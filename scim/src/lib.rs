@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bulk;
 pub mod discovery;
 pub mod list;
 pub mod validate;
@@ -22,6 +23,7 @@ mod quirk;
 mod registry;
 mod schema;
 mod select;
+mod sort;
 
 pub use diff::{Change, diff};
 pub use error::{Error, ScimType};
@@ -34,6 +36,7 @@ pub use quirk::Dialect;
 pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};
 pub use select::AttributeSelection;
+pub use sort::{Sort, SortKey};
 
 /// A JSON object whose keys are sorted, so that its text is canonical.
 pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,22 +1,38 @@
-//! Lists and their paging: RFC 7644 §3.4.2.
+//! Questions for many resources and their answers: RFC 7644 §3.4.2 and §3.4.3, cursors after RFC 9865.
 
 use serde_json::{Value, json};
 
-use crate::{Error, Object};
+use crate::validate::each_name_once;
+use crate::{Error, Object, ScimType};
 
-/// The part of a list that a client wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paging {
+/// The URN of the message of a `.search`.
+const SEARCH_REQUEST: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
+
+/// What a client asks, from the parameters of a GET or the body of a `.search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// Comma-separated.
+    pub attributes: Option<String>,
+    /// Comma-separated.
+    pub excluded_attributes: Option<String>,
+    /// The filter's text.
+    pub filter: Option<String>,
+    /// The attribute to sort by.
+    pub sort_by: Option<String>,
+    /// The other way round.
+    pub descending: bool,
     /// The first wanted result, counted from 1.
     pub start_index: usize,
-    /// How many at most.
-    pub count: usize,
+    /// How many at most; nothing means as many as the service likes.
+    pub count: Option<usize>,
+    /// The wanted page; empty for the first. Nothing means paging by index.
+    pub cursor: Option<String>,
 }
 
-impl Paging {
-    /// Reads `startIndex` and `count`: less than 1 is 1, less than 0 is 0, never more than `count_max`.
-    pub fn parse(start_index: Option<&str>, count: Option<&str>, count_max: usize) -> Result<Self, Error> {
-        let number = |name: &str, text: Option<&str>| match text {
+impl Question {
+    /// Reads the parameters of a GET.
+    pub fn of_parameters<'a>(parameter: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Error> {
+        let number = |name: &str| match parameter(name) {
             None => Ok(None),
             Some(text) => text
                 .trim()
@@ -24,24 +40,132 @@ impl Paging {
                 .map(Some)
                 .map_err(|_| Error::value(format!("{name} must be a whole number, not {text:?}"))),
         };
-        let start_index = number("startIndex", start_index)?.unwrap_or(1).max(1);
-        let count = match number("count", count)? {
-            None => count_max,
-            Some(count) => usize::try_from(count.max(0)).unwrap_or(count_max).min(count_max),
+        let text = |name: &str| parameter(name).map(str::to_string);
+        Self {
+            attributes: text("attributes"),
+            excluded_attributes: text("excludedAttributes"),
+            filter: text("filter"),
+            sort_by: text("sortBy"),
+            cursor: text("cursor"),
+            ..Self::default()
+        }
+        .clamped(parameter("sortOrder"), number("startIndex")?, number("count")?)
+    }
+
+    /// Reads the body of a `.search`.
+    pub fn of_body(body: &Value) -> Result<Self, Error> {
+        let body = body.as_object().ok_or_else(|| Error::syntax("the body must be a JSON object"))?;
+        each_name_once(body)?;
+        let member = |wanted: &str| {
+            body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
         };
-        Ok(Self { start_index: usize::try_from(start_index).unwrap_or(usize::MAX), count })
+        let member = |wanted: &str| member(wanted).filter(|value| !value.is_null());
+        let urns = member("schemas").and_then(Value::as_array).into_iter().flatten();
+        if !urns.filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SEARCH_REQUEST)) {
+            return Err(Error::syntax(format!("schemas must hold {SEARCH_REQUEST:?}")));
+        }
+        let text = |name: &str| match member(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Error::value(format!("{name} must be a string"))),
+        };
+        let names = |name: &str| match member(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(Value::Array(names)) => names
+                .iter()
+                .map(|name| name.as_str())
+                .collect::<Option<Vec<&str>>>()
+                .map(|names| Some(names.join(",")))
+                .ok_or_else(|| Error::value(format!("{name} must hold strings"))),
+            Some(_) => Err(Error::value(format!("{name} must be an array of names"))),
+        };
+        let number = |name: &str| match member(name) {
+            None => Ok(None),
+            Some(value) => {
+                value.as_i64().map(Some).ok_or_else(|| Error::value(format!("{name} must be a whole number")))
+            }
+        };
+        Self {
+            attributes: names("attributes")?,
+            excluded_attributes: names("excludedAttributes")?,
+            filter: text("filter")?,
+            sort_by: text("sortBy")?,
+            cursor: text("cursor")?,
+            ..Self::default()
+        }
+        .clamped(text("sortOrder")?.as_deref(), number("startIndex")?, number("count")?)
+    }
+
+    /// RFC 7644 §3.4.2.4: a `startIndex` below 1 is 1, a `count` below 0 is 0.
+    fn clamped(
+        self,
+        sort_order: Option<&str>,
+        start_index: Option<i64>,
+        count: Option<i64>,
+    ) -> Result<Self, Error> {
+        let descending = match sort_order.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("ascending") => false,
+            Some("descending") => true,
+            Some(_) => return Err(Error::value("sortOrder must be ascending or descending")),
+        };
+        let clamp = |number: i64, least: i64| usize::try_from(number.max(least)).unwrap_or(usize::MAX);
+        Ok(Self {
+            descending,
+            start_index: clamp(start_index.unwrap_or(1), 1),
+            count: count.map(|count| clamp(count, 0)),
+            sort_by: self.sort_by.filter(|path| !path.trim().is_empty()),
+            ..self
+        })
     }
 }
 
+/// Where a page stands in its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// By index: the place of its first resource, counted from 1.
+    Index(usize),
+    /// By cursor: where the next page begins; nothing on the last one.
+    Cursor(Option<String>),
+}
+
 /// The ListResponse message.
-pub fn response(total: usize, start_index: usize, resources: Vec<Object>) -> Value {
-    json!({
+pub fn response(total: usize, place: Place, resources: Vec<Object>) -> Value {
+    let mut message = json!({
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
         "totalResults": total,
-        "startIndex": start_index,
         "itemsPerPage": resources.len(),
         "Resources": resources,
-    })
+    });
+    let (name, value) = match place {
+        Place::Index(first) => ("startIndex", first.into()),
+        Place::Cursor(Some(next)) => ("nextCursor", next.into()),
+        Place::Cursor(None) => return message,
+    };
+    if let Some(message) = message.as_object_mut() {
+        message.insert(name.to_string(), value);
+    }
+    message
+}
+
+/// The errors of RFC 9865 §2.1.
+pub fn bad_cursor(scim_type: ScimType) -> Error {
+    let detail = match scim_type {
+        ScimType::ExpiredCursor => "the cursor is too old; begin again without one",
+        ScimType::InvalidCount => "count must stay the same from page to page",
+        ScimType::InvalidFilter
+        | ScimType::TooMany
+        | ScimType::Uniqueness
+        | ScimType::Mutability
+        | ScimType::InvalidSyntax
+        | ScimType::InvalidPath
+        | ScimType::NoTarget
+        | ScimType::InvalidValue
+        | ScimType::InvalidVers
+        | ScimType::Sensitive
+        | ScimType::InvalidCursor => "the cursor belongs to no such question",
+    };
+    Error::new(scim_type, detail)
 }
 
 #[cfg(test)]
@@ -50,10 +174,38 @@ mod tests {
 
     #[test]
     fn numbers_are_clamped_and_words_refused() {
-        let parse = |start, count| Paging::parse(start, count, 200);
-        assert_eq!(parse(None, None).unwrap(), Paging { start_index: 1, count: 200 });
-        assert_eq!(parse(Some("-3"), Some("-1")).unwrap(), Paging { start_index: 1, count: 0 });
-        assert_eq!(parse(Some("7"), Some("9000")).unwrap(), Paging { start_index: 7, count: 200 });
-        assert!(parse(Some("one"), None).is_err());
+        let parse = |start: &'static str, count: &'static str| {
+            Question::of_parameters(|name| match name {
+                "startIndex" => Some(start),
+                "count" => Some(count),
+                _ => None,
+            })
+        };
+        let found = parse("-3", "-1").unwrap();
+        assert_eq!((found.start_index, found.count), (1, Some(0)));
+        let found = parse("7", "9000").unwrap();
+        assert_eq!((found.start_index, found.count), (7, Some(9000)));
+        assert!(parse("one", "1").is_err());
+        let found = Question::of_parameters(|_| None).unwrap();
+        assert_eq!((found.start_index, found.count), (1, None));
+    }
+
+    #[test]
+    fn a_search_is_read_from_its_body() {
+        let body = json!({"schemas": [SEARCH_REQUEST], "attributes": ["userName", "emails.value"], "sortby": "userName",
+                          "sortOrder": "DESCENDING", "count": 5, "filter": null, "cursor": ""});
+        let question = Question::of_body(&body).unwrap();
+        assert_eq!(question.attributes.as_deref(), Some("userName,emails.value"));
+        assert_eq!((question.sort_by.as_deref(), question.descending), (Some("userName"), true));
+        assert_eq!((question.count, question.cursor.as_deref(), question.filter), (Some(5), Some(""), None));
+        for wrong in [
+            json!({"filter": "userName pr"}),
+            json!({"schemas": [SEARCH_REQUEST], "count": "5"}),
+            json!({"schemas": [SEARCH_REQUEST], "filter": 5}),
+            json!({"schemas": [SEARCH_REQUEST], "sortOrder": "upwards"}),
+            json!([]),
+        ] {
+            assert!(Question::of_body(&wrong).is_err(), "{wrong}");
+        }
     }
 }

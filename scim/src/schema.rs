@@ -56,6 +56,15 @@ impl Attribute {
     pub fn sub(&self, name: &str) -> Option<&Self> {
         self.sub_attributes.iter().find(|sub| sub.name.eq_ignore_ascii_case(name))
     }
+
+    /// Whether it names another resource, whose place and name the service adds: `manager`.
+    pub fn names_resource(&self) -> bool {
+        let read_only = |sub: &Self| sub.mutability == Mutability::ReadOnly;
+        !self.multi_valued
+            && self.sub("value").is_some()
+            && self.sub("$ref").is_some()
+            && self.sub("displayName").is_some_and(read_only)
+    }
 }
 
 /// The data types of RFC 7643 §2.3.

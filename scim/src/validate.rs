@@ -337,7 +337,21 @@ fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Resul
             kept.insert(sub.name.clone(), value);
         }
     }
+    if attribute.names_resource() {
+        by_value(&mut kept);
+    }
     Ok((!kept.is_empty()).then_some(Value::Object(kept)))
+}
+
+/// Whom an attribute names is kept as `value` alone: the place, which ends with it, is written when it is read.
+fn by_value(members: &mut Object) {
+    let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_string);
+    let Some(place) = text("$ref") else { return };
+    let end = place.rsplit('/').next().unwrap_or_default();
+    if text("value").is_none_or(|value| value == end) && !end.is_empty() {
+        members.insert("value".to_string(), end.into());
+        members.remove("$ref");
+    }
 }
 
 pub(crate) fn immutable(name: &str) -> Error {

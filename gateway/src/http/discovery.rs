@@ -11,13 +11,19 @@ use super::request::Discovering;
 use crate::Gateway;
 
 pub(super) async fn service_provider_config(State(gateway): State<Gateway>, asked: Discovering) -> Reply {
-    let limits = Limits { results_max: gateway.inner.limits.page_max };
+    let limits = &gateway.inner.limits;
+    let limits = Limits {
+        results_max: limits.page_max,
+        bulk_operations_max: limits.bulk_operations_max,
+        payload_bytes_max: limits.body_bytes_max,
+        cursor_timeout_s: limits.cursor_timeout_s,
+    };
     Reply::ok(discovery::service_provider_config(limits, &asked.base_url))
 }
 
 pub(super) async fn resource_types(State(gateway): State<Gateway>, asked: Discovering) -> Reply {
     let found = discovery::resource_types(&gateway.inner.registry, &asked.base_url);
-    Reply::ok(list::response(found.len(), 1, found))
+    Reply::ok(list::response(found.len(), list::Place::Index(1), found))
 }
 
 pub(super) async fn resource_type(
@@ -31,7 +37,7 @@ pub(super) async fn resource_type(
 
 pub(super) async fn schemas(State(gateway): State<Gateway>, asked: Discovering) -> Reply {
     let found = discovery::schemas(&gateway.inner.registry, &asked.base_url);
-    Reply::ok(list::response(found.len(), 1, found))
+    Reply::ok(list::response(found.len(), list::Place::Index(1), found))
 }
 
 pub(super) async fn schema(State(gateway): State<Gateway>, asked: Discovering) -> Result<Reply, Problem> {

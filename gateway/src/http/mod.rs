@@ -1,7 +1,10 @@
 //! HTTP: requests in, answers out. It knows status codes and headers, and decides nothing.
 
+mod bulk;
 mod discovery;
 mod leftover;
+mod list;
+mod me;
 mod problem;
 mod reply;
 mod request;
@@ -13,7 +16,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tracing::Instrument;
 
 use crate::Gateway;
@@ -23,6 +26,8 @@ impl Gateway {
     /// Every route, under the tenant's path and under the path of the credential's tenant.
     pub(crate) fn router(&self) -> Router {
         Router::new()
+            .route("/scim/v2/", get(list::everything))
+            .route("/t/{tenant}/scim/v2/", get(list::everything))
             .nest("/scim/v2", routes())
             .nest("/t/{tenant}/scim/v2", routes())
             .fallback(nothing_here)
@@ -40,14 +45,30 @@ fn routes() -> Router<Gateway> {
         .route("/ResourceTypes/{id}", get(discovery::resource_type))
         .route("/Schemas", get(discovery::schemas))
         .route("/Schemas/{id}", get(discovery::schema))
-        .route("/{endpoint}", get(resources::list).post(resources::create))
+        .route("/", get(list::everything))
+        .route("/.search", post(list::search_everything))
+        .route("/Bulk", post(bulk::bulk))
+        .route("/Me", get(me::read).post(me::create).put(me::replace).patch(me::patch).delete(me::delete))
+        .route("/{endpoint}", get(list::list).post(resources::create))
+        .route("/{endpoint}/", get(list::list).post(resources::create))
+        .route("/{endpoint}/.search", post(list::search))
         .route(
             "/{endpoint}/{id}",
             get(resources::read).put(resources::replace).patch(resources::patch).delete(resources::delete),
         )
 }
 
-async fn nothing_here() -> Problem {
+/// RFC 7644 §3.13: a base path may name a version, and only 2 is spoken here.
+async fn nothing_here(uri: axum::http::Uri) -> Problem {
+    let version = uri.path().split("/scim/v").nth(1).and_then(|rest| rest.split('/').next());
+    if version
+        .is_some_and(|version| version != "2" && version.starts_with(|first: char| first.is_ascii_digit()))
+    {
+        return Problem::refused(scim::Error::new(
+            scim::ScimType::InvalidVers,
+            "only SCIM 2.0 is served, below /scim/v2",
+        ));
+    }
     Problem::not_found("there is no such endpoint; resources are below /t/TENANT/scim/v2 or /scim/v2")
 }
 

@@ -22,6 +22,11 @@ impl Problem {
         Self { error, header: None }
     }
 
+    /// What was wrong, for an answer that holds many.
+    pub(crate) fn into_error(self) -> Error {
+        self.error
+    }
+
     pub(crate) fn not_found(detail: &str) -> Self {
         Self::refused(Error::status(404, detail))
     }

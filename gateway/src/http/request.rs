@@ -7,6 +7,8 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use proto::ResourceId;
+use scim::list::Question;
 use scim::{AttributeSelection, Error, ResourceType, ScimType};
 use serde_json::Value;
 
@@ -21,6 +23,7 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     endpoint: String,
     pub(crate) id: String,
+    user: Option<ResourceId>,
 }
 
 impl Asked {
@@ -28,6 +31,24 @@ impl Asked {
     pub(crate) fn kind<'a>(&self, gateway: &'a Gateway) -> Result<&'a ResourceType, Problem> {
         let found = gateway.inner.registry.by_endpoint(&self.endpoint);
         found.ok_or_else(|| Problem::not_found("there is no such endpoint; see /ResourceTypes"))
+    }
+
+    /// What the parameters ask of a list.
+    pub(crate) fn question(&self) -> Result<Question, Problem> {
+        Ok(Question::of_parameters(|name| self.parameters.get(name).map(String::as_str))?)
+    }
+
+    /// The same request on the resource of the subject that the credential stands for (RFC 7644 §3.11).
+    pub(crate) fn as_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
+        let Some(user) = self.user else {
+            return Err(Error::status(501, "this credential stands for a service, not for a user").into());
+        };
+        let resource_type = gateway.inner.projection.type_of(&self.caller.tenant, user);
+        let kind = resource_type.and_then(|name| gateway.inner.registry.by_name(&name));
+        let kind = kind.ok_or_else(|| Problem::not_found("the credential's user is gone"))?;
+        self.endpoint = kind.endpoint.trim_start_matches('/').to_string();
+        self.id = user.to_string();
+        Ok(self)
     }
 
     pub(crate) fn selection(&self, gateway: &Gateway) -> Result<AttributeSelection, Problem> {
@@ -106,6 +127,7 @@ impl FromRequestParts<Gateway> for Asked {
             headers: parts.headers.clone(),
             endpoint: get("endpoint"),
             id: get("id"),
+            user: token.user,
         })
     }
 }

@@ -3,10 +3,9 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use projector::{Lens, Query, Stored};
+use projector::{Lens, Stored};
 use proto::ResourceId;
-use scim::list::{self, Paging};
-use scim::{AttributeSelection, Filter, ResourceType};
+use scim::{AttributeSelection, ResourceType};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -82,45 +81,6 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
     Ok(resource(&gateway, &asked, kind, &selection, &stored, StatusCode::OK))
 }
 
-pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
-    let kind = asked.kind(&gateway)?;
-    let selection = asked.selection(&gateway)?;
-    let inner = &gateway.inner;
-    let parameter = |name: &str| asked.parameters.get(name).map(String::as_str);
-    let paging = Paging::parse(parameter("startIndex"), parameter("count"), inner.limits.page_max)?;
-    let filter = match parameter("filter") {
-        Some(text) => {
-            Some(Filter::parse(text, &inner.limits.filter(), asked.caller.dialect, &inner.registry, kind)?)
-        }
-        None => None,
-    };
-    let lens = lens(&asked, &selection);
-    let query = Query {
-        kind,
-        filter: filter.as_ref(),
-        lens: &lens,
-        start_index: paging.start_index,
-        count: paging.count,
-        scan_rows_max: inner.limits.scan_rows_max,
-    };
-    let mut page = inner.projection.query(&asked.caller.tenant, query).await?;
-    if page.total == 0 {
-        // "Nobody has this name" is what a client acts on, so it is never said from an old state.
-        inner.projection.catch_up(deadline(&gateway)).await?;
-        page = inner.projection.query(&asked.caller.tenant, query).await?;
-    }
-    let resources = page
-        .resources
-        .iter()
-        .map(|stored| {
-            let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens);
-            selection.apply(&inner.registry, kind, whole)
-        })
-        .collect();
-    Ok(Reply::ok(list::response(page.total, paging.start_index, resources))
-        .accepted(asked.wants_plain_json()))
-}
-
 async fn change(
     gateway: &Gateway,
     asked: &Asked,
@@ -177,6 +137,6 @@ fn no_such(kind: &ResourceType) -> Problem {
     Problem::not_found(&format!("there is no such {}", kind.name))
 }
 
-fn deadline(gateway: &Gateway) -> Instant {
+pub(super) fn deadline(gateway: &Gateway) -> Instant {
     Instant::now() + Duration::from_millis(gateway.inner.limits.request_timeout_ms)
 }

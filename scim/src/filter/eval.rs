@@ -56,7 +56,7 @@ fn is_present(value: &Value) -> bool {
 }
 
 /// Every value that a path names.
-fn values<'a>(resource: &'a Object, path: &AttrPath) -> Vec<&'a Value> {
+pub(crate) fn values<'a>(resource: &'a Object, path: &AttrPath) -> Vec<&'a Value> {
     let root = match &path.schema {
         None => Some(resource),
         Some(urn) => resource.get(urn).and_then(Value::as_object),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{AttrPath, Attribute, Dialect, Error, Object, Registry, ResourceType, Type};
 
+pub(crate) use eval::values;
 pub(crate) use parse::PathFilter;
 
 /// A parsed filter. Paths are canonical where the resource type knows them.

@@ -1,0 +1,152 @@
+//! Many resources: GET on an endpoint or the root, and `.search` (RFC 7644 §3.4.2, §3.4.3; cursors of RFC 9865).
+
+use axum::body::Body;
+use axum::extract::State;
+use projector::{Lens, Page, Part, Query, Window};
+use scim::list::{self, Place, Question};
+use scim::{AttributeSelection, Error, Filter, ResourceType, ScimType, Sort};
+
+use super::problem::Problem;
+use super::reply::Reply;
+use super::request::Asked;
+use super::resources::deadline;
+use crate::Gateway;
+
+/// GET on the endpoint of a type.
+pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    answer(&gateway, &asked, std::slice::from_ref(kind), asked.question()?).await
+}
+
+/// GET on the root: every type (RFC 7644 §3.4.2.1).
+pub(super) async fn everything(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
+    answer(&gateway, &asked, gateway.inner.registry.resource_types(), asked.question()?).await
+}
+
+/// POST to `.search` of a type.
+pub(super) async fn search(
+    State(gateway): State<Gateway>,
+    asked: Asked,
+    body: Body,
+) -> Result<Reply, Problem> {
+    let kind = asked.kind(&gateway)?;
+    let question = Question::of_body(&asked.json(&gateway, body).await?)?;
+    answer(&gateway, &asked, std::slice::from_ref(kind), question).await
+}
+
+/// POST to `.search` of the root.
+pub(super) async fn search_everything(
+    State(gateway): State<Gateway>,
+    asked: Asked,
+    body: Body,
+) -> Result<Reply, Problem> {
+    let question = Question::of_body(&asked.json(&gateway, body).await?)?;
+    answer(&gateway, &asked, gateway.inner.registry.resource_types(), question).await
+}
+
+/// A question read for one resource type.
+struct Reading<'a> {
+    kind: &'a ResourceType,
+    filter: Option<Filter>,
+    sort: Option<Sort>,
+}
+
+async fn answer(
+    gateway: &Gateway,
+    asked: &Asked,
+    kinds: &[ResourceType],
+    question: Question,
+) -> Result<Reply, Problem> {
+    let inner = &gateway.inner;
+    let selection = AttributeSelection::parse(
+        question.attributes.as_deref(),
+        question.excluded_attributes.as_deref(),
+        &inner.registry,
+    )?;
+    let read = |kind| -> Result<Reading<'_>, Error> {
+        let (limits, dialect) = (inner.limits.filter(), asked.caller.dialect);
+        let filter = question.filter.as_deref();
+        let filter = filter.map(|text| Filter::parse(text, &limits, dialect, &inner.registry, kind));
+        let sort = question.sort_by.as_deref();
+        let sort = sort.map(|path| Sort::parse(path, question.descending, &inner.registry, kind));
+        Ok(Reading { kind, filter: filter.transpose()?, sort: sort.transpose()? })
+    };
+    let readings: Vec<Reading<'_>> = kinds.iter().map(read).collect::<Result<_, _>>()?;
+    let parts: Vec<Part<'_>> = readings
+        .iter()
+        .map(|read| Part { kind: read.kind, filter: read.filter.as_ref(), sort: read.sort.as_ref() })
+        .collect();
+    let lens = Lens {
+        source: asked.caller.source.clone(),
+        base_url: asked.base_url.clone(),
+        members: selection.wants("members"),
+        groups: selection.wants("groups"),
+    };
+    let count = question.count.unwrap_or(inner.limits.page_max).min(inner.limits.page_max);
+    let identity = identity(asked, kinds, &question);
+    let now = eventlog::clock::now();
+    let window = match question.cursor.as_deref() {
+        None => Window::From(question.start_index),
+        Some("") => Window::After(None),
+        Some(cursor) => {
+            let place = inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
+            Window::After(Some(place))
+        }
+    };
+    let query = Query {
+        parts: &parts,
+        lens: &lens,
+        window: &window,
+        count,
+        scan_rows_max: inner.limits.scan_rows_max,
+    };
+    let page = ask(gateway, asked, query).await?;
+    let place = match (&window, &page.next) {
+        (Window::From(first), _) => Place::Index(*first),
+        (Window::After(_), None) => Place::Cursor(None),
+        (Window::After(_), Some(next)) => {
+            let cursor = inner.cursors.seal(&identity, next, count, now);
+            Place::Cursor(Some(cursor.map_err(crate::execute::Failure::from)?))
+        }
+    };
+    let represent = |stored: &projector::Stored| {
+        let kind = inner.registry.by_name(&stored.resource_type)?;
+        let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens);
+        Some(selection.apply(&inner.registry, kind, whole))
+    };
+    let resources = page.resources.iter().filter_map(represent).collect();
+    Ok(Reply::ok(list::response(page.total, place, resources)).accepted(asked.wants_plain_json()))
+}
+
+/// "Nobody has this name" is what a client acts on, so it is never said from an old state.
+async fn ask(gateway: &Gateway, asked: &Asked, query: Query<'_>) -> Result<Page, Problem> {
+    let (projection, tenant) = (&gateway.inner.projection, &asked.caller.tenant);
+    let page = match projection.query(tenant, query).await {
+        Err(projector::Error::TooMany { rows_max }) => {
+            let detail = format!(
+                "the question would look at more than {rows_max} resources; narrow it with eq on userName, externalId, displayName or id"
+            );
+            return Err(Error::new(ScimType::TooMany, detail).into());
+        }
+        page => page?,
+    };
+    if page.total > 0 {
+        return Ok(page);
+    }
+    projection.catch_up(deadline(gateway)).await?;
+    Ok(projection.query(tenant, query).await?)
+}
+
+/// What a cursor belongs to: who asks what.
+fn identity(asked: &Asked, kinds: &[ResourceType], question: &Question) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
+    serde_json::json!([
+        asked.caller.tenant.as_str(),
+        asked.caller.actor,
+        names,
+        question.filter,
+        question.sort_by,
+        question.descending,
+    ])
+    .to_string()
+}

@@ -1,0 +1,182 @@
+//! Sorting: RFC 7644 §3.4.2.3.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::filter::{Rule, values};
+use crate::{AttrPath, Error, Object, Registry, Resolved, ResourceType, Returned, Type, compare, fold};
+
+/// By which attribute and in which direction a list is sorted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sort {
+    path: AttrPath,
+    /// Nothing when the type has no such attribute: then no resource has a value to sort by.
+    rule: Option<Rule>,
+    descending: bool,
+}
+
+/// What a resource is sorted by; a resource without a value comes last (first when descending).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SortKey(Option<Sortable>);
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+enum Sortable {
+    Boolean(bool),
+    Number(f64),
+    Instant(Timestamp),
+    Text(String),
+}
+
+impl Sort {
+    /// Reads `sortBy` for a resource type. A complex attribute without a `value` cannot be sorted by, nor can one that
+    /// is never returned: `invalidValue`.
+    pub fn parse(
+        sort_by: &str,
+        descending: bool,
+        registry: &Registry,
+        kind: &ResourceType,
+    ) -> Result<Self, Error> {
+        let path = AttrPath::parse(sort_by.trim(), registry).map_err(Error::value)?;
+        let unsuited = |why: &str| Err(Error::value(format!("sortBy: {path} {why}")));
+        let rule = match registry.resolve(kind, &path) {
+            None => None,
+            Some(Resolved::Extension(_)) => return unsuited("is a whole extension"),
+            Some(Resolved::Attribute { attribute, sub, .. }) => {
+                let named = sub.unwrap_or(attribute);
+                if named.returned == Returned::Never || attribute.returned == Returned::Never {
+                    return unsuited("cannot be asked for");
+                }
+                let rule = Rule::of(named);
+                if rule.kind == Type::Complex {
+                    return unsuited("is complex; name one of its sub-attributes");
+                }
+                Some(rule)
+            }
+        };
+        let path = registry.canonical(kind, &path).unwrap_or(path);
+        Ok(Self { path, rule, descending })
+    }
+
+    /// Whether the order depends on this attribute of the base schema or the common attributes (canonical name).
+    pub fn mentions(&self, name: &str) -> bool {
+        self.path.is(name)
+    }
+
+    /// What this resource, as it is represented to clients, is sorted by: of many values the primary one, else the
+    /// first.
+    pub fn key(&self, resource: &Object) -> SortKey {
+        let Some(rule) = self.rule else { return SortKey(None) };
+        SortKey(self.value(resource).and_then(|value| sortable(rule, value)))
+    }
+
+    fn value<'a>(&self, resource: &'a Object) -> Option<&'a Value> {
+        let whole = AttrPath { sub: None, ..self.path.clone() };
+        let found = values(resource, &whole);
+        let value = found.iter().find(|value| crate::validate::is_primary(value)).or(found.first())?;
+        match (&self.path.sub, value.as_object()) {
+            (Some(sub), Some(members)) => members.get(sub),
+            (None, Some(members)) => members.get("value"),
+            (Some(_), None) => None,
+            (None, None) => Some(value),
+        }
+    }
+
+    /// The order of two resources.
+    pub fn compare(&self, left: &SortKey, right: &SortKey) -> Ordering {
+        let ascending = match (&left.0, &right.0) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(left), Some(right)) => left.order(right),
+        };
+        if self.descending { ascending.reverse() } else { ascending }
+    }
+}
+
+fn sortable(rule: Rule, value: &Value) -> Option<Sortable> {
+    Some(match rule.kind {
+        Type::Boolean => Sortable::Boolean(value.as_bool()?),
+        Type::Decimal | Type::Integer => Sortable::Number(value.as_f64()?),
+        Type::DateTime => Sortable::Instant(compare::instant(value.as_str()?)?),
+        Type::String | Type::Reference | Type::Binary | Type::Complex if rule.case_exact => {
+            Sortable::Text(value.as_str()?.to_string())
+        }
+        Type::String | Type::Reference | Type::Binary | Type::Complex => {
+            Sortable::Text(fold(value.as_str()?))
+        }
+    })
+}
+
+impl Sortable {
+    fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Boolean(left), Self::Boolean(right)) => left.cmp(right),
+            (Self::Number(left), Self::Number(right)) => left.total_cmp(right),
+            (Self::Instant(left), Self::Instant(right)) => left.cmp(right),
+            (Self::Text(left), Self::Text(right)) => left.cmp(right),
+            // Types of one list agree on an attribute's type; otherwise the kinds of values stand apart.
+            (left, right) => left.rank().cmp(&right.rank()),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Boolean(_) => 0,
+            Self::Number(_) => 1,
+            Self::Instant(_) => 2,
+            Self::Text(_) => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(by: &str, descending: bool, expected: &[&str]) {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        let sort = Sort::parse(by, descending, &registry, user).unwrap();
+        let mut users: Vec<Object> = [
+            json!({"id": "1", "userName": "bob", "active": true, "emails": [{"value": "z@x"}, {"value": "b@x", "primary": true}],
+                   "meta": {"created": "2026-01-01T01:00:00+02:00"}}),
+            json!({"id": "2", "userName": "Ada", "name": {"familyName": "L"}, "meta": {"created": "2026-01-01T00:00:00Z"}}),
+            json!({"id": "3", "userName": "cyd", "active": false, "emails": [{"value": "a@x"}], "name": {"familyName": "k"}}),
+        ]
+        .into_iter()
+        .map(|user| user.as_object().unwrap().clone())
+        .collect();
+        users.sort_by(|left, right| sort.compare(&sort.key(left), &sort.key(right)));
+        let ids: Vec<&str> = users.iter().map(|user| user["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{by}");
+    }
+
+    #[test]
+    fn by_type_case_and_primary_value_and_missing_ones_last() {
+        check("userName", false, &["2", "1", "3"]);
+        check("USERNAME", true, &["3", "1", "2"]);
+        check("name.familyName", false, &["3", "2", "1"]);
+        check("name.familyName", true, &["1", "2", "3"]);
+        check("emails", false, &["3", "1", "2"]);
+        check("emails.value", true, &["2", "1", "3"]);
+        check("meta.created", false, &["1", "2", "3"]);
+        check("active", false, &["3", "1", "2"]);
+        check("shoeSize", false, &["1", "2", "3"]);
+    }
+
+    #[test]
+    fn what_has_no_order_is_refused() {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        for by in
+            ["name", "password", "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "a b", ""]
+        {
+            assert!(Sort::parse(by, false, &registry, user).is_err(), "{by}");
+        }
+    }
+}
