@@ -4,7 +4,7 @@ DATA_DIR ?= var
 UP_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check lint bench broker
+.PHONY: help build run test check lint compliance bench broker
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +28,10 @@ lint: ## what `check` does besides the tests: format, clippy, documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 
 check: lint test ## everything CI runs
+
+compliance: broker ## scim2-tester, a compliance suite of others, against a gateway of its own
+	$(CARGO) build --locked --bin rollcall
+	tools/compliance
 
 bench: broker ## the benchmarks, in release mode
 	$(CARGO) build --locked --release --bin rollcall
