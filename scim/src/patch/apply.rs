@@ -111,6 +111,9 @@ impl Step<'_> {
             };
             values.retain(|value| !value.as_object().is_some_and(Object::is_empty));
             one_primary(name, &mut values, &touched)?;
+            // RFC 7643 §2.4: what became the same is kept once.
+            let mut seen = BTreeSet::new();
+            values.retain(|value| seen.insert(identity(value)));
             if !values.is_empty() {
                 root.insert(name.clone(), values.into());
             }
