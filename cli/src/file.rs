@@ -82,25 +82,35 @@ fn include_paths(path: &Path, includes: Option<Value>, mistakes: &mut Mistakes) 
         }
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut found = Vec::new();
-    for pattern in patterns {
-        let full = folder.join(&pattern);
-        let Some(full) = full.to_str() else {
-            mistakes.add(format!("{}: include: {pattern} is not UTF-8", path.display()));
-            continue;
-        };
-        match glob::glob(full) {
-            Ok(paths) => {
-                let before = found.len();
-                found.extend(paths.flatten());
-                if found.len() == before && !pattern.contains(['*', '?', '[']) {
-                    mistakes.add(format!("{}: include: there is no file {pattern}", path.display()));
-                }
+    let place = format!("{}: include", path.display());
+    patterns.iter().flat_map(|pattern| matching(&place, folder, Path::new(pattern), mistakes)).collect()
+}
+
+/// The files that a name or pattern means, relative to a folder. A plain name must be there.
+pub(crate) fn matching(
+    place: &str,
+    folder: &Path,
+    pattern: &Path,
+    mistakes: &mut Mistakes,
+) -> Vec<PathBuf> {
+    let full = folder.join(pattern);
+    let (Some(full), Some(pattern)) = (full.to_str(), pattern.to_str()) else {
+        mistakes.add(format!("{place}: {} is not UTF-8", pattern.display()));
+        return Vec::new();
+    };
+    match glob::glob(full) {
+        Ok(paths) => {
+            let found: Vec<PathBuf> = paths.flatten().collect();
+            if found.is_empty() && !pattern.contains(['*', '?', '[']) {
+                mistakes.add(format!("{place}: there is no file {pattern}"));
             }
-            Err(error) => mistakes.add(format!("{}: include: {pattern}: {error}", path.display())),
+            found
+        }
+        Err(error) => {
+            mistakes.add(format!("{place}: {pattern}: {error}"));
+            Vec::new()
         }
     }
-    found
 }
 
 /// Tables merge key by key; the same key twice is a mistake, never a silent winner.

@@ -103,11 +103,11 @@ impl Node {
             .await
             .map_err(|error| Failure::of("starting", &error))?;
         let keyring = Keyring::new(broker.keys.clone(), master);
-        let registry =
-            Arc::new(Registry::built_in().map_err(|error| Failure::of("reading the schemas", &error))?);
+        let registry = settings.registry.clone();
         let projection_config = projector::Config {
             folder: settings.data_dir.join("projection"),
             cache_bytes: settings.cache_bytes,
+            indexed: settings.indexed.clone(),
         };
         let projection =
             Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use projector::Stored;
 use proto::ResourceId;
-use scim::{Object, Registry, ResourceType};
+use scim::{Attribute, Object, Registry, ResourceType};
 use serde_json::Value;
 
 use crate::config::short_hash;
@@ -35,16 +35,10 @@ pub(crate) fn attributes(
 ) -> Object {
     let mut attributes = stored.document.clone();
     let mut schemas = vec![Value::String(kind.schema.clone())];
+    translate(registry.core(kind), &mut attributes, &remote);
     for schema in registry.extensions(kind) {
         let Some(extension) = attributes.get_mut(&schema.id).and_then(Value::as_object_mut) else { continue };
-        if let Some(manager) = extension.get_mut("manager").and_then(Value::as_object_mut) {
-            manager.remove("$ref");
-            let ours = manager.get("value").and_then(Value::as_str).and_then(|value| value.parse().ok());
-            match ours.and_then(&remote) {
-                Some(theirs) => drop(manager.insert("value".to_string(), theirs.into())),
-                None => drop(extension.remove("manager")),
-            }
-        }
+        translate(&schema.attributes, extension, &remote);
         if extension.is_empty() {
             attributes.remove(&schema.id);
         } else {
@@ -54,4 +48,19 @@ pub(crate) fn attributes(
     attributes.insert("schemas".to_string(), schemas.into());
     attributes.insert("externalId".to_string(), stored.id.to_string().into());
     attributes
+}
+
+/// Whoever is named (`manager`) is named by the app's own id.
+fn translate(schema: &[Attribute], attributes: &mut Object, remote: &impl Fn(ResourceId) -> Option<String>) {
+    for attribute in schema.iter().filter(|attribute| attribute.names_resource()) {
+        let Some(named) = attributes.get_mut(&attribute.name).and_then(Value::as_object_mut) else {
+            continue;
+        };
+        named.remove("$ref");
+        let ours = named.get("value").and_then(Value::as_str).and_then(|value| value.parse().ok());
+        match ours.and_then(remote) {
+            Some(theirs) => drop(named.insert("value".to_string(), theirs.into())),
+            None => drop(attributes.remove(&attribute.name)),
+        }
+    }
 }

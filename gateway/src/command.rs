@@ -2,6 +2,7 @@
 
 use proto::{ResourceId, Tenant};
 use scim::Dialect;
+use scim::validate::Parts;
 use serde_json::Value;
 
 /// Who asks; known once the token is.
@@ -19,14 +20,14 @@ pub struct Caller {
     pub address: String,
 }
 
-/// A change that is asked for. Bodies are still JSON: whether the resource exists is tested before its body is.
+/// A change that is asked for. The bodies of resources that exist are still JSON: existence is tested before they are.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
     /// POST.
     Create {
         /// The new resource's id, if it comes to be.
         id: ResourceId,
-        body: Value,
+        parts: Box<Parts>,
     },
     /// PUT.
     Replace { id: ResourceId, expected: Option<String>, body: Value },

@@ -10,12 +10,13 @@ use projector::{KeyState, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{Event, EventId, KeyRef, Kind, Position, ResourceId, Tenant, Version};
-use scim::validate::Context;
+use scim::validate::{self, Context};
 use scim::{Error, ResourceType};
 use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
-use crate::decide::{Decision, Directory, Rejection, State, Write, decide};
+use crate::decide::{Claim, Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
+use crate::rival::Found;
 use crate::{Gateway, Inner};
 
 /// What came of a command.
@@ -54,6 +55,7 @@ impl From<projector::Error> for Failure {
             | projector::Error::Event { .. }
             | projector::Error::Stranger { .. }
             | projector::Error::Folder { .. }
+            | projector::Error::Index(_)
             | projector::Error::Gone { .. } => {
                 Self::Broken { doing: "reading the directory", source: error.into() }
             }
@@ -85,6 +87,10 @@ impl Directory for View<'_> {
         subject::key_of_value(self.secret, self.tenant, &self.kind.name, value)
     }
 
+    fn claim_key(&self, attribute: &str, compared: &str) -> Key {
+        subject::key_of_claim(self.secret, self.tenant, &self.kind.name, attribute, compared)
+    }
+
     fn key(&self, key: &Key) -> KeyState {
         self.projection.key(self.tenant, &self.kind.name, key)
     }
@@ -103,32 +109,61 @@ impl Directory for View<'_> {
 }
 
 impl Gateway {
-    /// Carries a command out.
+    /// The command of a POST; a body that is no resource is refused here.
+    pub(crate) fn creation(
+        &self,
+        caller: &Caller,
+        kind: &ResourceType,
+        body: serde_json::Value,
+    ) -> Result<Command, Error> {
+        let inner = &*self.inner;
+        let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
+        let rules = inner.policies.rules(caller, &inner.registry, kind);
+        let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
+        known_only(terms, &body).map_err(|rejection| rejection.into_error(&kind.name))?;
+        let parts = validate::split(context, validate::create(context, body)?);
+        Ok(Command::Create { id: clock::new_resource_id(), parts: Box::new(parts) })
+    }
+
+    /// Carries a command out. Every event that it causes names the transaction.
     pub(crate) async fn execute(
         &self,
         caller: &Caller,
         kind: &ResourceType,
         command: &Command,
+        txn: &str,
     ) -> Result<Outcome, Failure> {
         let inner = &*self.inner;
         let deadline = Instant::now() + Duration::from_millis(inner.limits.request_timeout_ms);
-        let txn = clock::new_uuid().to_string();
+        let rules = inner.policies.rules(caller, &inner.registry, kind);
+        let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
+        let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
         let mut caught_up = false;
         for attempt in 0..inner.limits.attempts_max.max(1) {
-            let id = command.id();
-            let current = inner.projection.resource(&caller.tenant, &kind.name, id).await?;
+            let found = match command {
+                Command::Create { parts, .. } => inner.rival(caller, kind, &rules, parts).await?,
+                Command::Replace { .. } | Command::Patch { .. } | Command::Delete { .. } => Found::Nobody,
+            };
+            let named = match command {
+                Command::Create { .. } => None,
+                Command::Replace { id, .. } | Command::Patch { id, .. } | Command::Delete { id, .. } => {
+                    inner.projection.resource(&caller.tenant, &kind.name, *id).await?
+                }
+            };
+            let current = named.as_ref().or(found.stored());
             let view = View {
                 projection: &inner.projection,
                 secret: &inner.secret,
                 tenant: &caller.tenant,
                 kind,
-                id,
+                id: current.map_or(command.id(), |current| current.id),
             };
-            let state = State { current: current.as_ref(), directory: &view };
-            let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
-            match decide(&state, context, caller, &inner.limits, command) {
+            let state = State { current: named.as_ref(), rival: found.rival(), directory: &view };
+            match decide(&state, terms, command) {
                 Ok(Decision::Write(write)) => {
-                    match inner.append(caller, kind, id, current.as_ref(), *write, &txn, deadline).await {
+                    // A returning person under the former id is a new resource all the same.
+                    let current = current.filter(|current| current.id == write.id).cloned();
+                    match inner.append(caller, kind, current.as_ref(), *write, txn, deadline).await {
                         Err(LogError::Conflict) => {
                             metrics::counter!("rollcall_command_conflicts_total").increment(1);
                             inner.projection.catch_up(deadline).await?;
@@ -143,6 +178,7 @@ impl Gateway {
                 }
                 Ok(Decision::Nothing) if caught_up => {
                     return current
+                        .cloned()
                         .map(Box::new)
                         .map(Outcome::Resource)
                         .ok_or_else(|| refused(Rejection::NotFound, kind));
@@ -176,18 +212,18 @@ async fn pause(attempt: u32) {
 /// What stands in the log now.
 struct Written {
     position: Position,
+    /// The last sequence of its batch.
+    last: u64,
     write: Write,
     key_ref: KeyRef,
     occurred_at: jiff::Timestamp,
 }
 
 impl Inner {
-    #[expect(clippy::too_many_arguments, reason = "one event is made of all of them")]
     async fn append(
         &self,
         caller: &Caller,
         kind: &ResourceType,
-        id: ResourceId,
         current: Option<&Stored>,
         mut write: Write,
         txn: &str,
@@ -199,7 +235,7 @@ impl Inner {
             id: clock::new_event_id(),
             tenant: caller.tenant.clone(),
             resource_type: kind.name.clone(),
-            resource_id: id,
+            resource_id: write.id,
             source: caller.source.clone(),
             actor: caller.actor.clone(),
             txn: txn.to_string(),
@@ -210,20 +246,34 @@ impl Inner {
         };
         let payload = proto::codec::encode(&event, Some((&write.body, &data_key, clock::random()?)));
         let append = to_append(&event, &write.key, write.guard, payload);
-        let sequence = match &write.moved {
-            None => self.broker.identity.append(append, deadline).await?,
-            Some((old_key, guard)) => {
-                let kind = Kind::Moved { to_key: write.key.clone() };
-                let moved = Event { id: clock::new_event_id(), key_ref: None, kind, ..event.clone() };
-                let payload = proto::codec::encode(&moved, None);
-                let pair = vec![append, to_append(&moved, old_key, Guard::Last(*guard), payload)];
-                let sequences = self.broker.identity.append_atomic(pair, deadline).await?;
+        let mut batch = vec![append];
+        let mut follower = |kind: Kind, key: &Key, last: u64| {
+            let event = Event { id: clock::new_event_id(), key_ref: None, kind, ..event.clone() };
+            let payload = proto::codec::encode(&event, None);
+            batch.push(to_append(&event, key, Guard::Last(last), payload));
+        };
+        if let Some((old_key, last)) = &write.moved {
+            follower(Kind::Moved { to_key: write.key.clone() }, old_key, *last);
+        }
+        for Claim { attribute, key, last } in &write.claimed {
+            follower(Kind::Claimed { attribute: attribute.clone() }, key, *last);
+        }
+        for Claim { attribute, key, last } in &write.released {
+            follower(Kind::Released { attribute: attribute.clone() }, key, *last);
+        }
+        let length = batch.len() as u64;
+        let sequence = match (batch.pop(), batch.is_empty()) {
+            (Some(alone), true) => self.broker.identity.append(alone, deadline).await?,
+            (last, _) => {
+                batch.extend(last);
+                let sequences = self.broker.identity.append_atomic(batch, deadline).await?;
                 sequences.first().copied().unwrap_or_default()
             }
         };
         metrics::counter!("rollcall_events_total", "kind" => event.kind.name()).increment(1);
-        tracing::debug!(tenant = %event.tenant, resource.id = %id, event.id = %event.id, sequence, kind = event.kind.name(), "event appended");
+        tracing::debug!(tenant = %event.tenant, resource.id = %write.id, event.id = %event.id, sequence, kind = event.kind.name(), "event appended");
         Ok(Written {
+            last: sequence + length - 1,
             position: Position { sequence, event: event.id },
             write,
             key_ref,
@@ -256,18 +306,18 @@ impl Inner {
         written: Written,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
-        let last = written.position.sequence + u64::from(written.write.moved.is_some());
-        let visible = self.projection.wait_until(last, deadline).await;
+        let id = written.write.id;
+        let visible = self.projection.wait_until(written.last, deadline).await;
         if matches!(command, Command::Delete { .. }) {
             return Ok(Outcome::Deleted);
         }
         if visible.is_ok()
-            && let Some(stored) = self.projection.resource(&caller.tenant, &kind.name, command.id()).await?
+            && let Some(stored) = self.projection.resource(&caller.tenant, &kind.name, id).await?
         {
             return Ok(Outcome::Resource(Box::new(stored)));
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
-        Ok(Outcome::Resource(Box::new(from_event(kind, command.id(), current, written))))
+        Ok(Outcome::Resource(Box::new(from_event(kind, current, written))))
     }
 }
 
@@ -278,15 +328,18 @@ fn to_append(event: &Event, key: &Key, guard: Guard, payload: bytes::Bytes) -> A
 }
 
 /// The resource as the event alone tells it.
-fn from_event(kind: &ResourceType, id: ResourceId, current: Option<Stored>, written: Written) -> Stored {
-    let Written { position, write, key_ref, occurred_at } = written;
+fn from_event(kind: &ResourceType, current: Option<Stored>, written: Written) -> Stored {
+    let Written { position, write, key_ref, occurred_at, .. } = written;
     let members_only = matches!(write.kind, Kind::MembersChanged { .. });
     let (document, external_ids) = match &current {
         Some(current) if members_only => (current.document.clone(), current.external_ids.clone()),
         Some(_) | None => (write.body.document, write.body.external_ids),
     };
+    let mut claims = current.as_ref().map(|current| current.claims.clone()).unwrap_or_default();
+    claims.retain(|_, key| !write.released.iter().any(|released| released.key == *key));
+    claims.extend(write.claimed.into_iter().map(|claim| (claim.attribute, claim.key)));
     Stored {
-        id,
+        id: write.id,
         resource_type: kind.name.clone(),
         document,
         external_ids,
@@ -296,5 +349,6 @@ fn from_event(kind: &ResourceType, id: ResourceId, current: Option<Stored>, writ
         key: write.key,
         guard: position.sequence,
         key_ref: Some(key_ref),
+        claims,
     }
 }

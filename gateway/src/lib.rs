@@ -11,11 +11,14 @@ mod decide;
 mod execute;
 mod http;
 mod limits;
+mod policy;
+mod rival;
 mod serve;
 mod tokens;
 
 pub use command::Caller;
 pub use limits::Limits;
+pub use policy::{Policies, SourcePolicy, TenantPolicy, UnknownAttributes};
 pub use serve::{Bound, Config, Error, Tls};
 pub use tokens::{Minted, Token, Tokens, mint, read_tokens, revoke};
 
@@ -42,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
+    pub(crate) policies: Policies,
     pub(crate) cursors: Cursors,
     pub(crate) public_url: Option<String>,
     pub(crate) behind_proxy: bool,
@@ -79,6 +83,7 @@ impl Gateway {
                 registry,
                 tokens,
                 limits: config.limits.clone(),
+                policies: config.policies.clone(),
                 public_url: config.public_url.as_ref().map(|url| url.trim_end_matches('/').to_string()),
                 behind_proxy: config.behind_proxy,
                 tls: config.tls.is_some(),

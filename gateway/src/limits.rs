@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Largest body; 413 beyond it.
     pub body_bytes_max: usize,
+    /// Largest resource, members aside; 413.
+    pub resource_bytes_max: usize,
     /// Longest filter; 400 `invalidFilter`.
     pub filter_bytes_max: usize,
     /// Deepest filter; 400 `invalidFilter`.
@@ -37,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 4 * 1024 * 1024,
+            resource_bytes_max: 1024 * 1024,
             filter_bytes_max: 8 * 1024,
             filter_depth_max: 32,
             filter_terms_max: 200,

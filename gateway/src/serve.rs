@@ -8,7 +8,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Gateway, Limits};
+use crate::{Gateway, Limits, Policies};
 
 /// How long requests that are under way may take when we are told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -26,6 +26,8 @@ pub struct Config {
     pub behind_proxy: bool,
     /// How much one request may ask for.
     pub limits: Limits,
+    /// What tenants and sources may do.
+    pub policies: Policies,
 }
 
 /// A certificate chain and its key, as PEM files.

@@ -2,16 +2,15 @@
 //! way in, and gives the same result the second time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proto::subject::Key;
 use proto::{At, Body, KeyRef, Kind, ResourceId};
 use serde_json::Value;
 
 use crate::edges::{Edges, Slot};
+use crate::index::{Indexes, Term};
 use crate::row::ReadRow;
-
-/// Attributes whose values are indexed in their compared form.
-const INDEXED: [&str; 2] = ["userName", "displayName"];
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,33 +35,37 @@ pub(crate) struct Entry {
     pub(crate) display: Option<String>,
     /// The last sequence at which it left a group, or a group of it ended: what is derived for it changed then.
     pub(crate) unlinked: u64,
+    /// The keys of its further unique values, by attribute.
+    pub(crate) claims: BTreeMap<String, Key>,
     terms: Vec<Term>,
 }
 
-/// An indexed value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Term {
-    /// An attribute's compared form.
-    Attribute(&'static str, String),
-    /// A source's `externalId`.
-    External(String, String),
+/// What a key leads to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    last: u64,
+    holder: Option<Slot>,
+    /// Who had it last and is gone.
+    grave: Option<Grave>,
 }
 
-impl Term {
-    /// The term of an attribute's value, if the attribute is indexed.
-    pub(crate) fn of(attribute: &str, value: &str) -> Option<Self> {
-        let name = INDEXED.into_iter().find(|name| *name == attribute)?;
-        Some(Self::Attribute(name, scim::fold(value)))
-    }
+/// A resource that is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grave {
+    pub(crate) id: ResourceId,
+    /// The row that holds its last document.
+    pub(crate) row: u64,
+    pub(crate) deleted: At,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Directory {
+    indexes: Arc<Indexes>,
     entries: Vec<Option<Entry>>,
     /// At which sequence each slot's resource was created: ascending.
     births: Vec<u64>,
     slots: BTreeMap<ResourceId, Slot>,
-    keys: BTreeMap<(String, Key), (u64, Option<Slot>)>,
+    keys: BTreeMap<(String, Key), Held>,
     terms: BTreeMap<Term, BTreeSet<Slot>>,
     by_type: BTreeMap<String, BTreeSet<Slot>>,
     edges: Edges,
@@ -70,6 +73,20 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) fn new(indexes: Arc<Indexes>) -> Self {
+        Self {
+            indexes,
+            entries: Vec::new(),
+            births: Vec::new(),
+            slots: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            by_type: BTreeMap::new(),
+            edges: Edges::default(),
+            applied: 0,
+        }
+    }
+
     /// Applies one event; one that was applied before changes nothing.
     pub(crate) fn apply(&mut self, read: &ReadRow) {
         let (event, at) = (&read.encoded.event, read.at());
@@ -78,16 +95,16 @@ impl Directory {
         }
         self.applied = at.position.sequence;
         let key = (event.resource_type.clone(), read.row.key.clone());
-        self.keys.entry(key.clone()).or_default().0 = at.position.sequence;
+        self.keys.entry(key.clone()).or_default().last = at.position.sequence;
         let slot = self.slots.get(&event.resource_id).copied();
         match (&event.kind, slot) {
             (Kind::Created { members_added }, None) => {
                 let slot = self.insert(read, at);
-                self.keys.entry(key).or_default().1 = Some(slot);
+                self.take_key(key, slot);
                 self.add_members(slot, members_added);
             }
             (Kind::Updated { members_added, members_removed }, Some(slot)) => {
-                self.keys.entry(key).or_default().1 = Some(slot);
+                self.take_key(key, slot);
                 self.update(slot, read, at);
                 self.remove_members(slot, members_removed);
                 self.add_members(slot, members_added);
@@ -99,12 +116,37 @@ impl Directory {
                 }
             }
             (Kind::Deleted, Some(slot)) => self.delete(slot, at),
-            (Kind::Moved { .. }, _) => self.keys.entry(key).or_default().1 = None,
-            (Kind::TenantDropped, _) => *self = Self { applied: self.applied, ..Self::default() },
-            (Kind::CredentialsChanged | Kind::Erased | Kind::Claimed { .. } | Kind::Released { .. }, _)
+            (Kind::Moved { .. }, _) => self.keys.entry(key).or_default().holder = None,
+            (Kind::Claimed { attribute }, Some(slot)) => {
+                self.take_key(key.clone(), slot);
+                if let Some(entry) = self.entry_mut(slot) {
+                    entry.claims.insert(attribute.clone(), key.1);
+                }
+            }
+            (Kind::Released { attribute }, slot) => {
+                if let Some(entry) = slot.and_then(|slot| self.entry_mut(slot))
+                    && entry.claims.get(attribute) == Some(&key.1)
+                {
+                    entry.claims.remove(attribute);
+                }
+                self.keys.entry(key).or_default().holder = None;
+            }
+            (Kind::TenantDropped, _) => {
+                *self = Self { applied: self.applied, ..Self::new(self.indexes.clone()) };
+            }
+            (Kind::CredentialsChanged | Kind::Erased, _)
             | (Kind::Created { .. }, Some(_))
-            | (Kind::Updated { .. } | Kind::MembersChanged { .. } | Kind::Deleted, None) => {}
+            | (
+                Kind::Updated { .. } | Kind::MembersChanged { .. } | Kind::Deleted | Kind::Claimed { .. },
+                None,
+            ) => {}
         }
+    }
+
+    fn take_key(&mut self, key: (String, Key), slot: Slot) {
+        let held = self.keys.entry(key).or_default();
+        held.holder = Some(slot);
+        held.grave = None;
     }
 
     fn insert(&mut self, read: &ReadRow, at: At) -> Slot {
@@ -120,6 +162,7 @@ impl Directory {
             modified: at,
             display: None,
             unlinked: 0,
+            claims: BTreeMap::new(),
             terms: Vec::new(),
         }));
         self.births.push(at.position.sequence);
@@ -168,13 +211,19 @@ impl Directory {
         if let Some(slots) = self.by_type.get_mut(&entry.resource_type) {
             slots.remove(&slot);
         }
-        if let Some((_, holder)) = self.keys.get_mut(&(entry.resource_type, entry.key)) {
-            *holder = None;
+        for key in entry.claims.into_values() {
+            if let Some(held) = self.keys.get_mut(&(entry.resource_type.clone(), key)) {
+                held.holder = None;
+            }
+        }
+        if let Some(held) = self.keys.get_mut(&(entry.resource_type, entry.key)) {
+            held.holder = None;
+            held.grave = Some(Grave { id: entry.id, row: entry.row, deleted: at });
         }
     }
 
     fn index(&mut self, slot: Slot, body: Option<&Body>) {
-        let terms = body.map(terms).unwrap_or_default();
+        let terms = body.map(|body| self.indexes.terms(body)).unwrap_or_default();
         let display = body
             .and_then(|body| body.document.get("displayName"))
             .and_then(Value::as_str)
@@ -237,8 +286,17 @@ impl Directory {
 
     pub(crate) fn key(&self, resource_type: &str, key: &Key) -> KeyState {
         let found = self.keys.get(&(resource_type.to_string(), key.clone()));
-        let (last, holder) = found.copied().unwrap_or_default();
+        let Held { last, holder, .. } = found.copied().unwrap_or_default();
         KeyState { last, holder: holder.and_then(|slot| self.at(slot)).map(|entry| entry.id) }
+    }
+
+    /// Who had a key last, when that resource is gone and nobody has it now.
+    pub(crate) fn grave(&self, resource_type: &str, key: &Key) -> Option<Grave> {
+        self.keys.get(&(resource_type.to_string(), key.clone()))?.grave
+    }
+
+    pub(crate) fn indexes(&self) -> &Indexes {
+        &self.indexes
     }
 
     /// Whether what is derived for a resource (its groups, the names of its members and of whom it names) may have
@@ -278,11 +336,4 @@ impl Directory {
     pub(crate) fn of_type(&self, resource_type: &str) -> Option<&BTreeSet<Slot>> {
         self.by_type.get(resource_type)
     }
-}
-
-fn terms(body: &Body) -> Vec<Term> {
-    let attributes =
-        INDEXED.into_iter().filter_map(|name| Term::of(name, body.document.get(name)?.as_str()?));
-    let external = body.external_ids.iter().map(|(source, id)| Term::External(source.clone(), id.clone()));
-    attributes.chain(external).collect()
 }

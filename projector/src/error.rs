@@ -40,6 +40,9 @@ pub enum Error {
         /// Where it stood.
         sequence: u64,
     },
+    /// The configuration asks for an index that cannot be.
+    #[error("projection.indexed: {0}")]
+    Index(String),
     /// The query would look at more rows than it may.
     #[error(
         "the query would look at more than {rows_max} resources; ask for less, or by id, userName, externalId or displayName"

@@ -9,6 +9,7 @@
 mod directory;
 mod edges;
 mod error;
+mod index;
 mod open;
 mod projection;
 mod query;
@@ -20,6 +21,7 @@ mod writer;
 
 pub use directory::KeyState;
 pub use error::{Error, Lagging};
-pub use projection::{Config, Projection, Readiness, Stored};
+pub use index::check_indexed;
+pub use projection::{Config, Former, Projection, Readiness, Stored};
 pub use query::{Page, Part, Place, Query, Window};
 pub use represent::Lens;

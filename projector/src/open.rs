@@ -9,6 +9,7 @@ use eventlog::{Keyring, Log};
 use proto::Tenant;
 use scim::Registry;
 
+use crate::index::Indexes;
 use crate::projection::{State, open};
 use crate::row::Row;
 use crate::store::{Doubt, Facts, Store};
@@ -27,13 +28,14 @@ impl Projection {
         registry: Arc<Registry>,
     ) -> Result<Self, Error> {
         let begun = Instant::now();
-        let (store, state) = match load(&config, &*log, &keyring).await {
+        Indexes::new(&registry, &config.indexed).map_err(Error::Index)?;
+        let (store, state) = match load(&config, &*log, &keyring, &registry).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
                 tracing::warn!(folder = %config.folder.display(), reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
                 drop_folder(&config.folder)?;
-                match load(&config, &*log, &keyring).await {
+                match load(&config, &*log, &keyring, &registry).await {
                     Ok(loaded) => loaded,
                     Err(Problem::Doubt(doubt)) => {
                         return Err(folder_error(&config.folder, &doubt.to_string()));
@@ -70,12 +72,17 @@ impl From<Error> for Problem {
     }
 }
 
-async fn load(config: &Config, log: &dyn Log, keyring: &Keyring) -> Result<(Store, State), Problem> {
+async fn load(
+    config: &Config,
+    log: &dyn Log,
+    keyring: &Keyring,
+    registry: &Registry,
+) -> Result<(Store, State), Problem> {
     std::fs::create_dir_all(&config.folder)
         .map_err(|error| folder_error(&config.folder, &error.to_string()))?;
     let (store, facts) = Store::open(&config.folder, config.cache_bytes)?;
     check_timeline(&facts, log).await?;
-    let mut state = State::default();
+    let mut state = State::new(Indexes::new(registry, &config.indexed).map_err(Error::Index)?);
     let to = facts.position.map_or(0, |position| position.sequence);
     let mut loaded = 0;
     for (tenant, expected) in &facts.rows {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::directory::{Directory, Entry};
+use crate::index::Indexes;
 use crate::row::{ReadRow, Row};
 use crate::store::Store;
 use crate::{Error, KeyState, Lagging};
@@ -25,6 +26,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Memory for sled's pages.
     pub cache_bytes: u64,
+    /// Attributes that are looked up by their values, besides those that always are.
+    pub indexed: Vec<String>,
 }
 
 /// The directory. Cheap to clone; clones are the same directory.
@@ -47,8 +50,8 @@ pub(crate) struct Inner {
 }
 
 /// What `apply` changes.
-#[derive(Default)]
 pub(crate) struct State {
+    indexes: Arc<Indexes>,
     pub(crate) tenants: BTreeMap<Tenant, Directory>,
     /// Applied, but not yet in the store.
     pub(crate) tail: BTreeMap<u64, (Tenant, Row)>,
@@ -57,6 +60,16 @@ pub(crate) struct State {
 }
 
 impl State {
+    pub(crate) fn new(indexes: Indexes) -> Self {
+        Self {
+            indexes: Arc::new(indexes),
+            tenants: BTreeMap::new(),
+            tail: BTreeMap::new(),
+            position: None,
+            log_time: Timestamp::default(),
+        }
+    }
+
     /// Applies an event and keeps its row until it is written.
     pub(crate) fn apply(&mut self, read: &ReadRow) {
         let tenant = &read.encoded.event.tenant;
@@ -67,7 +80,8 @@ impl State {
     /// Applies an event whose row is already written.
     pub(crate) fn load(&mut self, tenant: &Tenant, read: &ReadRow) {
         let at = read.at();
-        self.tenants.entry(tenant.clone()).or_default().apply(read);
+        let new = || Directory::new(self.indexes.clone());
+        self.tenants.entry(tenant.clone()).or_insert_with(new).apply(read);
         self.log_time = self.log_time.max(at.time);
         if self.position.is_none_or(|position| position.sequence < at.position.sequence) {
             self.position = Some(at.position);
@@ -98,6 +112,19 @@ pub struct Stored {
     pub guard: u64,
     /// The data key that seals its events.
     pub key_ref: Option<KeyRef>,
+    /// The keys of its further unique values, by attribute.
+    pub claims: BTreeMap<String, Key>,
+}
+
+/// A resource that is gone, as it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Former {
+    /// The id.
+    pub id: ResourceId,
+    /// Log time of its end.
+    pub deleted: Timestamp,
+    /// `externalId` by source.
+    pub external_ids: BTreeMap<String, String>,
 }
 
 /// How far the directory is.
@@ -300,7 +327,31 @@ impl Projection {
             key: entry.key,
             guard,
             key_ref: entry.key_ref,
+            claims: entry.claims,
         })
+    }
+
+    /// Who had a key last, when that resource is gone and nobody has it now.
+    pub async fn former(
+        &self,
+        tenant: &Tenant,
+        resource_type: &str,
+        key: &Key,
+    ) -> Result<Option<Former>, Error> {
+        let grave = self.with(tenant, |directory| directory.grave(resource_type, key)).flatten();
+        let Some(grave) = grave else { return Ok(None) };
+        let row = self.row(tenant, grave.row).await?;
+        let external_ids = self.opened(tenant, &row).await?.body.unwrap_or_default().external_ids;
+        Ok(Some(Former { id: grave.id, deleted: grave.deleted.time, external_ids }))
+    }
+
+    /// The document and the source that a resource began with.
+    pub async fn beginning(&self, tenant: &Tenant, id: ResourceId) -> Result<Option<(String, Body)>, Error> {
+        let sequence = self.with(tenant, |directory| Some(directory.get(id)?.created.position.sequence));
+        let Some(sequence) = sequence.flatten() else { return Ok(None) };
+        let row = self.row(tenant, sequence).await?;
+        let read = self.opened(tenant, &row).await?;
+        Ok(Some((read.encoded.event.source, read.body.unwrap_or_default())))
     }
 
     /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.

@@ -7,8 +7,9 @@ use scim::{Filter, Op, ResourceType, Sort, SortKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::directory::{Directory, Term};
+use crate::directory::Directory;
 use crate::edges::Slot;
+use crate::index::Term;
 use crate::{Error, Lens, Projection, Stored};
 
 /// How many candidates are looked at before others get their turn.
@@ -223,24 +224,27 @@ fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<
             let union: BTreeSet<Slot> = plans?.into_iter().flatten().collect();
             Some(union.into_iter().collect())
         }
-        Filter::Compare { path, op: Op::Eq, value: Value::String(value), .. } if path.schema.is_none() => {
+        Filter::Compare { path, op: Op::Eq, value: Value::String(value), .. } => {
             let by_id = |value: &str| value.parse::<ResourceId>().ok().and_then(|id| directory.slot(id));
-            match (path.name.as_deref()?, path.sub.as_deref()) {
-                ("id", None) => Some(by_id(value).into_iter().collect()),
-                ("externalId", None) => {
+            let name = path.name.as_deref().filter(|_| path.schema.is_none());
+            match (name, path.sub.as_deref()) {
+                (Some("id"), None) => Some(by_id(value).into_iter().collect()),
+                (Some("externalId"), None) => {
                     Some(directory.having(&Term::External(source.to_string(), value.clone())))
                 }
-                ("members", None | Some("value")) => {
+                (Some("members"), None | Some("value")) => {
                     Some(linked(by_id(value), |slot| directory.edges().groups(slot).collect()))
                 }
-                ("groups", None | Some("value")) => Some(linked(by_id(value), |slot| {
+                (Some("groups"), None | Some("value")) => Some(linked(by_id(value), |slot| {
                     directory.edges().descendants(slot).into_iter().collect()
                 })),
-                (name, None) => Some(directory.having(&Term::of(name, value)?)),
-                (_, Some(_)) => None,
+                (_, _) => Some(directory.having(&directory.indexes().term(path, value)?)),
             }
         }
-        Filter::Compare { .. } | Filter::Not(_) | Filter::Present(_) | Filter::Values { .. } => None,
+        Filter::Values { path, filter } => {
+            Some(directory.having(&directory.indexes().term_within(path, filter)?))
+        }
+        Filter::Compare { .. } | Filter::Not(_) | Filter::Present(_) => None,
     }
 }
 

@@ -115,7 +115,11 @@ impl World {
     }
 
     async fn open(&self) -> Running {
-        let config = Config { folder: self.folder.path().join("projection"), cache_bytes: 8 << 20 };
+        let config = Config {
+            folder: self.folder.path().join("projection"),
+            cache_bytes: 8 << 20,
+            indexed: Vec::new(),
+        };
         let projection = Projection::open(
             config,
             self.broker.identity.clone(),

@@ -67,11 +67,26 @@ impl Key {
 
 /// The key of a unique value: a keyed hash of its compared form.
 pub fn key_of_value(secret: &SubjectSecret, tenant: &Tenant, resource_type: &str, value: &str) -> Key {
+    hashed(secret, &[tenant.as_str(), "\0", resource_type, "\0", &scim::fold(value)])
+}
+
+/// The key of a further unique value, in the form in which it is compared; never the key of a main one, because no
+/// tenant's name is empty.
+pub fn key_of_claim(
+    secret: &SubjectSecret,
+    tenant: &Tenant,
+    resource_type: &str,
+    attribute: &str,
+    compared: &str,
+) -> Key {
+    hashed(secret, &["\0", tenant.as_str(), "\0", resource_type, "\0", attribute, "\0", compared])
+}
+
+fn hashed(secret: &SubjectSecret, parts: &[&str]) -> Key {
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
         // HMAC takes keys of any length.
         return Key(String::new());
     };
-    let parts = [tenant.as_str(), "\0", resource_type, "\0", &scim::fold(value)];
     let hash = parts.iter().fold(mac, |mac, part| mac.chain_update(part.as_bytes())).finalize().into_bytes();
     let short = hash.get(..HASH_BYTES).unwrap_or_default();
     Key(BASE32_NOPAD.encode(short).to_ascii_lowercase())
@@ -139,5 +154,8 @@ mod tests {
         let key = key_of_value(&SubjectSecret::new([3; 32]), &"corp".parse().unwrap(), "User", "Straße");
         assert_eq!(key.as_str(), "iajvvgfgru3t7x2s5erhvootqq");
         assert_eq!(SubjectSecret::new([3; 32]).fingerprint(), "b2037f0069e8b49d");
+        let corp = "corp".parse().unwrap();
+        let claim = key_of_claim(&SubjectSecret::new([3; 32]), &corp, "User", "urn:x:y:number", "17");
+        assert_eq!(claim.as_str(), "qohg4czmhia5iyqojmkiruwo5e");
     }
 }

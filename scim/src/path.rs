@@ -47,6 +47,11 @@ impl AttrPath {
         })
     }
 
+    /// Every value that a path with canonical names has in a resource.
+    pub fn values<'a>(&self, resource: &'a crate::Object) -> Vec<&'a serde_json::Value> {
+        crate::filter::values(resource, self)
+    }
+
     /// Whether the path is this attribute of the base schema or the common attributes (canonical name), or a part.
     pub fn is(&self, name: &str) -> bool {
         self.schema.is_none() && self.name.as_deref() == Some(name)

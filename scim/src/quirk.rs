@@ -69,6 +69,18 @@ impl Dialect {
         self == Self::Entra
     }
 
+    /// Whether the same POST again is by default a retry and no second person: Okta gives up on a user for whom a repeated
+    /// POST is refused.
+    pub fn repeats_creates(self) -> bool {
+        self == Self::Okta
+    }
+
+    /// Whether a POST for somebody who is switched off is by default a return: Okta sends one after unassigning and
+    /// assigning again.
+    pub fn returns_by_create(self) -> bool {
+        self == Self::Okta
+    }
+
     /// Turns a value into the shape its attribute has, where the client is known to send another.
     pub(crate) fn shape(self, attribute: &Attribute, value: Value) -> Value {
         let value = match value {

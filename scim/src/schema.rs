@@ -10,6 +10,7 @@ pub struct Schema {
     /// A name for people.
     pub name: String,
     /// What it describes.
+    #[serde(default)]
     pub description: String,
     /// Its attributes.
     pub attributes: Vec<Attribute>,
@@ -25,10 +26,13 @@ pub struct Attribute {
     #[serde(rename = "type")]
     pub kind: Type,
     /// Whether it holds an array.
+    #[serde(default)]
     pub multi_valued: bool,
     /// What it means.
+    #[serde(default)]
     pub description: String,
     /// Whether a resource must have it.
+    #[serde(default)]
     pub required: bool,
     /// Whether upper and lower case differ.
     #[serde(default)]
@@ -37,8 +41,10 @@ pub struct Attribute {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canonical_values: Vec<String>,
     /// Who may change it.
+    #[serde(default)]
     pub mutability: Mutability,
     /// When it is returned.
+    #[serde(default)]
     pub returned: Returned,
     /// Where its value is unique.
     #[serde(default)]
@@ -106,12 +112,13 @@ impl Type {
 }
 
 /// Who may change an attribute: RFC 7643 §2.2.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Mutability {
     /// Only this service.
     ReadOnly,
     /// The client, any time.
+    #[default]
     ReadWrite,
     /// The client, once.
     Immutable,
@@ -120,7 +127,7 @@ pub enum Mutability {
 }
 
 /// When an attribute is returned: RFC 7643 §2.2.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Returned {
     /// In every answer.
@@ -128,6 +135,7 @@ pub enum Returned {
     /// In none.
     Never,
     /// Unless the client excludes it.
+    #[default]
     Default,
     /// When the client names it.
     Request,
@@ -157,6 +165,7 @@ pub struct ResourceType {
     /// The endpoint, with a leading slash.
     pub endpoint: String,
     /// What it is.
+    #[serde(default)]
     pub description: String,
     /// The URN of the base schema.
     pub schema: String,
@@ -171,5 +180,6 @@ pub struct SchemaExtension {
     /// The URN.
     pub schema: String,
     /// Whether every resource must carry it.
+    #[serde(default)]
     pub required: bool,
 }

@@ -104,7 +104,7 @@ impl AttributeSelection {
                 matching.peek()?;
                 let subs: Option<Vec<&str>> = matching.map(|path| path.sub.as_deref()).collect();
                 match subs {
-                    None => Some(value),
+                    None => shown(attribute, value),
                     Some(subs) => {
                         only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
                     }
@@ -118,12 +118,21 @@ impl AttributeSelection {
                 }
                 let subs: Vec<&str> = matching.iter().filter_map(|path| path.sub.as_deref()).collect();
                 if subs.is_empty() {
-                    return Some(value);
+                    return shown(attribute, value);
                 }
                 only(attribute, value, |sub| !subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
             }
         }
     }
+}
+
+/// A whole value without the parts that are never returned, or only by name.
+fn shown(attribute: &Attribute, value: Value) -> Option<Value> {
+    let hidden = |sub: &Attribute| matches!(sub.returned, Returned::Never | Returned::Request);
+    if !attribute.sub_attributes.iter().any(hidden) {
+        return Some(value);
+    }
+    only(attribute, value, |name| attribute.sub(name).is_none_or(|sub| !hidden(sub)))
 }
 
 fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
@@ -136,8 +145,10 @@ fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy)
         Value::Object(members) => {
             let kept: Object = members
                 .into_iter()
-                .filter(|(name, _)| {
-                    keep(name) || attribute.sub(name).is_some_and(|sub| sub.returned == Returned::Always)
+                .filter(|(name, _)| match attribute.sub(name).map(|sub| sub.returned) {
+                    Some(Returned::Always) => true,
+                    Some(Returned::Never) => false,
+                    Some(Returned::Default | Returned::Request) | None => keep(name),
                 })
                 .collect();
             (!kept.is_empty()).then_some(kept.into())

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::quirk;
 use crate::{
     AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType,
-    Type, members,
+    Type, Uniqueness, members,
 };
 
 /// What a request is read against.
@@ -46,22 +46,35 @@ pub fn create(context: Context<'_>, body: Value) -> Result<Object, Error> {
 /// The full document of a PUT (RFC 7644 §3.5.1): as a POST, and an immutable attribute keeps its value.
 pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Object, Error> {
     let mut full = full(context, body)?;
-    for attribute in context.registry.core(context.kind) {
-        let Some(old) =
-            current.get(&attribute.name).filter(|_| attribute.mutability == Mutability::Immutable)
-        else {
-            continue;
+    keep_immutable(context.registry.core(context.kind), &mut full, current)?;
+    for schema in context.registry.extensions(context.kind) {
+        let Some(current) = current.get(&schema.id).and_then(Value::as_object) else { continue };
+        let mut members = match full.remove(&schema.id) {
+            Some(Value::Object(members)) => members,
+            Some(_) | None => Object::new(),
         };
-        match full.get(&attribute.name) {
+        keep_immutable(&schema.attributes, &mut members, current)?;
+        if !members.is_empty() {
+            full.insert(schema.id.clone(), members.into());
+        }
+    }
+    complete(context, &full)?;
+    Ok(full)
+}
+
+/// An immutable attribute that has a value keeps it.
+fn keep_immutable(attributes: &[Attribute], new: &mut Object, current: &Object) -> Result<(), Error> {
+    for attribute in attributes.iter().filter(|attribute| attribute.mutability == Mutability::Immutable) {
+        let Some(old) = current.get(&attribute.name) else { continue };
+        match new.get(&attribute.name) {
             None => {
-                full.insert(attribute.name.clone(), old.clone());
+                new.insert(attribute.name.clone(), old.clone());
             }
             Some(new) if new == old => {}
             Some(_) => return Err(immutable(&attribute.name)),
         }
     }
-    complete(context, &full)?;
-    Ok(full)
+    Ok(())
 }
 
 /// Takes a full document apart.
@@ -72,24 +85,50 @@ pub fn split(context: Context<'_>, mut full: Object) -> Parts {
     };
     let members = members::take(context, &mut full);
     let mut credentials = Object::new();
-    for attribute in context.registry.core(context.kind) {
-        if attribute.mutability == Mutability::WriteOnly
-            && let Some(value) = full.remove(&attribute.name)
-        {
+    let write_only = |attribute: &&Attribute| attribute.mutability == Mutability::WriteOnly;
+    for attribute in context.registry.core(context.kind).iter().filter(write_only) {
+        if let Some(value) = full.remove(&attribute.name) {
             credentials.insert(attribute.name.clone(), value);
+        }
+    }
+    for schema in context.registry.extensions(context.kind) {
+        let Some(members) = full.get_mut(&schema.id).and_then(Value::as_object_mut) else { continue };
+        for attribute in schema.attributes.iter().filter(write_only) {
+            if let Some(value) = members.remove(&attribute.name) {
+                credentials.insert(format!("{}:{}", schema.id, attribute.name), value);
+            }
+        }
+        if members.is_empty() {
+            full.remove(&schema.id);
         }
     }
     Parts { document: full, external_id, members, credentials }
 }
 
-/// Every required attribute has a value.
+/// Every required attribute has a value, and every required extension is there.
 pub(crate) fn complete(context: Context<'_>, full: &Object) -> Result<(), Error> {
-    for attribute in context.registry.core(context.kind).iter().filter(|attribute| attribute.required) {
-        let missing = full
-            .get(&attribute.name)
-            .is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()));
-        if missing {
-            return Err(Error::value(format!("{} is required", attribute.name)));
+    let missing = |members: &Object, attributes: &[Attribute]| {
+        let missing = attributes.iter().filter(|attribute| attribute.required).find(|attribute| {
+            let value = members.get(&attribute.name);
+            value.is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()))
+        });
+        missing.map(|attribute| attribute.name.clone())
+    };
+    if let Some(name) = missing(full, context.registry.core(context.kind)) {
+        return Err(Error::value(format!("{name} is required")));
+    }
+    for extension in &context.kind.schema_extensions {
+        let Some(schema) = context.registry.schema(&extension.schema) else { continue };
+        match full.get(&schema.id).and_then(Value::as_object) {
+            None if extension.required => {
+                return Err(Error::value(format!("the extension {} is required", schema.id)));
+            }
+            None => {}
+            Some(members) => {
+                if let Some(name) = missing(members, &schema.attributes) {
+                    return Err(Error::value(format!("{}:{name} is required", schema.id)));
+                }
+            }
         }
     }
     Ok(())
@@ -135,6 +174,31 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
         }
     }
     Ok(full)
+}
+
+/// The first attribute of a body that no schema of the type knows.
+pub fn unknown(context: Context<'_>, body: &Value) -> Option<String> {
+    let body = body.as_object()?;
+    let unknown_in = |attribute: &Attribute, value: &Value| -> Option<String> {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let mut names = values.iter().filter_map(Value::as_object).flat_map(Object::keys);
+        let found = names.find(|name| attribute.kind == Type::Complex && attribute.sub(name).is_none())?;
+        Some(format!("{}.{found}", attribute.name))
+    };
+    body.iter().filter(|(name, _)| !quirk::is_extra_schema(name)).find_map(|(name, value)| {
+        let Ok(path) = AttrPath::parse(name, context.registry) else { return Some(name.clone()) };
+        match find(context, &path) {
+            None => Some(name.clone()),
+            Some(Resolved::Attribute { attribute, .. }) => unknown_in(attribute, value),
+            Some(Resolved::Extension(schema)) => value.as_object()?.iter().find_map(|(inner, value)| {
+                let known = schema.attributes.iter().find(|one| one.name.eq_ignore_ascii_case(inner));
+                match known {
+                    None => Some(format!("{name}:{inner}")),
+                    Some(attribute) => unknown_in(attribute, value),
+                }
+            }),
+        }
+    })
 }
 
 fn merge(full: &mut Object, urn: &str, members: Object) {
@@ -313,6 +377,11 @@ fn one(context: Context<'_>, attribute: &Attribute, value: Value) -> Result<Opti
         (Type::DateTime, _) => wrong("an instant such as \"2026-01-31T12:00:00Z\""),
         (Type::Binary, Value::String(text)) if is_base64(&text) => Ok(Some(text.into())),
         (Type::Binary, _) => wrong("base64 text"),
+        (Type::String | Type::Reference, Value::String(text))
+            if attribute.uniqueness != Uniqueness::None && text.chars().any(char::is_control) =>
+        {
+            wrong("free of control characters")
+        }
         (Type::String | Type::Reference, Value::String(text)) => Ok(Some(text.into())),
         (Type::String | Type::Reference, _) => wrong("a string"),
     }
@@ -328,7 +397,7 @@ fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Resul
     let mut kept = Object::new();
     for (name, value) in members {
         let Some(sub) = attribute.sub(&name) else { continue };
-        if sub.mutability == Mutability::ReadOnly {
+        if matches!(sub.mutability, Mutability::ReadOnly | Mutability::WriteOnly) {
             continue;
         }
         let value = value_of(context, sub, value)

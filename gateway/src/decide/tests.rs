@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use proto::subject::{SubjectSecret, key_of_value};
+use proto::subject::{SubjectSecret, key_of_claim, key_of_value};
 use proto::{Position, Version};
-use scim::{Dialect, Registry};
+use jiff::SignedDuration;
+use scim::{AttrPath, Dialect, Registry};
 use serde_json::json;
 
 use super::*;
+use crate::policy::Ownership;
 
 fn id(number: u8) -> ResourceId {
     format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
@@ -21,11 +23,31 @@ struct Given {
     alive: BTreeSet<ResourceId>,
     members: Vec<ResourceId>,
     current: Option<Stored>,
+    rival: Asked,
+    rules: Rules,
+}
+
+/// Whom a create finds.
+#[derive(Default)]
+enum Asked {
+    #[default]
+    Nobody,
+    Holder {
+        repeated: bool,
+    },
+    Joined,
+    Ambiguous,
+    Former(ResourceId),
 }
 
 impl Directory for Given {
     fn key_of(&self, value: &str) -> Key {
         key_of_value(&SubjectSecret::new([0; 32]), &"corp".parse().unwrap(), "User", value)
+    }
+
+    fn claim_key(&self, attribute: &str, compared: &str) -> Key {
+        let secret = SubjectSecret::new([0; 32]);
+        key_of_claim(&secret, &"corp".parse().unwrap(), self.kind, attribute, compared)
     }
 
     fn key(&self, key: &Key) -> KeyState {
@@ -54,6 +76,8 @@ fn given(kind: &'static str) -> Given {
         alive: BTreeSet::new(),
         members: Vec::new(),
         current: None,
+        rival: Asked::Nobody,
+        rules: Rules::default(),
     }
 }
 
@@ -87,6 +111,7 @@ impl Given {
             key,
             guard,
             key_ref: None,
+            claims: BTreeMap::new(),
         });
         self
     }
@@ -113,8 +138,19 @@ impl Given {
             actor: "k".to_string(),
             address: String::new(),
         };
-        let state = State { current: self.current.as_ref(), directory: self };
-        decide(&state, context, &caller, &Limits::default(), command)
+        let stored = || self.current.as_ref().unwrap();
+        let rival = match self.rival {
+            Asked::Nobody => Rival::None,
+            Asked::Holder { repeated } => Rival::Holder { stored: stored(), repeated },
+            Asked::Joined => Rival::Joined(stored()),
+            Asked::Ambiguous => Rival::Ambiguous,
+            Asked::Former(id) => Rival::Former(id),
+        };
+        let current = self.current.as_ref().filter(|_| !matches!(command, Command::Create { .. }));
+        let state = State { current, rival, directory: self };
+        let limits = Limits::default();
+        let terms = Terms { context, caller: &caller, limits: &limits, rules: &self.rules };
+        decide(&state, terms, command)
     }
 
     #[track_caller]
@@ -127,8 +163,17 @@ impl Given {
 }
 
 fn create(name: &str) -> Command {
-    let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": name});
-    Command::Create { id: id(50), body }
+    creation(&json!({"userName": name}), None)
+}
+
+fn creation(document: &Value, external_id: Option<&str>) -> Command {
+    let parts = Parts {
+        document: document.as_object().unwrap().clone(),
+        external_id: external_id.map(str::to_string),
+        members: None,
+        credentials: Object::new(),
+    };
+    Command::Create { id: id(50), parts: Box::new(parts) }
 }
 
 fn patch(number: u8, operations: Value) -> Command {
@@ -231,4 +276,100 @@ fn everything_else_about_members_is_guarded() {
     ));
     assert_eq!(write.kind, Kind::Updated { members_added: vec![id(1)], members_removed: vec![] });
     assert_eq!(write.guard, Guard::Last(7));
+}
+
+#[test]
+fn the_same_post_again_writes_nothing() {
+    let mut given = given("User").ada();
+    given.rival = Asked::Holder { repeated: true };
+    assert_eq!(given.when(&create("ada")).unwrap(), Decision::Nothing);
+    given.rival = Asked::Holder { repeated: false };
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+}
+
+#[test]
+fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
+    let key = given("User").key_of("ada");
+    let mut given =
+        given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
+    given.rival = Asked::Holder { repeated: false };
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+    given.rules.reactivate = true;
+    let write = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
+    assert_eq!((write.id, write.guard), (id(1), Guard::Last(5)));
+    assert_eq!(Value::from(write.body.document), json!({"userName": "ada", "title": "Dr", "active": true}));
+    // Somebody of another source is another matter.
+    given.current.as_mut().unwrap().external_ids.insert("other".to_string(), "y".to_string());
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+}
+
+#[test]
+fn a_deletion_is_taken_back_under_the_former_id() {
+    let mut given = given("User").freed("ada", 8);
+    given.rules.tombstone = Some(SignedDuration::from_hours(24));
+    given.rival = Asked::Former(id(3));
+    let write = given.written(&create("ada"));
+    assert_eq!((write.id, write.guard), (id(3), Guard::Last(8)));
+}
+
+#[test]
+fn a_second_source_joins_and_clears_nothing() {
+    let key = given("User").key_of("ada");
+    let document = json!({"userName": "ada", "title": "Dr", "active": true});
+    let mut given = given("User").user(1, "ada", 5).current(1, key, document, 5);
+    given.rival = Asked::Joined;
+    let write = given.written(&creation(&json!({"userName": "ada", "nickName": "A"}), Some("x1")));
+    assert_eq!(write.id, id(1));
+    assert_eq!(write.body.external_ids["hr"], "x1");
+    assert_eq!(write.body.document["title"], "Dr");
+    assert_eq!(write.body.document["nickName"], "A");
+    given.rival = Asked::Ambiguous;
+    assert_eq!(given.when(&create("ada")).unwrap_err(), Rejection::Ambiguous);
+}
+
+#[test]
+fn what_another_source_owns_stays() {
+    let key = given("User").key_of("ada");
+    let document = json!({"userName": "ada", "title": "Dr", "active": true});
+    let mut given = given("User").user(1, "ada", 5).current(1, key, document, 5);
+    given.rules.owns = Ownership::Except(BTreeSet::from([AttrPath::of("title"), AttrPath::of("active")]));
+    let taken = patch(1, json!([{"op": "replace", "value": {"title": "Prof", "active": false}}]));
+    assert_eq!(given.when(&taken).unwrap(), Decision::Nothing);
+    let own = patch(1, json!([{"op": "replace", "value": {"title": "Prof", "nickName": "A"}}]));
+    let write = given.written(&own);
+    assert_eq!((&write.body.document["title"], &write.body.document["nickName"]), (&json!("Dr"), &json!("A")));
+    let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada"});
+    let put = Command::Replace { id: id(1), expected: None, body };
+    assert_eq!(given.when(&put).unwrap(), Decision::Nothing);
+}
+
+#[test]
+fn a_further_unique_value_is_claimed_and_released() {
+    let claimable = || Claimable { path: AttrPath::of("nickName"), case_exact: false };
+    let mut given = given("User").freed("ada", 0);
+    given.rules.claims = vec![claimable()];
+    let key = given.claim_key("nickName", "liz");
+    let write = given.written(&creation(&json!({"userName": "ada", "nickName": "Liz"}), None));
+    assert_eq!(write.claimed, [Claim { attribute: "nickName".to_string(), key: key.clone(), last: 0 }]);
+    given.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(2)) });
+    let taken = given.when(&creation(&json!({"userName": "ada", "nickName": "LIZ"}), None));
+    assert_eq!(taken.unwrap_err(), Rejection::NameTaken { attribute: "nickName".to_string() });
+
+    let mut held = given.ada();
+    held.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(1)) });
+    let current = held.current.as_mut().unwrap();
+    current.document.insert("nickName".to_string(), "Liz".into());
+    current.claims.insert("nickName".to_string(), key.clone());
+    let write = held.written(&patch(1, json!([{"op": "remove", "path": "nickName"}])));
+    assert_eq!(write.released, [Claim { attribute: "nickName".to_string(), key, last: 9 }]);
+    assert!(write.claimed.is_empty());
+}
+
+#[test]
+fn a_resource_has_its_size() {
+    let mut given = given("User");
+    given.rules = Rules::default();
+    let long = "x".repeat(Limits::default().resource_bytes_max);
+    let refused = given.when(&creation(&json!({"userName": "ada", "title": long}), None)).unwrap_err();
+    assert!(matches!(refused, Rejection::Invalid(error) if error.status == 413));
 }

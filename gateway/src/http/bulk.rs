@@ -143,7 +143,7 @@ impl Run<'_> {
         let outcome = if lost {
             Err(Error::status(409, "the circle of references could not be closed"))
         } else {
-            self.execute(&patch).await
+            self.execute(index, &patch).await
         };
         match outcome {
             Ok(done) => {
@@ -156,7 +156,7 @@ impl Run<'_> {
 
     /// Carries one operation out and keeps its result; the path of the resource, if it stands.
     async fn carry_out(&mut self, index: usize, operation: &Operation) -> Option<String> {
-        let outcome = self.execute(operation).await;
+        let outcome = self.execute(index, operation).await;
         let named = (operation.method != "POST").then(|| self.location(&operation.path));
         match outcome {
             Ok(done) => {
@@ -191,13 +191,15 @@ impl Run<'_> {
         format!("{}{path}", self.asked.base_url)
     }
 
-    async fn execute(&self, operation: &Operation) -> Result<Done, Error> {
+    async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
+        // RFC 9967 §2.5.1.2: each operation is a transaction of its own, named by its place.
+        let txn = format!("{}:{index}", self.asked.txn);
         let (kind, id) = self.target(&operation.path)?;
         let (body, expected) = (operation.data.clone(), operation.version.clone());
         let no_such = || Error::status(404, format!("there is no such {}", kind.name));
         let existing = || id.ok_or_else(no_such)?.parse().map_err(|_| no_such());
         let command = match (operation.method.as_str(), id) {
-            ("POST", None) => Command::Create { id: eventlog::clock::new_resource_id(), body },
+            ("POST", None) => self.gateway.creation(&self.asked.caller, kind, body)?,
             ("POST", Some(_)) => {
                 return Err(Error::status(405, "a POST goes to an endpoint, not to a resource"));
             }
@@ -205,7 +207,7 @@ impl Run<'_> {
             ("PATCH", _) => Command::Patch { id: existing()?, expected, body },
             (_, _) => Command::Delete { id: existing()?, expected },
         };
-        let outcome = self.gateway.execute(&self.asked.caller, kind, &command).await;
+        let outcome = self.gateway.execute(&self.asked.caller, kind, &command, &txn).await;
         let outcome = outcome.map_err(|failure| Problem::from(failure).into_error())?;
         Ok(match outcome {
             Outcome::Deleted => Done { status: 204, version: None, path: operation.path.clone() },

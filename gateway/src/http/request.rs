@@ -24,6 +24,8 @@ pub(crate) struct Asked {
     endpoint: String,
     pub(crate) id: String,
     user: Option<ResourceId>,
+    /// The transaction: one for each request.
+    pub(crate) txn: String,
 }
 
 impl Asked {
@@ -128,6 +130,7 @@ impl FromRequestParts<Gateway> for Asked {
             endpoint: get("endpoint"),
             id: get("id"),
             user: token.user,
+            txn: eventlog::clock::new_uuid().to_string(),
         })
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn create(
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
-    let command = Command::Create { id: eventlog::clock::new_resource_id(), body };
+    let command = gateway.creation(&asked.caller, kind, body)?;
     change(&gateway, &asked, kind, &selection, &command, StatusCode::CREATED).await
 }
 
@@ -89,7 +89,7 @@ async fn change(
     command: &Command,
     success: StatusCode,
 ) -> Result<Reply, Problem> {
-    let outcome = gateway.execute(&asked.caller, kind, command).await;
+    let outcome = gateway.execute(&asked.caller, kind, command, &asked.txn).await;
     let result = if outcome.is_ok() { "done" } else { "refused" };
     metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result)
         .increment(1);

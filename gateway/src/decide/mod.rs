@@ -1,6 +1,8 @@
 //! What we permit: from the state and a command to what shall be written, nothing, or a refusal. Pure.
 
-use std::collections::BTreeSet;
+mod create;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use eventlog::Guard;
 use projector::{KeyState, Stored};
@@ -12,26 +14,46 @@ use serde_json::Value;
 
 use crate::Limits;
 use crate::command::{Caller, Command};
+use crate::policy::{Claimable, Rules};
 
 /// What a decision may look at.
 pub(crate) struct State<'a> {
     /// The resource that the command names, if it exists.
     pub(crate) current: Option<&'a Stored>,
+    /// For a create: who may already be the one that it asks for.
+    pub(crate) rival: Rival<'a>,
     /// The rest of the tenant's directory.
     pub(crate) directory: &'a dyn Directory,
+}
+
+/// Who may already be the one that a create asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rival<'a> {
+    /// Nobody.
+    None,
+    /// The holder of the unique value; `repeated` when the same request made it a while ago.
+    Holder { stored: &'a Stored, repeated: bool },
+    /// Found by a join key, and not yet known to the caller's source.
+    Joined(&'a Stored),
+    /// Join keys find several.
+    Ambiguous,
+    /// The former holder of the unique value is gone, and was this source's same person.
+    Former(ResourceId),
 }
 
 /// Questions about the tenant's directory, as of one moment.
 pub(crate) trait Directory: Sync {
     /// The key of a value of the type's unique attribute.
     fn key_of(&self, value: &str) -> Key;
+    /// The key of a value, as it is compared, of a further unique attribute.
+    fn claim_key(&self, attribute: &str, compared: &str) -> Key;
     /// What is known of a key.
     fn key(&self, key: &Key) -> KeyState;
     /// Whether a resource exists.
     fn exists(&self, id: ResourceId) -> bool;
-    /// Whether somebody is a member of the command's resource.
+    /// Whether somebody is a member of the resource that is changed.
     fn is_member(&self, member: ResourceId) -> bool;
-    /// The members of the command's resource.
+    /// The members of the resource that is changed.
     fn members(&self) -> Vec<ResourceId>;
 }
 
@@ -44,15 +66,30 @@ pub(crate) enum Decision {
     Write(Box<Write>),
 }
 
-/// One event, or the pair of a rename.
+/// One event, or the batch of a rename or of further unique values.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Write {
+    /// The resource.
+    pub(crate) id: ResourceId,
     pub(crate) kind: Kind,
     pub(crate) key: Key,
     pub(crate) guard: Guard,
     pub(crate) body: Body,
     /// The old key of a renamed resource, and its guard.
     pub(crate) moved: Option<(Key, u64)>,
+    /// Further unique values that are taken.
+    pub(crate) claimed: Vec<Claim>,
+    /// And those that are free again.
+    pub(crate) released: Vec<Claim>,
+}
+
+/// A further unique value.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Claim {
+    pub(crate) attribute: String,
+    pub(crate) key: Key,
+    /// The last sequence on the key's subject.
+    pub(crate) last: u64,
 }
 
 /// Understood, but not in this state.
@@ -62,6 +99,8 @@ pub(crate) enum Rejection {
     NotFound,
     /// Another resource has the unique value.
     NameTaken { attribute: String },
+    /// Several resources may be the one that a create asks for.
+    Ambiguous,
     /// If-Match names another version.
     VersionMismatch,
     /// A member does not exist.
@@ -76,27 +115,31 @@ impl From<Error> for Rejection {
     }
 }
 
+/// What a request is decided under.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) caller: &'a Caller,
+    pub(crate) limits: &'a Limits,
+    pub(crate) rules: &'a Rules,
+}
+
 /// The decision. Existence comes before preconditions, preconditions before the body, the body before conflicts.
-pub(crate) fn decide(
-    state: &State<'_>,
-    context: Context<'_>,
-    caller: &Caller,
-    limits: &Limits,
-    command: &Command,
-) -> Result<Decision, Rejection> {
+pub(crate) fn decide(state: &State<'_>, terms: Terms<'_>, command: &Command) -> Result<Decision, Rejection> {
     match command {
-        Command::Create { id, body } => create(state, context, caller, limits, *id, body),
+        Command::Create { id, parts } => create::create(state, terms, *id, parts),
         Command::Replace { expected, body, .. } => {
             let current = existing(state, expected.as_deref())?;
-            replace(state, context, caller, limits, current, body)
+            replace(state, terms, current, body)
         }
         Command::Patch { expected, body, .. } => {
             let current = existing(state, expected.as_deref())?;
-            patch(state, context, caller, limits, current, expected.is_some(), body)
+            patch(state, terms, current, expected.is_some(), body)
         }
         Command::Delete { expected, .. } => {
             let current = existing(state, expected.as_deref())?;
-            Ok(write(Kind::Deleted, current.key.clone(), Guard::Last(current.guard), Body::default()))
+            let guard = Guard::Last(current.guard);
+            Ok(write(current.id, Kind::Deleted, current.key.clone(), guard, Body::default()))
         }
     }
 }
@@ -110,48 +153,19 @@ fn existing<'a>(state: &State<'a>, expected: Option<&str>) -> Result<&'a Stored,
     Ok(current)
 }
 
-fn write(kind: Kind, key: Key, guard: Guard, body: Body) -> Decision {
-    Decision::Write(Box::new(Write { kind, key, guard, body, moved: None }))
-}
-
-fn create(
-    state: &State<'_>,
-    context: Context<'_>,
-    caller: &Caller,
-    limits: &Limits,
-    id: ResourceId,
-    body: &Value,
-) -> Result<Decision, Rejection> {
-    let full = validate::create(context, body.clone())?;
-    let mut parts = validate::split(context, full);
-    // RFC 7643 leaves open what an absent `active` means; a new account may be used.
-    if has(context, "active") && !parts.document.contains_key("active") {
-        parts.document.insert("active".to_string(), true.into());
-    }
-    let members_added = members(state, limits, parts.members.as_deref())?;
-    let (key, guard) = match unique_value(context, &parts.document) {
-        None => (proto::subject::key_of_id(id), 0),
-        Some((attribute, value)) => {
-            let key = state.directory.key_of(value);
-            let known = state.directory.key(&key);
-            if known.holder.is_some() {
-                return Err(Rejection::NameTaken { attribute });
-            }
-            (key, known.last)
-        }
-    };
-    let body = body_of(caller, None, parts);
-    Ok(write(Kind::Created { members_added }, key, Guard::Last(guard), body))
+fn write(id: ResourceId, kind: Kind, key: Key, guard: Guard, body: Body) -> Decision {
+    let (moved, claimed, released) = (None, Vec::new(), Vec::new());
+    Decision::Write(Box::new(Write { id, kind, key, guard, body, moved, claimed, released }))
 }
 
 fn replace(
     state: &State<'_>,
-    context: Context<'_>,
-    caller: &Caller,
-    limits: &Limits,
+    terms: Terms<'_>,
     current: &Stored,
     body: &Value,
 ) -> Result<Decision, Rejection> {
+    let context = terms.context;
+    known_only(terms, body)?;
     let full = validate::replace(context, body.clone(), &current.document)?;
     let mut parts = validate::split(context, full);
     // An omitted `active` never brings back an account that somebody switched off.
@@ -161,18 +175,17 @@ fn replace(
     {
         parts.document.insert("active".to_string(), active.clone());
     }
-    change(state, context, caller, limits, current, parts)
+    change(state, terms, current, parts)
 }
 
 fn patch(
     state: &State<'_>,
-    context: Context<'_>,
-    caller: &Caller,
-    limits: &Limits,
+    terms: Terms<'_>,
     current: &Stored,
     guarded: bool,
     body: &Value,
 ) -> Result<Decision, Rejection> {
+    let Terms { context, caller, limits, .. } = terms;
     let operations =
         body.as_object().and_then(|body| body.values().filter_map(Value::as_array).map(Vec::len).max());
     if operations.is_some_and(|operations| operations > limits.patch_operations_max) {
@@ -202,18 +215,18 @@ fn patch(
     if !touches_members {
         parts.members = None;
     }
-    change(state, context, caller, limits, current, parts)
+    change(state, terms, current, parts)
 }
 
 /// From the current resource to what it shall be: PUT and PATCH are the same from here.
 fn change(
     state: &State<'_>,
-    context: Context<'_>,
-    caller: &Caller,
-    limits: &Limits,
+    terms: Terms<'_>,
     current: &Stored,
-    parts: Parts,
+    mut parts: Parts,
 ) -> Result<Decision, Rejection> {
+    let Terms { context, caller, limits, .. } = terms;
+    create::mask(terms, &mut parts, Some(current));
     let (members_added, members_removed) = match &parts.members {
         Some(wanted) if has(context, "members") => {
             let held: BTreeSet<ResourceId> = state.directory.members().into_iter().collect();
@@ -234,23 +247,82 @@ fn change(
     } else {
         Kind::Updated { members_added, members_removed }
     };
-    let key = match unique_value(context, &body.document) {
-        None => current.key.clone(),
-        Some((attribute, value)) => {
-            let key = state.directory.key_of(value);
-            let known = state.directory.key(&key);
-            match known.holder {
-                Some(holder) if holder != current.id => return Err(Rejection::NameTaken { attribute }),
-                Some(_) | None if key == current.key => key,
-                Some(_) | None => {
-                    let moved = Some((current.key.clone(), current.guard));
-                    let guard = Guard::Last(known.last);
-                    return Ok(Decision::Write(Box::new(Write { kind, key, guard, body, moved })));
-                }
-            }
-        }
+    within_size(limits, &body.document)?;
+    let (claimed, released) = claims(state, terms, current.id, &current.claims, &body.document)?;
+    let (attribute, key) = match unique_value(context, &body.document) {
+        None => (String::new(), proto::subject::key_of_id(current.id)),
+        Some((attribute, value)) => (attribute, state.directory.key_of(value)),
     };
-    Ok(write(kind, key, Guard::Last(current.guard), body))
+    let (guard, moved) = if key == current.key {
+        (current.guard, None)
+    } else {
+        let known = state.directory.key(&key);
+        if known.holder.is_some_and(|holder| holder != current.id) {
+            return Err(Rejection::NameTaken { attribute });
+        }
+        (known.last, Some((current.key.clone(), current.guard)))
+    };
+    let guard = Guard::Last(guard);
+    let id = current.id;
+    Ok(Decision::Write(Box::new(Write { id, kind, key, guard, body, moved, claimed, released })))
+}
+
+/// Further unique values that come and go with a document.
+fn claims(
+    state: &State<'_>,
+    terms: Terms<'_>,
+    id: ResourceId,
+    held: &BTreeMap<String, Key>,
+    document: &Object,
+) -> Result<(Vec<Claim>, Vec<Claim>), Rejection> {
+    let (mut claimed, mut released) = (Vec::new(), Vec::new());
+    for Claimable { path, case_exact } in &terms.rules.claims {
+        let attribute = path.to_string();
+        let text = path.values(document).first().map(|value| match value {
+            Value::String(text) if *case_exact => text.clone(),
+            Value::String(text) => scim::fold(text),
+            other => other.to_string(),
+        });
+        let wanted = text.map(|text| state.directory.claim_key(&attribute, &text));
+        let old = held.get(&attribute);
+        if wanted.as_ref() == old {
+            continue;
+        }
+        if let Some(key) = wanted {
+            let known = state.directory.key(&key);
+            if known.holder.is_some_and(|holder| holder != id) {
+                return Err(Rejection::NameTaken { attribute });
+            }
+            claimed.push(Claim { attribute: attribute.clone(), key, last: known.last });
+        }
+        if let Some(key) = old {
+            released.push(Claim { attribute, key: key.clone(), last: state.directory.key(key).last });
+        }
+    }
+    Ok((claimed, released))
+}
+
+/// A resource has its size, whatever small steps it grew in.
+fn within_size(limits: &Limits, document: &Object) -> Result<(), Rejection> {
+    let length = serde_json::to_vec(document).map_or(0, |text| text.len());
+    if length > limits.resource_bytes_max {
+        return Err(too_large(format!(
+            "a resource may have {} bytes, not {length}",
+            limits.resource_bytes_max
+        )));
+    }
+    Ok(())
+}
+
+/// Attributes that no schema knows, where the tenant wants to hear of them.
+pub(crate) fn known_only(terms: Terms<'_>, body: &Value) -> Result<(), Rejection> {
+    match validate::unknown(terms.context, body) {
+        Some(name) if terms.rules.refuse_unknown => {
+            let detail = format!("{name} is not an attribute of {}", terms.context.kind.name);
+            Err(Error::syntax(detail).into())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Members by explicit value, and nothing else: such changes commute, so they need no guard.
@@ -286,7 +358,8 @@ fn member_changes(
     if added.is_empty() && removed.is_empty() {
         return Ok(Decision::Nothing);
     }
-    Ok(write(Kind::MembersChanged { added, removed }, current.key.clone(), Guard::None, Body::default()))
+    let kind = Kind::MembersChanged { added, removed };
+    Ok(write(current.id, kind, current.key.clone(), Guard::None, Body::default()))
 }
 
 fn members(state: &State<'_>, limits: &Limits, ids: Option<&[String]>) -> Result<Vec<ResourceId>, Rejection> {
@@ -342,6 +415,10 @@ impl Rejection {
             Self::NameTaken { attribute } => {
                 Error::new(ScimType::Uniqueness, format!("another {kind} has this {attribute}"))
             }
+            Self::Ambiguous => Error::new(
+                ScimType::Uniqueness,
+                format!("several resources of type {kind} may be this one; an operator must join them"),
+            ),
             Self::VersionMismatch => {
                 Error::status(412, "the resource has another version than If-Match names")
             }

@@ -1,9 +1,11 @@
 //! The schemas and resource types that a service knows, and the way from a path to an attribute.
 
-use crate::{AttrPath, Attribute, ResourceType, Schema, Uniqueness};
+mod custom;
+
+use crate::{AttrPath, Attribute, ResourceType, Schema, Type, Uniqueness};
 
 /// All schemas and resource types.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     schemas: Vec<Schema>,
     types: Vec<ResourceType>,
@@ -34,12 +36,12 @@ impl Registry {
     pub fn built_in() -> Result<Self, serde_json::Error> {
         Ok(Self {
             schemas: vec![
-                serde_json::from_str(include_str!("../data/user.json"))?,
-                serde_json::from_str(include_str!("../data/group.json"))?,
-                serde_json::from_str(include_str!("../data/enterprise_user.json"))?,
+                serde_json::from_str(include_str!("../../data/user.json"))?,
+                serde_json::from_str(include_str!("../../data/group.json"))?,
+                serde_json::from_str(include_str!("../../data/enterprise_user.json"))?,
             ],
-            types: serde_json::from_str(include_str!("../data/resource_types.json"))?,
-            common: serde_json::from_str(include_str!("../data/common.json"))?,
+            types: serde_json::from_str(include_str!("../../data/resource_types.json"))?,
+            common: serde_json::from_str(include_str!("../../data/common.json"))?,
         })
     }
 
@@ -83,9 +85,32 @@ impl Registry {
         kind.schema_extensions.iter().filter_map(|extension| self.schema(&extension.schema))
     }
 
-    /// The attribute whose value is unique in a type, if it has one (`userName`).
+    /// The attribute that a resource of a type is known by, if the type has one (`userName`): unique, a string, and
+    /// compared without regard to case.
     pub fn unique_attribute(&self, kind: &ResourceType) -> Option<&Attribute> {
-        self.core(kind).iter().find(|attribute| attribute.uniqueness != Uniqueness::None)
+        let named = |attribute: &&Attribute| {
+            attribute.uniqueness != Uniqueness::None
+                && attribute.kind == Type::String
+                && !attribute.case_exact
+        };
+        self.core(kind).iter().find(named)
+    }
+
+    /// Every other attribute whose value is unique in a type.
+    pub fn further_unique<'a>(&'a self, kind: &'a ResourceType) -> impl Iterator<Item = AttrPath> + 'a {
+        let unique = |attribute: &&Attribute| attribute.uniqueness != Uniqueness::None;
+        let main = self.unique_attribute(kind).map(|main| main.name.as_str());
+        let further = move |attribute: &&Attribute| main != Some(attribute.name.as_str());
+        let core = self.core(kind).iter().filter(unique).filter(further);
+        let core = core.map(|attribute| AttrPath::of(&attribute.name));
+        let extended = self.extensions(kind).flat_map(move |schema| {
+            schema.attributes.iter().filter(unique).map(|attribute| AttrPath {
+                schema: Some(schema.id.clone()),
+                name: Some(attribute.name.clone()),
+                sub: None,
+            })
+        });
+        core.chain(extended)
     }
 
     /// What a path names in a type; nothing when the type has no such attribute.

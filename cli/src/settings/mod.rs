@@ -1,14 +1,18 @@
 //! All settings, from flags, `ROLLCALL_*` and `rollcall.toml`, in that order. The only place that reads the
 //! environment; every mistake is reported at once.
 
+mod apps;
+mod schemas;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dispatcher::{AppConfig, FeedConfig, Leave, Secret};
+use gateway::Policies;
 use proto::Tenant;
-use scim::{Dialect, Filter, FilterLimits, Registry};
+use scim::Registry;
 use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
@@ -29,7 +33,10 @@ pub(crate) struct Settings {
     pub(crate) nats: Nats,
     pub(crate) gateway: gateway::Config,
     pub(crate) admin_listen: SocketAddr,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) cache_bytes: u64,
+    /// Further attributes that are found without a scan.
+    pub(crate) indexed: Vec<String>,
     pub(crate) dispatcher: dispatcher::Config,
     pub(crate) search_path: String,
     master_key: Option<String>,
@@ -77,97 +84,46 @@ struct AdminSection {
 #[serde(default, deny_unknown_fields)]
 struct ProjectionSection {
     cache_mb: u64,
+    indexed: Vec<String>,
 }
 
 impl Default for ProjectionSection {
     fn default() -> Self {
-        Self { cache_mb: 512 }
+        Self { cache_mb: 512, indexed: Vec::new() }
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AppSection {
-    tenant: Tenant,
-    #[serde(default = "scim_kind")]
-    kind: String,
-    url: Url,
-    token: Option<Secret>,
-    token_env: Option<String>,
-    token_file: Option<PathBuf>,
-    users: Option<String>,
-    groups: Option<String>,
-    #[serde(default = "yes")]
-    provision_groups: bool,
-    #[serde(default = "delete")]
-    on_delete: Leave,
-    #[serde(default = "deactivate")]
-    on_leave: Leave,
-    #[serde(default = "timeout_ms")]
-    timeout_ms: u64,
-    #[serde(default = "concurrency")]
-    concurrency: usize,
-    #[serde(default = "attempts_max")]
-    attempts_max: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FeedSection {
-    tenant: Tenant,
-    url: Url,
-    secret: Option<Secret>,
-    secret_env: Option<String>,
-    secret_file: Option<PathBuf>,
-    #[serde(default)]
-    attributes: Vec<String>,
-    #[serde(default)]
-    from_start: bool,
-    #[serde(default = "timeout_ms")]
-    timeout_ms: u64,
-}
-
-fn scim_kind() -> String {
-    "scim".to_string()
-}
-fn yes() -> bool {
-    true
-}
-fn delete() -> Leave {
-    Leave::Delete
-}
-fn deactivate() -> Leave {
-    Leave::Deactivate
-}
-fn timeout_ms() -> u64 {
-    10_000
-}
-fn concurrency() -> usize {
-    4
-}
-fn attempts_max() -> u32 {
-    8
 }
 
 impl Settings {
     /// Reads everything. Nothing is started when there is a mistake.
     pub(crate) fn read(cli: &Cli) -> Result<Self, Failure> {
         let mut mistakes = Mistakes::default();
-        let mut table = match &cli.config {
-            Some(path) => file::read(path, &mut mistakes),
-            None if Path::new(FILE).exists() => file::read(Path::new(FILE), &mut mistakes),
-            None => Table::new(),
+        let path = match &cli.config {
+            Some(path) => Some(path.as_path()),
+            None => Some(Path::new(FILE)).filter(|path| path.exists()),
         };
+        let mut table = path.map(|path| file::read(path, &mut mistakes)).unwrap_or_default();
+        let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let data_dir_value = table.remove("data_dir").and_then(|value| value.as_str().map(PathBuf::from));
         let nats: NatsSection = take(&mut table, "nats", &mut mistakes);
         let gateway: GatewaySection = take(&mut table, "gateway", &mut mistakes);
         let admin: AdminSection = take(&mut table, "admin", &mut mistakes);
         let projection: ProjectionSection = take(&mut table, "projection", &mut mistakes);
-        let apps = named(&mut table, "app", &mut mistakes, app);
-        let feeds = named(&mut table, "feed", &mut mistakes, feed);
+        let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
+        let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
+            apps::app(&registry, place, value, mistakes)
+        });
+        let feeds = named(&mut table, "feed", &mut mistakes, apps::feed);
+        let policies = Policies { tenants: named(&mut table, "tenant", &mut mistakes, file::section) };
+        for mistake in policies.mistakes(&registry) {
+            mistakes.add(mistake);
+        }
+        let indexed: Vec<String> = projection.indexed.into_iter().chain(policies.indexed()).collect();
+        if let Err(mistake) = projector::check_indexed(&registry, &indexed) {
+            mistakes.add(format!("projection.indexed: {mistake}"));
+        }
         for unknown in table.keys() {
             mistakes.add(format!(
-                "{unknown}: unknown section; there are data_dir, nats, gateway, admin, projection, app.NAME and feed.NAME"
+                "{unknown}: unknown section; there are data_dir, include, nats, gateway, admin, projection, scim, tenant.NAME, app.NAME and feed.NAME"
             ));
         }
         let (serve, admin_flags) = flags(&cli.command);
@@ -179,7 +135,7 @@ impl Settings {
             | Command::Token(_)
             | Command::Events(_) => (None, None),
         };
-        let gateway = gateway_config(serve, gateway, &mut mistakes);
+        let gateway = gateway_config(serve, gateway, policies, &mut mistakes);
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let admin_listen = admin_flags.and_then(|admin| admin.admin_listen).or(admin.listen);
         let settings = Self {
@@ -194,7 +150,9 @@ impl Settings {
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),
+            registry: Arc::new(registry),
             cache_bytes: projection.cache_mb.max(8) * 1024 * 1024,
+            indexed,
             dispatcher: dispatcher::Config { apps, feeds },
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),
@@ -262,6 +220,7 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
 fn gateway_config(
     serve: Option<&Serve>,
     section: GatewaySection,
+    policies: Policies,
     mistakes: &mut Mistakes,
 ) -> gateway::Config {
     let flag = |of: fn(&Serve) -> Option<PathBuf>| serve.and_then(of);
@@ -294,6 +253,7 @@ fn gateway_config(
         public_url,
         behind_proxy: section.behind_proxy || serve.is_some_and(|serve| serve.behind_proxy),
         limits: section.limits,
+        policies,
     }
 }
 
@@ -309,7 +269,7 @@ fn named<T>(
     table: &mut Table,
     prefix: &str,
     mistakes: &mut Mistakes,
-    read: fn(&str, Value, &mut Mistakes) -> Option<T>,
+    read: impl Fn(&str, Value, &mut Mistakes) -> Option<T>,
 ) -> BTreeMap<String, T> {
     let mut found = BTreeMap::new();
     let entries = match table.remove(prefix) {
@@ -330,83 +290,4 @@ fn named<T>(
         }
     }
     found
-}
-
-fn app(place: &str, value: Value, mistakes: &mut Mistakes) -> Option<AppConfig> {
-    let section: AppSection = file::section(place, value, mistakes)?;
-    if section.kind != "scim" {
-        mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
-    }
-    check_url(place, &section.url, mistakes);
-    for (name, filter, kind) in [("users", &section.users, "User"), ("groups", &section.groups, "Group")] {
-        check_filter(&format!("{place}.{name}"), filter.as_deref(), kind, mistakes);
-    }
-    let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
-    Some(AppConfig {
-        tenant: section.tenant,
-        url: section.url,
-        token,
-        users: section.users,
-        groups: section.groups,
-        provision_groups: section.provision_groups,
-        on_delete: section.on_delete,
-        on_leave: section.on_leave,
-        timeout_ms: section.timeout_ms.clamp(100, 25_000),
-        concurrency: section.concurrency.clamp(1, 64),
-        attempts_max: section.attempts_max.max(1),
-    })
-}
-
-fn feed(place: &str, value: Value, mistakes: &mut Mistakes) -> Option<FeedConfig> {
-    let section: FeedSection = file::section(place, value, mistakes)?;
-    check_url(place, &section.url, mistakes);
-    let secret = secret(place, "secret", section.secret, section.secret_env, section.secret_file, mistakes);
-    Some(FeedConfig {
-        tenant: section.tenant,
-        url: section.url,
-        secret,
-        attributes: section.attributes,
-        from_start: section.from_start,
-        timeout_ms: section.timeout_ms.clamp(100, 25_000),
-    })
-}
-
-fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
-    if !matches!(url.scheme(), "http" | "https") {
-        mistakes.add(format!("{place}.url: must be http or https"));
-    }
-}
-
-fn check_filter(place: &str, filter: Option<&str>, kind: &str, mistakes: &mut Mistakes) {
-    let (Some(filter), Ok(registry)) = (filter, Registry::built_in()) else { return };
-    let Some(kind) = registry.by_name(kind) else { return };
-    if let Err(error) = Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, &registry, kind) {
-        mistakes.add(format!("{place}: {error}"));
-    }
-}
-
-/// A secret that stands in the file, in a variable, or in a file of its own.
-fn secret(
-    place: &str,
-    name: &str,
-    plain: Option<Secret>,
-    variable: Option<String>,
-    path: Option<PathBuf>,
-    mistakes: &mut Mistakes,
-) -> Secret {
-    let found = match (plain, variable, path) {
-        (Some(secret), None, None) => Ok(secret),
-        (None, Some(variable), None) => environment(&variable)
-            .filter(|text| !text.is_empty())
-            .map(Secret::new)
-            .ok_or_else(|| format!("{place}.{name}_env: the variable {variable} is not set")),
-        (None, None, Some(path)) => std::fs::read_to_string(&path)
-            .map(|text| Secret::new(text.trim()))
-            .map_err(|error| format!("{place}.{name}_file: {} cannot be read: {error}", path.display())),
-        (_, _, _) => Err(format!("{place}: needs one of {name}, {name}_env and {name}_file")),
-    };
-    found.unwrap_or_else(|mistake| {
-        mistakes.add(mistake);
-        Secret::default()
-    })
 }

@@ -1,0 +1,167 @@
+//! `[app.NAME]` and `[feed.NAME]`.
+
+use std::path::PathBuf;
+
+use dispatcher::{AppConfig, FeedConfig, Leave, Secret};
+use proto::Tenant;
+use scim::{Dialect, Filter, FilterLimits, Registry};
+use serde::Deserialize;
+use toml::Value;
+use url::Url;
+
+use super::environment;
+use crate::file::{self, Mistakes};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppSection {
+    tenant: Tenant,
+    #[serde(default = "scim_kind")]
+    kind: String,
+    url: Url,
+    token: Option<Secret>,
+    token_env: Option<String>,
+    token_file: Option<PathBuf>,
+    users: Option<String>,
+    groups: Option<String>,
+    #[serde(default = "yes")]
+    provision_groups: bool,
+    #[serde(default = "delete")]
+    on_delete: Leave,
+    #[serde(default = "deactivate")]
+    on_leave: Leave,
+    #[serde(default = "timeout_ms")]
+    timeout_ms: u64,
+    #[serde(default = "concurrency")]
+    concurrency: usize,
+    #[serde(default = "attempts_max")]
+    attempts_max: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeedSection {
+    tenant: Tenant,
+    url: Url,
+    secret: Option<Secret>,
+    secret_env: Option<String>,
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
+    attributes: Vec<String>,
+    #[serde(default)]
+    from_start: bool,
+    #[serde(default = "timeout_ms")]
+    timeout_ms: u64,
+}
+
+fn scim_kind() -> String {
+    "scim".to_string()
+}
+fn yes() -> bool {
+    true
+}
+fn delete() -> Leave {
+    Leave::Delete
+}
+fn deactivate() -> Leave {
+    Leave::Deactivate
+}
+fn timeout_ms() -> u64 {
+    10_000
+}
+fn concurrency() -> usize {
+    4
+}
+fn attempts_max() -> u32 {
+    8
+}
+
+pub(super) fn app(
+    registry: &Registry,
+    place: &str,
+    value: Value,
+    mistakes: &mut Mistakes,
+) -> Option<AppConfig> {
+    let section: AppSection = file::section(place, value, mistakes)?;
+    if section.kind != "scim" {
+        mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
+    }
+    check_url(place, &section.url, mistakes);
+    for (name, filter, kind) in [("users", &section.users, "User"), ("groups", &section.groups, "Group")] {
+        check_filter(registry, &format!("{place}.{name}"), filter.as_deref(), kind, mistakes);
+    }
+    let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
+    Some(AppConfig {
+        tenant: section.tenant,
+        url: section.url,
+        token,
+        users: section.users,
+        groups: section.groups,
+        provision_groups: section.provision_groups,
+        on_delete: section.on_delete,
+        on_leave: section.on_leave,
+        timeout_ms: section.timeout_ms.clamp(100, 25_000),
+        concurrency: section.concurrency.clamp(1, 64),
+        attempts_max: section.attempts_max.max(1),
+    })
+}
+
+pub(super) fn feed(place: &str, value: Value, mistakes: &mut Mistakes) -> Option<FeedConfig> {
+    let section: FeedSection = file::section(place, value, mistakes)?;
+    check_url(place, &section.url, mistakes);
+    let secret = secret(place, "secret", section.secret, section.secret_env, section.secret_file, mistakes);
+    Some(FeedConfig {
+        tenant: section.tenant,
+        url: section.url,
+        secret,
+        attributes: section.attributes,
+        from_start: section.from_start,
+        timeout_ms: section.timeout_ms.clamp(100, 25_000),
+    })
+}
+
+fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
+    if !matches!(url.scheme(), "http" | "https") {
+        mistakes.add(format!("{place}.url: must be http or https"));
+    }
+}
+
+fn check_filter(
+    registry: &Registry,
+    place: &str,
+    filter: Option<&str>,
+    kind: &str,
+    mistakes: &mut Mistakes,
+) {
+    let Some(filter) = filter else { return };
+    let Some(kind) = registry.by_name(kind) else { return };
+    if let Err(error) = Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, registry, kind) {
+        mistakes.add(format!("{place}: {error}"));
+    }
+}
+
+/// A secret that stands in the file, in a variable, or in a file of its own.
+fn secret(
+    place: &str,
+    name: &str,
+    plain: Option<Secret>,
+    variable: Option<String>,
+    path: Option<PathBuf>,
+    mistakes: &mut Mistakes,
+) -> Secret {
+    let found = match (plain, variable, path) {
+        (Some(secret), None, None) => Ok(secret),
+        (None, Some(variable), None) => environment(&variable)
+            .filter(|text| !text.is_empty())
+            .map(Secret::new)
+            .ok_or_else(|| format!("{place}.{name}_env: the variable {variable} is not set")),
+        (None, None, Some(path)) => std::fs::read_to_string(&path)
+            .map(|text| Secret::new(text.trim()))
+            .map_err(|error| format!("{place}.{name}_file: {} cannot be read: {error}", path.display())),
+        (_, _, _) => Err(format!("{place}: needs one of {name}, {name}_env and {name}_file")),
+    };
+    found.unwrap_or_else(|mistake| {
+        mistakes.add(mistake);
+        Secret::default()
+    })
+}

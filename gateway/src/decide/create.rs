@@ -1,0 +1,155 @@
+//! A POST: somebody new, somebody who returns, the same request again, or somebody whom another source made.
+
+use std::collections::BTreeMap;
+
+use eventlog::Guard;
+use projector::Stored;
+use proto::{Kind, ResourceId};
+use scim::validate::Parts;
+use scim::{AttrPath, Object};
+use serde_json::Value;
+
+use super::{
+    Decision, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members, unique_value,
+    within_size,
+};
+
+pub(super) fn create(
+    state: &State<'_>,
+    terms: Terms<'_>,
+    id: ResourceId,
+    parts: &Parts,
+) -> Result<Decision, Rejection> {
+    match state.rival {
+        Rival::Holder { repeated: true, .. } => Ok(Decision::Nothing),
+        Rival::Holder { stored, repeated: false } => match returning(terms, stored, parts) {
+            Some(parts) => change(state, terms, stored, parts),
+            None => {
+                let attribute = unique_value(terms.context, &parts.document).map(|(name, _)| name);
+                Err(Rejection::NameTaken { attribute: attribute.unwrap_or_default() })
+            }
+        },
+        Rival::Joined(stored) => match change(state, terms, stored, joined(stored, parts))? {
+            Decision::Nothing => Ok(Decision::Nothing),
+            written => {
+                metrics::counter!("rollcall_joined_total").increment(1);
+                Ok(written)
+            }
+        },
+        Rival::Ambiguous => Err(Rejection::Ambiguous),
+        Rival::Former(former) => fresh(state, terms, former, parts.clone()),
+        Rival::None => fresh(state, terms, id, parts.clone()),
+    }
+}
+
+/// Nobody is there yet.
+fn fresh(
+    state: &State<'_>,
+    terms: Terms<'_>,
+    id: ResourceId,
+    mut parts: Parts,
+) -> Result<Decision, Rejection> {
+    mask(terms, &mut parts, None);
+    // RFC 7643 leaves open what an absent `active` means; a new account may be used.
+    if has(terms.context, "active") && !parts.document.contains_key("active") {
+        parts.document.insert("active".to_string(), true.into());
+    }
+    let members_added = members(state, terms.limits, parts.members.as_deref())?;
+    within_size(terms.limits, &parts.document)?;
+    let (key, guard) = match unique_value(terms.context, &parts.document) {
+        None => (proto::subject::key_of_id(id), 0),
+        Some((attribute, value)) => {
+            let key = state.directory.key_of(value);
+            let known = state.directory.key(&key);
+            if known.holder.is_some() {
+                return Err(Rejection::NameTaken { attribute });
+            }
+            (key, known.last)
+        }
+    };
+    let (claimed, released) = claims(state, terms, id, &BTreeMap::new(), &parts.document)?;
+    let body = body_of(terms.caller, None, parts);
+    let (kind, guard) = (Kind::Created { members_added }, Guard::Last(guard));
+    Ok(Decision::Write(Box::new(Write { id, kind, key, guard, body, moved: None, claimed, released })))
+}
+
+/// Somebody of the caller's own who was switched off and is asked for again: the same resource, active.
+fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> {
+    let inactive = stored.document.get("active") == Some(&Value::Bool(false));
+    let own = match stored.external_ids.get(&terms.caller.source) {
+        Some(known) => parts.external_id.as_ref() == Some(known),
+        None => stored.external_ids.is_empty(),
+    };
+    if !terms.rules.reactivate || !inactive || !own {
+        return None;
+    }
+    let mut parts = parts.clone();
+    parts.document.insert("active".to_string(), true.into());
+    parts.members = None;
+    Some(parts)
+}
+
+/// The resource that another source made, with what this source adds; nothing is cleared.
+fn joined(stored: &Stored, parts: &Parts) -> Parts {
+    let mut document = stored.document.clone();
+    for (name, value) in &parts.document {
+        match (document.get_mut(name).and_then(Value::as_object_mut), value.as_object()) {
+            (Some(old), Some(new)) if name.contains(':') => old.extend(new.clone()),
+            (_, _) => {
+                document.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    Parts { document, members: None, ..parts.clone() }
+}
+
+/// What another source owns stays as it is; of a new resource it is left out, unless it is required.
+pub(super) fn mask(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>) {
+    if matches!(terms.rules.owns, crate::policy::Ownership::All) {
+        return;
+    }
+    let registry = terms.context.registry;
+    let empty = Object::new();
+    let old = current.map_or(&empty, |current| &current.document);
+    let mut ignored = 0;
+    for attribute in registry.core(terms.context.kind) {
+        let required = attribute.required && current.is_none();
+        let path = AttrPath::of(&attribute.name);
+        ignored += u64::from(!required && restore(terms, &path, &attribute.name, &mut parts.document, old));
+    }
+    for schema in registry.extensions(terms.context.kind) {
+        let old = old.get(&schema.id).and_then(Value::as_object).unwrap_or(&empty);
+        let mut members = match parts.document.remove(&schema.id) {
+            Some(Value::Object(members)) => members,
+            Some(_) | None => Object::new(),
+        };
+        for attribute in &schema.attributes {
+            let path =
+                AttrPath { schema: Some(schema.id.clone()), name: Some(attribute.name.clone()), sub: None };
+            ignored += u64::from(restore(terms, &path, &attribute.name, &mut members, old));
+        }
+        if !members.is_empty() {
+            parts.document.insert(schema.id.clone(), members.into());
+        }
+    }
+    if parts.members.is_some() && !terms.rules.owns.holds(&AttrPath::of("members")) && current.is_some() {
+        parts.members = None;
+        ignored += 1;
+    }
+    if ignored > 0 {
+        metrics::counter!("rollcall_unowned_attributes_total", "source" => terms.caller.source.clone())
+            .increment(ignored);
+    }
+}
+
+/// Whether a value was put back because the source may not write it.
+fn restore(terms: Terms<'_>, path: &AttrPath, name: &str, new: &mut Object, old: &Object) -> bool {
+    if terms.rules.owns.holds(path) || new.get(name) == old.get(name) {
+        return false;
+    }
+    match old.get(name) {
+        Some(value) => new.insert(name.to_string(), value.clone()),
+        None => new.remove(name),
+    };
+    true
+}

@@ -1,0 +1,179 @@
+//! Who may already be the one that a POST asks for.
+
+use eventlog::clock;
+use projector::{Lens, Part, Query, Stored, Window};
+use proto::ResourceId;
+use proto::subject::{self, Key};
+use scim::validate::Parts;
+use scim::{Dialect, Filter, ResourceType};
+use serde_json::Value;
+
+use crate::Inner;
+use crate::command::Caller;
+use crate::decide::Rival;
+use crate::execute::Failure;
+use crate::policy::Rules;
+
+/// As [`Rival`], with what it holds.
+#[derive(Default)]
+pub(crate) enum Found {
+    #[default]
+    Nobody,
+    Holder {
+        stored: Box<Stored>,
+        repeated: bool,
+    },
+    Joined(Box<Stored>),
+    Ambiguous,
+    Former(ResourceId),
+}
+
+impl Found {
+    pub(crate) fn rival(&self) -> Rival<'_> {
+        match self {
+            Self::Nobody => Rival::None,
+            Self::Holder { stored, repeated } => Rival::Holder { stored, repeated: *repeated },
+            Self::Joined(stored) => Rival::Joined(stored),
+            Self::Ambiguous => Rival::Ambiguous,
+            Self::Former(id) => Rival::Former(*id),
+        }
+    }
+
+    /// The resource that exists.
+    pub(crate) fn stored(&self) -> Option<&Stored> {
+        match self {
+            Self::Holder { stored, .. } | Self::Joined(stored) => Some(stored),
+            Self::Nobody | Self::Ambiguous | Self::Former(_) => None,
+        }
+    }
+}
+
+impl Inner {
+    /// Looks for somebody who may be meant, as far as the rules let a POST mean somebody who exists.
+    pub(crate) async fn rival(
+        &self,
+        caller: &Caller,
+        kind: &ResourceType,
+        rules: &Rules,
+        parts: &Parts,
+    ) -> Result<Found, Failure> {
+        let (projection, tenant) = (&self.projection, &caller.tenant);
+        if !rules.join.is_empty() {
+            match self.joined(caller, kind, rules, parts).await? {
+                Found::Nobody => {}
+                found => return Ok(found),
+            }
+        }
+        let Some(key) = self.main_key(caller, kind, parts) else { return Ok(Found::Nobody) };
+        let holder = projection.key(tenant, &kind.name, &key).holder;
+        match holder {
+            Some(id) if rules.repeat.is_some() || rules.reactivate => {
+                match projection.resource(tenant, &kind.name, id).await? {
+                    None => Ok(Found::Nobody),
+                    Some(stored) => {
+                        let repeated = self.repeated(caller, rules, parts, &stored).await?;
+                        Ok(Found::Holder { stored: Box::new(stored), repeated })
+                    }
+                }
+            }
+            Some(_) => Ok(Found::Nobody),
+            None => self.former(caller, kind, rules, parts, &key).await,
+        }
+    }
+
+    fn main_key(&self, caller: &Caller, kind: &ResourceType, parts: &Parts) -> Option<Key> {
+        let attribute = self.registry.unique_attribute(kind)?;
+        let value = parts.document.get(&attribute.name)?.as_str()?;
+        Some(subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value))
+    }
+
+    /// Whether the resource was made by this very request: same source, same `externalId`, same body, not long ago.
+    async fn repeated(
+        &self,
+        caller: &Caller,
+        rules: &Rules,
+        parts: &Parts,
+        stored: &Stored,
+    ) -> Result<bool, Failure> {
+        let Some(window) = rules.repeat else { return Ok(false) };
+        let external_id = stored.external_ids.get(&caller.source);
+        if external_id.is_none() || external_id != parts.external_id.as_ref() {
+            return Ok(false);
+        }
+        if clock::now().duration_since(stored.created) > window {
+            return Ok(false);
+        }
+        let Some((source, body)) = self.projection.beginning(&caller.tenant, stored.id).await? else {
+            return Ok(false);
+        };
+        let mut wanted = parts.document.clone();
+        if let Some(active) = body.document.get("active") {
+            wanted.entry("active").or_insert_with(|| active.clone());
+        }
+        Ok(source == caller.source && body.document == wanted)
+    }
+
+    /// The same person under the former id: a deletion that is taken back.
+    async fn former(
+        &self,
+        caller: &Caller,
+        kind: &ResourceType,
+        rules: &Rules,
+        parts: &Parts,
+        key: &Key,
+    ) -> Result<Found, Failure> {
+        let (Some(period), Some(external_id)) = (rules.tombstone, &parts.external_id) else {
+            return Ok(Found::Nobody);
+        };
+        let former = self.projection.former(&caller.tenant, &kind.name, key).await?;
+        let same = former.filter(|former| {
+            former.external_ids.get(&caller.source) == Some(external_id)
+                && clock::now().duration_since(former.deleted) <= period
+        });
+        Ok(same.map_or(Found::Nobody, |former| Found::Former(former.id)))
+    }
+
+    /// Somebody whom another source made, by the first join key that finds anybody.
+    async fn joined(
+        &self,
+        caller: &Caller,
+        kind: &ResourceType,
+        rules: &Rules,
+        parts: &Parts,
+    ) -> Result<Found, Failure> {
+        for path in &rules.join {
+            let Some(Value::String(value)) = path.values(&parts.document).first().copied() else { continue };
+            let text = format!("{path} eq {}", Value::String(value.clone()));
+            let filter = Filter::parse(&text, &self.limits.filter(), Dialect::Rfc, &self.registry, kind);
+            let Ok(filter) = filter else { continue };
+            let part = [Part { kind, filter: Some(&filter), sort: None }];
+            let lens = Lens { source: caller.source.clone(), ..Lens::default() };
+            let query = Query {
+                parts: &part,
+                lens: &lens,
+                window: &Window::From(1),
+                count: 3,
+                scan_rows_max: self.limits.scan_rows_max,
+            };
+            let found = self.projection.query(&caller.tenant, query).await?.resources;
+            match found.as_slice() {
+                [] => {}
+                [one] => {
+                    let known = one.external_ids.get(&caller.source);
+                    // Whom this source made or joined itself is its own matter.
+                    return Ok(match known {
+                        None if !self.made_by(caller, one).await? => Found::Joined(Box::new(one.clone())),
+                        Some(_) | None => Found::Nobody,
+                    });
+                }
+                _ => return Ok(Found::Ambiguous),
+            }
+        }
+        Ok(Found::Nobody)
+    }
+
+    async fn made_by(&self, caller: &Caller, stored: &Stored) -> Result<bool, Failure> {
+        let beginning = self.projection.beginning(&caller.tenant, stored.id).await?;
+        Ok(beginning.is_some_and(|(source, _)| source == caller.source))
+    }
+}
