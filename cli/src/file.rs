@@ -87,12 +87,7 @@ fn include_paths(path: &Path, includes: Option<Value>, mistakes: &mut Mistakes) 
 }
 
 /// The files that a name or pattern means, relative to a folder. A plain name must be there.
-pub(crate) fn matching(
-    place: &str,
-    folder: &Path,
-    pattern: &Path,
-    mistakes: &mut Mistakes,
-) -> Vec<PathBuf> {
+pub(crate) fn matching(place: &str, folder: &Path, pattern: &Path, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     let full = folder.join(pattern);
     let (Some(full), Some(pattern)) = (full.to_str(), pattern.to_str()) else {
         mistakes.add(format!("{place}: {} is not UTF-8", pattern.display()));

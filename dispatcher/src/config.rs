@@ -59,12 +59,8 @@ pub struct AppConfig {
     pub url: Url,
     /// The bearer token.
     pub token: Secret,
-    /// A SCIM filter: which users; nothing means all.
-    pub users: Option<String>,
-    /// A SCIM filter: which groups; nothing means all.
-    pub groups: Option<String>,
-    /// Whether groups are provisioned.
-    pub provision_groups: bool,
+    /// The resource types that are provisioned, each with a SCIM filter that chooses; nothing means all.
+    pub scope: BTreeMap<String, Option<String>>,
     /// What happens to an account whose resource was deleted.
     pub on_delete: Leave,
     /// What happens to an account whose resource left the filter.
@@ -81,16 +77,8 @@ impl AppConfig {
     /// What the plan depends on: another hash means that everything is planned again. Secrets and limits do not
     /// count.
     pub fn hash(&self) -> String {
-        let parts = format!(
-            "{}|{}|{:?}|{:?}|{}|{:?}|{:?}",
-            self.tenant,
-            self.url,
-            self.users,
-            self.groups,
-            self.provision_groups,
-            self.on_delete,
-            self.on_leave
-        );
+        let parts =
+            format!("{}|{}|{:?}|{:?}|{:?}", self.tenant, self.url, self.scope, self.on_delete, self.on_leave);
         short_hash(parts.as_bytes())
     }
 }

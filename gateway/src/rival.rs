@@ -110,7 +110,9 @@ impl Inner {
         if let Some(active) = body.document.get("active") {
             wanted.entry("active").or_insert_with(|| active.clone());
         }
-        Ok(source == caller.source && body.document == wanted)
+        // Who was switched off since is not what was asked for.
+        let as_asked = stored.document.get("active") == wanted.get("active");
+        Ok(source == caller.source && as_asked && body.document == wanted)
     }
 
     /// The same person under the former id: a deletion that is taken back.

@@ -176,7 +176,6 @@ pub async fn read_tokens(log: &dyn Log) -> Result<Vec<Token>, Error> {
 }
 
 /// Makes a token and writes its hash. With a user it stands for that person, who is `/Me` then.
-#[expect(clippy::too_many_arguments, reason = "a token is made of all of them")]
 pub async fn mint(
     log: &dyn Log,
     tenant: &Tenant,

@@ -19,6 +19,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// The text of `rollcall.toml`.
     pub configuration: Option<String>,
+    /// Files beside it, by name.
+    pub files: Vec<(String, String)>,
 }
 
 /// A running `rollcall up`. Dropping it kills the process and what it started.
@@ -84,6 +86,9 @@ impl House {
             .open(self.folder.path().join("log"))
             .expect("the log can be opened");
         let mut command = Command::new(program());
+        for (name, text) in &self.options.files {
+            std::fs::write(self.folder.path().join(name), text).expect("a file can be written");
+        }
         command
             .args(["up", "--scim-listen", &self.listen, "--admin-listen", "127.0.0.1:0", "--nats-port", "0"])
             .arg("--data-dir")

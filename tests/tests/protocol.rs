@@ -15,6 +15,7 @@ fn house() -> House {
     House::start_with(Options {
         flags: vec!["--no-demo".to_string()],
         configuration: Some(configuration.to_string()),
+        ..Options::default()
     })
 }
 

@@ -1,5 +1,6 @@
 //! `[app.NAME]` and `[feed.NAME]`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use dispatcher::{AppConfig, FeedConfig, Leave, Secret};
@@ -26,6 +27,9 @@ struct AppSection {
     groups: Option<String>,
     #[serde(default = "yes")]
     provision_groups: bool,
+    /// Further resource types, each with a filter; an empty one means all.
+    #[serde(default)]
+    types: BTreeMap<String, String>,
     #[serde(default = "delete")]
     on_delete: Leave,
     #[serde(default = "deactivate")]
@@ -87,17 +91,21 @@ pub(super) fn app(
         mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
     }
     check_url(place, &section.url, mistakes);
-    for (name, filter, kind) in [("users", &section.users, "User"), ("groups", &section.groups, "Group")] {
-        check_filter(registry, &format!("{place}.{name}"), filter.as_deref(), kind, mistakes);
+    let mut scope = BTreeMap::from([("User".to_string(), section.users)]);
+    if section.provision_groups {
+        scope.insert("Group".to_string(), section.groups);
+    }
+    let further = section.types.into_iter();
+    scope.extend(further.map(|(kind, filter)| (kind, Some(filter).filter(|filter| !filter.is_empty()))));
+    for (kind, filter) in &scope {
+        check_filter(registry, place, kind, filter.as_deref(), mistakes);
     }
     let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
     Some(AppConfig {
         tenant: section.tenant,
         url: section.url,
         token,
-        users: section.users,
-        groups: section.groups,
-        provision_groups: section.provision_groups,
+        scope,
         on_delete: section.on_delete,
         on_leave: section.on_leave,
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
@@ -126,17 +134,13 @@ fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
     }
 }
 
-fn check_filter(
-    registry: &Registry,
-    place: &str,
-    filter: Option<&str>,
-    kind: &str,
-    mistakes: &mut Mistakes,
-) {
+fn check_filter(registry: &Registry, place: &str, kind: &str, filter: Option<&str>, mistakes: &mut Mistakes) {
+    let Some(kind) = registry.by_name(kind) else {
+        return mistakes.add(format!("{place}.types: there is no resource type {kind:?}"));
+    };
     let Some(filter) = filter else { return };
-    let Some(kind) = registry.by_name(kind) else { return };
     if let Err(error) = Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, registry, kind) {
-        mistakes.add(format!("{place}: {error}"));
+        mistakes.add(format!("{place}: the filter for {}: {error}", kind.name));
     }
 }
 

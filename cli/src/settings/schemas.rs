@@ -67,9 +67,8 @@ fn documents<T: DeserializeOwned>(
     for file in files {
         for path in file::matching(place, folder, file, mistakes) {
             let read = std::fs::read(&path).map_err(|error| error.to_string());
-            let read = read.and_then(|text| {
-                serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
-            });
+            let read = read
+                .and_then(|text| serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string()));
             let values = match read {
                 Ok(Value::Array(values)) => values,
                 Ok(Value::Object(mut object)) => match object.remove("Resources") {

@@ -96,11 +96,7 @@ impl Performer {
                 return Ok(None);
             }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
-            let leaving = if has_members(&self.shared, &kind) {
-                Leaving { leave: Leave::Delete, ..gone }
-            } else {
-                gone
-            };
+            let leaving = Leaving { leave: self.leave(&kind, gone.leave), ..gone };
             return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
@@ -109,7 +105,7 @@ impl Performer {
         let desired = if self.in_scope(&kind, &stored) {
             Ok(self.desired(&kind, &stored))
         } else {
-            let leave = if has_members(&self.shared, &kind) { Leave::Delete } else { self.config.on_leave };
+            let leave = self.leave(&kind, self.config.on_leave);
             Err(Leaving { leave, why: "left the app's scope" })
         };
         Ok(Some(Now { kind, desired, key_ref }))
@@ -126,15 +122,16 @@ impl Performer {
         Ok(None)
     }
 
+    /// What cannot be switched off is deleted.
+    fn leave(&self, kind: &ResourceType, wanted: Leave) -> Leave {
+        if has(&self.shared, kind, "active") { wanted } else { Leave::Delete }
+    }
+
     fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {
-        let groups = has_members(&self.shared, kind);
-        if groups && !self.config.provision_groups {
-            return false;
-        }
-        let text = if groups { &self.config.groups } else { &self.config.users };
+        let Some(text) = self.config.scope.get(&kind.name) else { return false };
         let Some(text) = text else { return true };
         let parsed = Filter::parse(text, &FilterLimits::default(), Dialect::Rfc, &self.shared.registry, kind);
-        let lens = Lens { members: groups, groups: !groups, ..Lens::default() };
+        let lens = Lens { members: true, groups: true, ..Lens::default() };
         let resource = self.shared.projection.represent(&self.config.tenant, stored, kind, &lens);
         // Filters are checked when the configuration is read; one that cannot be read selects nobody.
         parsed.is_ok_and(|filter| filter.matches(&resource))
@@ -439,7 +436,11 @@ impl Performer {
 }
 
 fn has_members(shared: &Shared, kind: &ResourceType) -> bool {
-    shared.registry.core(kind).iter().any(|attribute| attribute.name == "members")
+    has(shared, kind, "members")
+}
+
+fn has(shared: &Shared, kind: &ResourceType, name: &str) -> bool {
+    shared.registry.core(kind).iter().any(|attribute| attribute.name == name)
 }
 
 fn done(

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
 use jiff::Timestamp;
 use proto::subject::{SubjectSecret, key_of_claim, key_of_value};
 use proto::{Position, Version};
-use jiff::SignedDuration;
 use scim::{AttrPath, Dialect, Registry};
 use serde_json::json;
 
@@ -337,7 +337,10 @@ fn what_another_source_owns_stays() {
     assert_eq!(given.when(&taken).unwrap(), Decision::Nothing);
     let own = patch(1, json!([{"op": "replace", "value": {"title": "Prof", "nickName": "A"}}]));
     let write = given.written(&own);
-    assert_eq!((&write.body.document["title"], &write.body.document["nickName"]), (&json!("Dr"), &json!("A")));
+    assert_eq!(
+        (&write.body.document["title"], &write.body.document["nickName"]),
+        (&json!("Dr"), &json!("A"))
+    );
     let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada"});
     let put = Command::Replace { id: id(1), expected: None, body };
     assert_eq!(given.when(&put).unwrap(), Decision::Nothing);

@@ -41,7 +41,7 @@ impl Asked {
     }
 
     /// The same request on the resource of the subject that the credential stands for (RFC 7644 §3.11).
-    pub(crate) fn as_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
+    pub(crate) fn for_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
         let Some(user) = self.user else {
             return Err(Error::status(501, "this credential stands for a service, not for a user").into());
         };

@@ -1,0 +1,175 @@
+//! Several sources for one person, retries and returns: what the standard leaves to the service.
+
+#![cfg(test)]
+
+use serde_json::{Value, json};
+use street::House;
+use street::house::{Client, Options, group, user};
+
+const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+
+fn house(configuration: &str) -> House {
+    House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some(configuration.to_string()),
+        ..Options::default()
+    })
+}
+
+fn client(house: &House, source: &str, dialect: &str) -> Client {
+    house.corp().with_token(&house.token_of("corp", source, dialect))
+}
+
+fn known_as(name: &str, external_id: &str) -> Value {
+    let mut user = user(name);
+    user["externalId"] = external_id.into();
+    user
+}
+
+#[test]
+fn two_sources_keep_one_person() {
+    let house = house(&format!(
+        "[tenant.corp.source.hr]\nowns = [\"title\", \"name\", \"{ENTERPRISE}\"]\n\
+         [tenant.corp.source.idp]\njoin = [\"{ENTERPRISE}:employeeNumber\", \"userName\"]\n"
+    ));
+    let (hr, idp) = (client(&house, "hr", "rfc"), client(&house, "idp", "rfc"));
+    let mut ada = known_as("ada", "hr-1");
+    ada["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", ENTERPRISE]);
+    ada["title"] = json!("Dr");
+    ada[ENTERPRISE] = json!({"employeeNumber": "17", "department": "R"});
+    let made = hr.post("/Users", &ada).expect(201);
+
+    // The provider knows her by her number under another name, and adds what is its own.
+    let mut same = known_as("ada", "idp-1");
+    same["schemas"] = ada["schemas"].clone();
+    same[ENTERPRISE] = json!({"employeeNumber": "17", "department": "X"});
+    same["title"] = json!("Miss");
+    same["nickName"] = json!("A");
+    let joined = idp.post("/Users", &same).expect(201);
+    assert_eq!(joined.id(), made.id());
+    assert_eq!(joined.body["externalId"], "idp-1");
+    let seen = hr.get(&format!("/Users/{}", made.id())).expect(200);
+    assert_eq!((&seen.body["externalId"], &seen.body["title"]), (&json!("hr-1"), &json!("Dr")));
+    assert_eq!((&seen.body["nickName"], &seen.body[ENTERPRISE]["department"]), (&json!("A"), &json!("R")));
+
+    // A PUT of the provider that omits what HR owns clears nothing of it, and what it says about it is not taken.
+    let put = known_as("ada", "idp-1");
+    let after = idp.put(&format!("/Users/{}", made.id()), &put).expect(200);
+    assert_eq!(
+        (&after.body["title"], &after.body[ENTERPRISE]["employeeNumber"]),
+        (&json!("Dr"), &json!("17"))
+    );
+    assert!(after.body.get("nickName").is_none());
+    let version = after.header("etag").unwrap().to_string();
+    let taken = json!([{"op": "replace", "path": "title", "value": "Boss"}]);
+    let same = idp.patch(&format!("/Users/{}", made.id()), taken.clone()).expect(200);
+    assert_eq!((same.header("etag").unwrap(), &same.body["title"]), (version.as_str(), &json!("Dr")));
+    assert_eq!(hr.patch(&format!("/Users/{}", made.id()), taken).expect(200).body["title"], "Boss");
+
+    // Each finds the person under its own identifier only.
+    assert!(hr.find("/Users", "externalId", "hr-1").is_some());
+    assert!(hr.find("/Users", "externalId", "idp-1").is_none());
+    // Who joined already does not join again.
+    assert_eq!(idp.post("/Users", &known_as("ada", "idp-2")).expect(409).body["scimType"], "uniqueness");
+}
+
+#[test]
+fn several_that_may_be_meant_are_held() {
+    let house = house("[tenant.corp.source.idp]\njoin = [\"emails.value\"]\n");
+    let (hr, idp) = (client(&house, "hr", "rfc"), client(&house, "idp", "rfc"));
+    for name in ["ada", "eve"] {
+        let mut one = user(name);
+        one["emails"] = json!([{"value": "shared@corp.test", "type": "work"}]);
+        hr.post("/Users", &one).expect(201);
+    }
+    let mut new = known_as("new", "1");
+    new["emails"] = json!([{"value": "SHARED@corp.test", "type": "work"}]);
+    let held = idp.post("/Users", &new).expect(409);
+    assert!(held.body["detail"].as_str().unwrap().contains("several"), "{}", held.text);
+    assert_eq!(idp.get("/Users").expect(200).body["totalResults"], 2);
+}
+
+#[test]
+fn oktas_retries_and_returns() {
+    let house = house("");
+    let okta = client(&house, "okta", "okta");
+    let ada = known_as("ada", "00u1");
+    let made = okta.post("/Users", &ada).expect(201);
+    let again = okta.post("/Users", &ada).expect(201);
+    assert_eq!((again.id(), again.header("etag")), (made.id(), made.header("etag")));
+    assert_eq!(again.header("location"), made.header("location"));
+    let mut other = ada.clone();
+    other["title"] = json!("Dr");
+    okta.post("/Users", &other).expect(409);
+    let path = format!("/Users/{}", made.id());
+    okta.patch(&path, json!([{"op": "replace", "value": {"active": false}}])).expect(200);
+    let back = okta.post("/Users", &other).expect(201);
+    assert_eq!(
+        (back.id(), &back.body["active"], &back.body["title"]),
+        (made.id(), &json!(true), &json!("Dr"))
+    );
+    okta.delete(&path).expect(204);
+    let returned = okta.post("/Users", &ada).expect(201);
+    assert_eq!(returned.id(), made.id(), "the same person keeps the id");
+    okta.delete(&path).expect(204);
+    assert_ne!(okta.post("/Users", &known_as("ada", "00u2")).expect(201).id(), made.id());
+    assert_eq!(house.events("corp").iter().filter(|event| event["kind"] == "Created").count(), 3);
+}
+
+#[test]
+fn a_strict_client_gets_none_of_that_and_a_policy_overrules_the_dialect() {
+    let house = house(
+        "[tenant.corp.source.hr]\nrepeat = true\ntombstone_days = 1\n[tenant.corp.source.okta]\nreactivate = false\n",
+    );
+    let (rfc, hr, okta) =
+        (client(&house, "api", "rfc"), client(&house, "hr", "rfc"), client(&house, "okta", "okta"));
+    let ada = known_as("ada", "1");
+    let made = rfc.post("/Users", &ada).expect(201).id();
+    rfc.post("/Users", &ada).expect(409);
+    let path = format!("/Users/{made}");
+    rfc.patch(&path, json!([{"op": "replace", "path": "active", "value": false}])).expect(200);
+    rfc.post("/Users", &ada).expect(409);
+    rfc.delete(&path).expect(204);
+    let second = rfc.post("/Users", &ada).expect(201).id();
+    assert_ne!(second, made);
+
+    let eve = known_as("eve", "2");
+    let first = hr.post("/Users", &eve).expect(201).id();
+    assert_eq!(hr.post("/Users", &eve).expect(201).id(), first);
+    hr.delete(&format!("/Users/{first}")).expect(204);
+    assert_eq!(hr.post("/Users", &eve).expect(201).id(), first);
+
+    let bob = okta.post("/Users", &known_as("bob", "3")).expect(201).id();
+    okta.patch(&format!("/Users/{bob}"), json!([{"op": "replace", "value": {"active": false}}])).expect(200);
+    okta.post("/Users", &known_as("bob", "3")).expect(409);
+}
+
+#[test]
+fn a_tenant_may_want_more() {
+    let house = house(
+        "[gateway.limits]\nresource_bytes_max = 4096\n\
+         [tenant.corp]\nunknown_attributes = \"refuse\"\nunique = {Group = [\"displayName\"], User = [\"nickName\"]}\n",
+    );
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["shoeSize"] = json!(42);
+    let refused = corp.post("/Users", &ada).expect(400);
+    assert_eq!(refused.body["scimType"], "invalidSyntax");
+    assert!(refused.body["detail"].as_str().unwrap().contains("shoeSize"));
+    let team = corp.post("/Groups", &group("Team", &[])).expect(201).id();
+    assert_eq!(corp.post("/Groups", &group("TEAM", &[])).expect(409).body["scimType"], "uniqueness");
+    let other = corp.post("/Groups", &group("Other", &[])).expect(201).id();
+    let rename = json!([{"op": "replace", "path": "displayName", "value": "team"}]);
+    corp.patch(&format!("/Groups/{other}"), rename.clone()).expect(409);
+    corp.delete(&format!("/Groups/{team}")).expect(204);
+    corp.patch(&format!("/Groups/{other}"), rename).expect(200);
+    let mut long = user("long");
+    long["title"] = json!("x".repeat(5000));
+    corp.post("/Users", &long).expect(413);
+    // Other tenants have their own ways.
+    let demo = Client::new(
+        &house.env("SCIM_URL").replace("/t/corp/", "/t/other/"),
+        &house.token_of("other", "api", "rfc"),
+    );
+    demo.post("/Users", &ada).expect(201);
+}

@@ -1,0 +1,195 @@
+//! Resource types and extensions of one's own: served, checked, found, unique, told to subscribers and apps.
+
+#![cfg(test)]
+
+use std::thread;
+
+use serde_json::{Value, json};
+use street::House;
+use street::house::{Client, Options, eventually, group, user};
+
+const BADGE: &str = "urn:example:scim:Badge";
+const DESK: &str = "urn:example:scim:Desk";
+
+fn options(more: &str) -> Options {
+    let schemas = json!([
+        {"id": BADGE, "name": "Badge", "attributes": [
+            {"name": "number", "type": "string", "required": true, "uniqueness": "server"},
+            {"name": "chip", "type": "integer", "uniqueness": "server"},
+            {"name": "issuedAt", "type": "dateTime", "mutability": "immutable"},
+            {"name": "pin", "type": "string", "mutability": "writeOnly", "returned": "never"},
+            {"name": "doors", "type": "complex", "multiValued": true, "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "floor", "type": "integer"}]},
+        ]},
+        {"id": DESK, "name": "Desk", "attributes": [
+            {"name": "place", "type": "string", "uniqueness": "server"},
+            {"name": "screens", "type": "integer"},
+        ]},
+    ]);
+    let types = json!({"id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": BADGE});
+    let configuration = format!(
+        "[scim]\nschemas = [\"*.schema.json\"]\nresource_types = [\"types.json\"]\n\
+         [[scim.extension]]\nresource_type = \"User\"\nschema = \"{DESK}\"\n\
+         [projection]\nindexed = [\"{DESK}:screens\"]\n{more}"
+    );
+    Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some(configuration),
+        files: vec![
+            ("own.schema.json".to_string(), schemas.to_string()),
+            ("types.json".to_string(), types.to_string()),
+        ],
+    }
+}
+
+fn badge(number: &str, chip: i64) -> Value {
+    json!({"schemas": [BADGE], "number": number, "chip": chip, "issuedAt": "2026-01-02T03:04:05Z", "pin": "1234",
+           "doors": [{"value": "north", "floor": 3}]})
+}
+
+fn found(corp: &Client, path: &str, filter: &str) -> u64 {
+    let filter = filter.replace(' ', "%20").replace('"', "%22").replace('[', "%5B").replace(']', "%5D");
+    corp.get(&format!("{path}?filter={filter}")).expect(200).body["totalResults"].as_u64().unwrap()
+}
+
+#[test]
+fn a_type_of_ones_own_is_served_like_any_other() {
+    let house = House::start_with(options(""));
+    let corp = house.corp();
+    let types = corp.get("/ResourceTypes").expect(200);
+    assert!(types.body["Resources"].as_array().unwrap().iter().any(|kind| kind["endpoint"] == "/Badges"));
+    assert_eq!(corp.get(&format!("/Schemas/{BADGE}")).expect(200).body["attributes"][1]["name"], "chip");
+    let user_type = corp.get("/ResourceTypes/User").expect(200);
+    assert_eq!(user_type.body["schemaExtensions"][1]["schema"], DESK);
+
+    let made = corp.post("/Badges", &badge("A-1", 7)).expect(201);
+    assert!(made.body.get("pin").is_none(), "{}", made.text);
+    assert!(made.header("location").unwrap().ends_with(&format!("/Badges/{}", made.id())));
+    assert_eq!(made.body["meta"]["resourceType"], "Badge");
+    let path = format!("/Badges/{}", made.id());
+    assert_eq!(
+        corp.post("/Badges", &json!({"schemas": [BADGE]})).expect(400).body["scimType"],
+        "invalidValue"
+    );
+    let again = corp.post("/Badges", &badge("a-1", 8)).expect(409);
+    assert_eq!(again.body["scimType"], "uniqueness");
+    assert_eq!(corp.post("/Badges", &badge("a-2", 7)).expect(409).body["scimType"], "uniqueness");
+    corp.post("/Badges", &badge("a-2", 8)).expect(201);
+
+    for (filter, count) in [
+        ("number eq \"A-2\"", 1),
+        ("chip gt 7", 1),
+        ("chip eq 7", 1),
+        ("doors[value eq \"north\" and floor ge 3]", 2),
+        ("issuedAt gt \"2026-01-02T03:04:04Z\"", 2),
+        ("urn:example:scim:Badge:number sw \"a-\"", 2),
+        ("userName pr", 0),
+    ] {
+        assert_eq!(found(&corp, "/Badges", filter), count, "{filter}");
+    }
+    let later = json!([{"op": "replace", "path": "issuedAt", "value": "2026-02-02T00:00:00Z"}]);
+    assert_eq!(corp.patch(&path, later).expect(400).body["scimType"], "mutability");
+    let more = json!([{"op": "add", "path": "doors", "value": [{"value": "south", "floor": 1}]}]);
+    assert_eq!(corp.patch(&path, more).expect(200).body["doors"].as_array().unwrap().len(), 2);
+    // A freed chip can be taken by another, and the freed number too.
+    corp.patch(&path, json!([{"op": "remove", "path": "chip"}])).expect(200);
+    corp.post("/Badges", &badge("a-3", 7)).expect(201);
+    corp.delete(&path).expect(204);
+    corp.post("/Badges", &badge("A-1", 9)).expect(201);
+    let told = house.events("corp");
+    assert!(told.iter().any(|event| event["resourceType"] == "Badge"));
+}
+
+#[test]
+fn an_extension_of_ones_own_is_checked_found_and_unique() {
+    let mut house = House::start_with(options(""));
+    let corp = house.corp();
+    let at = |name: &str, place: &str, screens: Value| {
+        let mut user = user(name);
+        user["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", DESK]);
+        user[DESK] = json!({"place": place, "screens": screens});
+        user
+    };
+    corp.post("/Users", &at("ada", "3-17", json!(2))).expect(201);
+    assert_eq!(
+        corp.post("/Users", &at("eve", "3-18", json!("two"))).expect(400).body["scimType"],
+        "invalidValue"
+    );
+    assert_eq!(corp.post("/Users", &at("eve", "3-17", json!(1))).expect(409).body["scimType"], "uniqueness");
+    let bob = corp.post("/Users", &at("bob", "3-18", json!(1))).expect(201).id();
+    assert_eq!(found(&corp, "/Users", &format!("{DESK}:place eq \"3-17\"")), 1);
+    assert_eq!(found(&corp, "/Users", &format!("{DESK}:screens eq 2")), 1);
+    let moves = json!([{"op": "replace", "path": format!("{DESK}:place"), "value": "3-17"}]);
+    assert_eq!(
+        corp.patch(&format!("/Users/{bob}"), moves.clone()).expect(409).body["scimType"],
+        "uniqueness"
+    );
+
+    // What is taken stays taken after a restart from nothing but the log.
+    assert!(house.stop());
+    std::fs::remove_dir_all(house.data_dir().join("projection")).unwrap();
+    house.start_again();
+    let corp = house.corp();
+    corp.patch(&format!("/Users/{bob}"), moves).expect(409);
+    let racers: Vec<_> = (0..16)
+        .map(|number| {
+            let (corp, body) = (corp.clone(), at(&format!("racer{number}"), "9-1", json!(1)));
+            thread::spawn(move || corp.post("/Users", &body).status)
+        })
+        .collect();
+    let mut answers: Vec<u16> = racers.into_iter().map(|racer| racer.join().unwrap()).collect();
+    answers.sort_unstable();
+    assert_eq!(
+        (answers[0], answers.iter().filter(|status| **status == 409).count()),
+        (201, 15),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn an_app_gets_the_types_that_it_is_asked_to() {
+    let app = House::start_with(options(""));
+    let house = House::start_with(options(&format!(
+        "[app.doors]\ntenant = \"corp\"\nurl = \"{}\"\ntoken = \"{}\"\nusers = 'userName eq \"nobody\"'\n\
+         provision_groups = false\n[app.doors.types]\nBadge = 'chip gt 5'\n",
+        app.env("SCIM_URL"),
+        app.env("SCIM_TOKEN")
+    )));
+    let (corp, accounts) = (house.corp(), app.corp());
+    corp.post("/Users", &user("ada")).expect(201);
+    corp.post("/Groups", &group("Team", &[])).expect(201);
+    corp.post("/Badges", &badge("low", 1)).expect(201);
+    let id = corp.post("/Badges", &badge("high", 6)).expect(201).id();
+    let there = eventually("the badge", || accounts.find("/Badges", "number", "high"));
+    assert_eq!(there["externalId"], json!(id));
+    assert_eq!(accounts.get("/Badges").expect(200).body["totalResults"], 1);
+    corp.patch(&format!("/Badges/{id}"), json!([{"op": "replace", "path": "chip", "value": 2}])).expect(200);
+    eventually("the badge is gone", || accounts.find("/Badges", "number", "high").is_none().then_some(()));
+    assert_eq!(accounts.get("/Users").expect(200).body["totalResults"], 0);
+}
+
+#[test]
+fn mistakes_in_schemas_and_policies_are_all_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.json"), r#"{"id": "badge", "name": "x", "attributes": []}"#)
+        .unwrap();
+    let configuration = "[scim]\nschemas = [\"bad.json\", \"gone.json\"]\n[projection]\nindexed = [\"shoeSize\"]\n\
+                         [tenant.corp]\nunique = {User = [\"emails\"]}\n[tenant.corp.source.hr]\njoin = [\"nothing\"]\nowns = [\"wings\"]\n";
+    let path = folder.path().join("rollcall.toml");
+    std::fs::write(&path, configuration).unwrap();
+    let output = std::process::Command::new(street::house::program())
+        .args([
+            "up",
+            "--config",
+            path.to_str().unwrap(),
+            "--data-dir",
+            folder.path().join("var").to_str().unwrap(),
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    for part in ["must be a URN", "gone.json", "shoeSize", "emails", "nothing", "wings"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
