@@ -1,12 +1,14 @@
 //! What somebody wants.
 
+use std::sync::Arc;
+
 use proto::{ResourceId, Tenant};
-use scim::Dialect;
 use scim::validate::Parts;
+use scim::{Dialect, Seen, Speech};
 use serde_json::Value;
 
 /// Who asks; known once the token is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// The tenant.
     pub tenant: Tenant,
@@ -18,6 +20,42 @@ pub struct Caller {
     pub actor: String,
     /// Where the request came from.
     pub address: String,
+    /// What it said that no RFC allows.
+    pub heard: Arc<Heard>,
+}
+
+impl Caller {
+    pub(crate) fn speech(&self) -> Speech<'_> {
+        Speech::new(self.dialect, &self.heard.seen)
+    }
+}
+
+/// The quirks of one request; they are counted when it is over.
+#[derive(Debug, Default)]
+pub struct Heard {
+    seen: Seen,
+    tenant: String,
+    source: String,
+}
+
+impl Heard {
+    pub(crate) fn of(tenant: &Tenant, source: &str) -> Self {
+        Self { seen: Seen::default(), tenant: tenant.to_string(), source: source.to_string() }
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        for quirk in self.seen.quirks() {
+            metrics::counter!(
+                "rollcall_quirks_total",
+                "quirk" => quirk.about().name,
+                "tenant" => self.tenant.clone(),
+                "source" => self.source.clone()
+            )
+            .increment(1);
+        }
+    }
 }
 
 /// A change that is asked for. The bodies of resources that exist are still JSON: existence is tested before they are.

@@ -117,7 +117,7 @@ impl Gateway {
         body: serde_json::Value,
     ) -> Result<Command, Error> {
         let inner = &*self.inner;
-        let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
+        let context = Context { registry: &inner.registry, kind, speech: caller.speech() };
         let rules = inner.policies.rules(caller, &inner.registry, kind);
         let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
         known_only(terms, &body).map_err(|rejection| rejection.into_error(&kind.name))?;
@@ -136,7 +136,7 @@ impl Gateway {
         let inner = &*self.inner;
         let deadline = Instant::now() + Duration::from_millis(inner.limits.request_timeout_ms);
         let rules = inner.policies.rules(caller, &inner.registry, kind);
-        let context = Context { registry: &inner.registry, kind, dialect: caller.dialect };
+        let context = Context { registry: &inner.registry, kind, speech: caller.speech() };
         let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
         let mut caught_up = false;
         for attempt in 0..inner.limits.attempts_max.max(1) {

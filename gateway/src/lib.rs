@@ -16,7 +16,7 @@ mod rival;
 mod serve;
 mod tokens;
 
-pub use command::Caller;
+pub use command::{Caller, Heard};
 pub use limits::Limits;
 pub use policy::{Policies, SourcePolicy, TenantPolicy, UnknownAttributes};
 pub use serve::{Bound, Config, Error, Tls};

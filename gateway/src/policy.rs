@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use scim::{AttrPath, Dialect, Registry, Resolved, ResourceType};
+use scim::{AttrPath, Quirk, Registry, Resolved, ResourceType};
 use serde::Deserialize;
 
 use crate::Caller;
@@ -108,10 +108,10 @@ impl Policies {
     pub(crate) fn rules(&self, caller: &Caller, registry: &Registry, kind: &ResourceType) -> Rules {
         let policy = self.tenants.get(caller.tenant.as_str());
         let source = policy.and_then(|policy| policy.source.get(&caller.source));
-        let large = caller.dialect != Dialect::Rfc;
         let choice = |of: fn(&SourcePolicy) -> Option<bool>, default| source.and_then(of).unwrap_or(default);
         let days = source.and_then(|source| source.tombstone_days);
-        let days = days.unwrap_or(if large { TOMBSTONE_DAYS } else { 0 });
+        let days =
+            days.unwrap_or(if caller.dialect.allows(Quirk::CreateAfterDelete) { TOMBSTONE_DAYS } else { 0 });
         let canonical = |text: &String| {
             let path = AttrPath::parse(text, registry).ok()?;
             registry.canonical(kind, &path)
@@ -124,8 +124,9 @@ impl Policies {
             owns: policy.map_or(Ownership::All, |policy| ownership(policy, &caller.source, &canonical)),
             join: source.map(|source| source.join.iter().filter_map(canonical).collect()).unwrap_or_default(),
             // Microsoft's validator posts twice and wants 409; its service asks first.
-            repeat: choice(|source| source.repeat, caller.dialect.repeats_creates()).then_some(RETRY_WINDOW),
-            reactivate: choice(|source| source.reactivate, caller.dialect.returns_by_create()),
+            repeat: choice(|source| source.repeat, caller.dialect.allows(Quirk::CreateRepeated))
+                .then_some(RETRY_WINDOW),
+            reactivate: choice(|source| source.reactivate, caller.dialect.allows(Quirk::CreateReturns)),
             tombstone: (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days))),
             refuse_unknown: policy
                 .is_some_and(|policy| policy.unknown_attributes == UnknownAttributes::Refuse),

@@ -12,6 +12,7 @@ pub mod list;
 pub mod validate;
 
 mod compare;
+mod dialect;
 mod diff;
 mod error;
 mod filter;
@@ -25,6 +26,7 @@ mod schema;
 mod select;
 mod sort;
 
+pub use dialect::{Dialect, Seen, Speech};
 pub use diff::{Change, diff};
 pub use error::{Error, ScimType};
 pub use filter::{Filter, FilterLimits, Op};
@@ -32,7 +34,7 @@ pub use fold::fold;
 pub use members::MemberChange;
 pub use patch::{Operation, Patch, PatchOp, PatchPath};
 pub use path::AttrPath;
-pub use quirk::Dialect;
+pub use quirk::{About, Quirk};
 pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};
 pub use select::AttributeSelection;

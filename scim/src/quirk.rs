@@ -1,101 +1,242 @@
-//! What real clients send that no RFC allows, in one place. Each leniency names the client that needs it; the
-//! dialogues in `tests/dialogues` are its tests. Everything here is about the *shape* of a request; what it means is
-//! decided elsewhere.
-
-use std::str::FromStr;
+//! What real clients send that no RFC allows, in one table. Each entry says whose it is and who is forgiven; the
+//! dialogues in `tests/dialogues` are its tests. It is about the *shape* of a request; what it means is decided
+//! elsewhere.
 
 use serde_json::Value;
 
-use crate::{Attribute, Type};
+use crate::{Attribute, Dialect, Speech, Type};
 
-/// How a client speaks SCIM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Dialect {
-    /// As the RFCs say.
-    #[default]
-    Rfc,
-    /// Okta's provisioning agent.
-    Okta,
-    /// Microsoft Entra's provisioning service.
-    Entra,
+/// A habit of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Quirk {
+    /// `"op": "Replace"`.
+    OperationCase,
+    /// `"active": "False"`.
+    BooleanAsText,
+    /// `roles[primary eq "True"]`.
+    BooleanAsTextInFilter,
+    /// A schema that the type does not have, in `schemas`.
+    UnknownSchema,
+    /// A body without `schemas`.
+    SchemasMissing,
+    /// An extension's attributes without its URN in `schemas`.
+    ExtensionUnlisted,
+    /// `remove` with `members` and the values that shall go.
+    RemoveByValue,
+    /// `{"name.givenName": ..}`: paths for keys in a value without a path.
+    PathsAsKeys,
+    /// `manager` without the extension's URN.
+    UrnMissing,
+    /// `"manager": "id"`.
+    ReferenceAsText,
+    /// `[value]` for an attribute that has one value.
+    ArrayOfOne,
+    /// A value where an array belongs.
+    ValueForArray,
+    /// A role as JSON text.
+    ObjectAsText,
+    /// `replace` on `emails[type eq "work"].value` before there is one.
+    ReplaceCreates,
+    /// A read-only attribute is changed.
+    ReadOnlyWritten,
+    /// `+` for itself in a query whose spaces are `%20`.
+    PlusInQuery,
+    /// The same POST once more.
+    CreateRepeated,
+    /// A POST for somebody who is switched off.
+    CreateReturns,
+    /// A POST for somebody who was deleted a while ago.
+    CreateAfterDelete,
 }
 
-impl Dialect {
-    /// The name in configuration and events.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rfc => "rfc",
-            Self::Okta => "okta",
-            Self::Entra => "entra",
-        }
-    }
+/// What the table says of a quirk.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The name in metrics and documentation.
+    pub name: &'static str,
+    /// The dialects that may.
+    pub dialects: &'static [Dialect],
+    /// Who does it, what the standard says, what we make of it.
+    pub what: &'static str,
+}
 
-    /// The dialect of one PATCH operation. Only Entra writes `Replace` for `replace`, so an operation written that way is
-    /// read as Entra's, whatever the token says; the lower-case form stays strict.
-    pub(crate) fn of_operation(self, op: &str) -> Self {
-        let capitalised = op.starts_with(|letter: char| letter.is_ascii_uppercase());
-        if capitalised && self == Self::Rfc { Self::Entra } else { self }
-    }
+const EVERY: &[Dialect] = &Dialect::ALL;
+const LARGE: &[Dialect] = &[Dialect::Okta, Dialect::Entra];
+const OKTA: &[Dialect] = &[Dialect::Okta];
+const ENTRA: &[Dialect] = &[Dialect::Entra];
 
-    /// Whether `"True"` and `"False"` stand for booleans, as Entra sends them.
-    pub(crate) fn string_booleans(self) -> bool {
-        self == Self::Entra
-    }
+impl Quirk {
+    /// Every quirk.
+    pub const ALL: [Self; 19] = [
+        Self::OperationCase,
+        Self::BooleanAsText,
+        Self::BooleanAsTextInFilter,
+        Self::UnknownSchema,
+        Self::SchemasMissing,
+        Self::ExtensionUnlisted,
+        Self::RemoveByValue,
+        Self::PathsAsKeys,
+        Self::UrnMissing,
+        Self::ReferenceAsText,
+        Self::ArrayOfOne,
+        Self::ValueForArray,
+        Self::ObjectAsText,
+        Self::ReplaceCreates,
+        Self::ReadOnlyWritten,
+        Self::PlusInQuery,
+        Self::CreateRepeated,
+        Self::CreateReturns,
+        Self::CreateAfterDelete,
+    ];
 
-    /// Whether a filtered `replace` that matches nothing makes the value. RFC 7644 §3.5.2.3 wants `noTarget`; Entra
-    /// sends `replace emails[type eq "work"].value` before there is one.
-    pub(crate) fn replace_creates(self) -> bool {
-        self == Self::Entra
+    /// The table's line.
+    pub const fn about(self) -> About {
+        let (name, dialects, what) = match self {
+            Self::OperationCase => (
+                "operation_case",
+                EVERY,
+                "Entra writes `Add`, `Replace`, `Remove`; RFC 7644 §3.5.2 has them in lower case. Read in any case, and \
+                 with a strict credential the operation is read as Entra's.",
+            ),
+            Self::BooleanAsText => (
+                "boolean_as_text",
+                ENTRA,
+                "Entra without its compatibility flag sends `\"True\"` and `\"False\"`; RFC 7643 §2.3.2 wants booleans. \
+                 Read by the attribute's type.",
+            ),
+            Self::BooleanAsTextInFilter => (
+                "boolean_as_text_in_filter",
+                ENTRA,
+                "Entra writes `roles[primary eq \"True\"]`. Read as the boolean.",
+            ),
+            Self::UnknownSchema => (
+                "unknown_schema",
+                LARGE,
+                "Entra lists a directory schema of its own on groups, templates of others list what they like. Passed \
+                 over; Entra's own schema in every dialect.",
+            ),
+            Self::SchemasMissing => (
+                "schemas_missing",
+                LARGE,
+                "Scripts and templates leave `schemas` out, which RFC 7643 §3 requires. The endpoint says what is meant.",
+            ),
+            Self::ExtensionUnlisted => (
+                "extension_unlisted",
+                EVERY,
+                "Entra sends an extension's attributes without its URN in `schemas`. The key says what is meant.",
+            ),
+            Self::RemoveByValue => (
+                "remove_by_value",
+                EVERY,
+                "Entra and JumpCloud remove a member with the path `members` and a `value`, which RFC 7644 §3.5.2.2 does \
+                 not know and would read as \"remove all\". Only what is named goes.",
+            ),
+            Self::PathsAsKeys => (
+                "paths_as_keys",
+                EVERY,
+                "Entra with its compatibility flag writes paths as keys of a value without a path: `\"name.givenName\"`, \
+                 `\"urn:…:User:department\"`. Each is read as an operation of its own.",
+            ),
+            Self::UrnMissing => (
+                "urn_missing",
+                ENTRA,
+                "Entra writes `manager` for the enterprise extension's. Looked for in the type's extensions.",
+            ),
+            Self::ReferenceAsText => {
+                ("reference_as_text", ENTRA, "Entra sends a manager's id as a plain string. Read as `value`.")
+            }
+            Self::ArrayOfOne => (
+                "array_of_one",
+                ENTRA,
+                "Old Entra jobs wrap one value, a manager for example, into an array. Unwrapped.",
+            ),
+            Self::ValueForArray => (
+                "value_for_array",
+                EVERY,
+                "One object stands where an array belongs. Read as an array of one; a plain string so for lenient and \
+                 large clients only.",
+            ),
+            Self::ObjectAsText => (
+                "object_as_text",
+                ENTRA,
+                "Entra sends a role as text that holds JSON: `\"{\\\"value\\\":…}\"`. Read as that object.",
+            ),
+            Self::ReplaceCreates => (
+                "replace_creates",
+                ENTRA,
+                "Entra replaces `emails[type eq \"work\"].value` before there is one; RFC 7644 §3.5.2.3 wants `noTarget`. \
+                 The value is made.",
+            ),
+            Self::ReadOnlyWritten => (
+                "read_only_written",
+                LARGE,
+                "Okta puts `id` into the value of a group's rename, others `groups` and `meta`; RFC 7644 §3.5.2 wants \
+                 `mutability`. Passed over.",
+            ),
+            Self::PlusInQuery => (
+                "plus_in_query",
+                EVERY,
+                "A query that writes spaces as `%20` means `+` when it writes `+`, as in `ada+test@corp.test`.",
+            ),
+            Self::CreateRepeated => (
+                "create_repeated",
+                OKTA,
+                "Okta repeats a POST whose answer it did not get. Answered 201 with what is there; `repeat` of a source.",
+            ),
+            Self::CreateReturns => (
+                "create_returns",
+                OKTA,
+                "Okta posts a user again who was unassigned. The account comes back; `reactivate` of a source.",
+            ),
+            Self::CreateAfterDelete => (
+                "create_after_delete",
+                LARGE,
+                "A user comes back after a DELETE. The id is the former one; `tombstone_days` of a source.",
+            ),
+        };
+        About { name, dialects, what }
     }
+}
 
-    /// Whether unknown URNs in `schemas` are passed over (Entra's ADSCIM group schema).
-    pub(crate) fn ignores_unknown_schemas(self) -> bool {
-        match self {
-            Self::Rfc => false,
-            Self::Okta | Self::Entra => true,
-        }
-    }
-
-    /// Whether a write to a read-only attribute is passed over (Okta puts `id` into the value of a PATCH).
-    pub(crate) fn ignores_read_only(self) -> bool {
-        match self {
-            Self::Rfc => false,
-            Self::Okta | Self::Entra => true,
-        }
-    }
-
-    /// The URN that a path lacks: Entra writes `manager` for the enterprise extension's `manager`.
-    pub(crate) fn finds_in_extensions(self) -> bool {
-        self == Self::Entra
-    }
-
-    /// Whether the same POST again is by default a retry and no second person: Okta gives up on a user for whom a repeated
-    /// POST is refused.
-    pub fn repeats_creates(self) -> bool {
-        self == Self::Okta
-    }
-
-    /// Whether a POST for somebody who is switched off is by default a return: Okta sends one after unassigning and
-    /// assigning again.
-    pub fn returns_by_create(self) -> bool {
-        self == Self::Okta
-    }
-
+impl Speech<'_> {
     /// Turns a value into the shape its attribute has, where the client is known to send another.
     pub(crate) fn shape(self, attribute: &Attribute, value: Value) -> Value {
         let value = match value {
             Value::Array(mut values)
-                if !attribute.multi_valued && self == Self::Entra && values.len() == 1 =>
+                if !attribute.multi_valued && values.len() == 1 && self.forgives(Quirk::ArrayOfOne) =>
             {
                 values.pop().unwrap_or(Value::Null)
             }
             other => other,
         };
         match (attribute.kind, value) {
-            (Type::Boolean, Value::String(text)) if self.string_booleans() => boolean(&text),
-            (Type::Complex, Value::String(text)) if self == Self::Entra => object(attribute, text),
+            (Type::Boolean, Value::String(text)) => match boolean(&text) {
+                Some(value) if self.forgives(Quirk::BooleanAsText) => value.into(),
+                Some(_) | None => text.into(),
+            },
+            (Type::Complex, Value::String(text)) => self.object(attribute, text),
             (_, value) => value,
         }
+    }
+
+    /// A role as JSON text (`{"id":..,"value":..,"displayName":..}`), or a bare manager id.
+    fn object(self, attribute: &Attribute, text: String) -> Value {
+        if text.trim_start().starts_with('{')
+            && let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(&text)
+            && self.forgives(Quirk::ObjectAsText)
+        {
+            if attribute.sub("displayName").is_none()
+                && let Some(name) = members.remove("displayName")
+            {
+                members.insert("display".to_string(), name);
+            }
+            return Value::Object(members);
+        }
+        if attribute.sub("value").is_some() && self.forgives(Quirk::ReferenceAsText) {
+            return serde_json::json!({"value": text});
+        }
+        Value::String(text)
     }
 }
 
@@ -104,40 +245,30 @@ pub(crate) fn is_extra_schema(urn: &str) -> bool {
     urn.starts_with("http://schemas.microsoft.com/")
 }
 
-fn boolean(text: &str) -> Value {
+/// What `"True"` means.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("true") {
-        Value::Bool(true)
+        Some(true)
     } else if text.eq_ignore_ascii_case("false") {
-        Value::Bool(false)
+        Some(false)
     } else {
-        Value::String(text.to_string())
+        None
     }
 }
 
-/// A role as JSON text (`{"id":..,"value":..,"displayName":..}`), or a bare manager id.
-fn object(attribute: &Attribute, text: String) -> Value {
-    if text.trim_start().starts_with('{')
-        && let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(&text)
-    {
-        if attribute.sub("displayName").is_none()
-            && let Some(name) = members.remove("displayName")
-        {
-            members.insert("display".to_string(), name);
-        }
-        return Value::Object(members);
-    }
-    if attribute.sub("value").is_some() { serde_json::json!({"value": text}) } else { Value::String(text) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl FromStr for Dialect {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "rfc" => Ok(Self::Rfc),
-            "okta" => Ok(Self::Okta),
-            "entra" => Ok(Self::Entra),
-            other => Err(format!("{other:?} is not a dialect; there are rfc, okta and entra")),
+    #[test]
+    fn the_table_is_whole() {
+        let mut names: Vec<&str> = Quirk::ALL.iter().map(|quirk| quirk.about().name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Quirk::ALL.len());
+        for (index, quirk) in Quirk::ALL.into_iter().enumerate() {
+            assert_eq!(quirk as usize, index);
+            assert!(Dialect::Lenient.allows(quirk));
         }
     }
 }

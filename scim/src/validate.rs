@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::quirk;
 use crate::{
-    AttrPath, Attribute, Dialect, Error, Mutability, Object, Registry, Resolved, ResourceType, ScimType,
-    Type, Uniqueness, members,
+    AttrPath, Attribute, Dialect, Error, Mutability, Object, Quirk, Registry, Resolved, ResourceType, Schema,
+    ScimType, Speech, Type, Uniqueness, members,
 };
 
 /// What a request is read against.
@@ -20,7 +20,7 @@ pub struct Context<'a> {
     /// The type of the resource.
     pub kind: &'a ResourceType,
     /// How the client speaks.
-    pub dialect: Dialect,
+    pub speech: Speech<'a>,
 }
 
 /// A full document taken apart.
@@ -213,13 +213,11 @@ fn merge(full: &mut Object, urn: &str, members: Object) {
 /// What a name means; a client that forgets URNs is helped (see [`Dialect`]).
 pub(crate) fn find<'a>(context: Context<'a>, path: &AttrPath) -> Option<Resolved<'a>> {
     let found = context.registry.resolve(context.kind, path);
-    if found.is_some() || path.schema.is_some() || !context.dialect.finds_in_extensions() {
+    if found.is_some() || path.schema.is_some() {
         return found;
     }
-    context.registry.extensions(context.kind).find_map(|schema| {
-        let with_urn = AttrPath { schema: Some(schema.id.clone()), ..path.clone() };
-        context.registry.resolve(context.kind, &with_urn)
-    })
+    let extended = context.registry.in_extensions(context.kind, path);
+    extended.filter(|_| context.speech.forgives(Quirk::UrnMissing))
 }
 
 fn extension(
@@ -264,7 +262,7 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
     let named = body.iter().find(|(name, _)| name.eq_ignore_ascii_case("schemas")).map(|(_, value)| value);
     let urns = match named {
         Some(Value::Array(urns)) if !urns.is_empty() => urns,
-        Some(_) | None if context.dialect.ignores_unknown_schemas() => return Ok(()),
+        Some(_) | None if context.speech.forgives(Quirk::SchemasMissing) => return Ok(()),
         Some(_) | None => {
             return Err(Error::syntax(format!(
                 "schemas must be an array that holds {:?}",
@@ -272,16 +270,15 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
             )));
         }
     };
-    if context.dialect.ignores_unknown_schemas() {
-        return Ok(());
-    }
     let known = |urn: &str| {
         urn.eq_ignore_ascii_case(&context.kind.schema)
             || context.registry.extensions(context.kind).any(|schema| schema.id.eq_ignore_ascii_case(urn))
     };
     for urn in urns {
         match urn.as_str() {
-            Some(urn) if known(urn) || quirk::is_extra_schema(urn) => {}
+            Some(urn) if known(urn) => {}
+            Some(urn) if quirk::is_extra_schema(urn) => context.speech.note(Quirk::UnknownSchema),
+            Some(_) if context.speech.forgives(Quirk::UnknownSchema) => {}
             Some(urn) => {
                 return Err(Error::syntax(format!(
                     "schemas names {urn:?}, which {} does not have",
@@ -291,7 +288,14 @@ fn schemas(context: Context<'_>, body: &Object) -> Result<(), Error> {
             None => return Err(Error::syntax("schemas must hold strings")),
         }
     }
-    if !urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(&context.kind.schema)) {
+    let listed =
+        |wanted: &str| urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(wanted));
+    let unlisted =
+        |schema: &&Schema| body.keys().any(|key| key.eq_ignore_ascii_case(&schema.id)) && !listed(&schema.id);
+    if context.registry.extensions(context.kind).find(unlisted).is_some() {
+        context.speech.note(Quirk::ExtensionUnlisted);
+    }
+    if !listed(&context.kind.schema) && !context.speech.forgives(Quirk::SchemasMissing) {
         return Err(Error::syntax(format!("schemas must hold {:?}", context.kind.schema)));
     }
     Ok(())
@@ -310,15 +314,21 @@ pub(crate) fn value_of(
     attribute: &Attribute,
     value: Value,
 ) -> Result<Option<Value>, Error> {
-    let value = context.dialect.shape(attribute, value);
+    let value = context.speech.shape(attribute, value);
     if !attribute.multi_valued {
         return one(context, attribute, value);
     }
     let values = match value {
         Value::Null => return Ok(None),
         Value::Array(values) => values,
-        single @ Value::Object(_) => vec![single],
-        other if context.dialect != Dialect::Rfc || attribute.kind != Type::Complex => vec![other],
+        single @ Value::Object(_) => {
+            context.speech.note(Quirk::ValueForArray);
+            vec![single]
+        }
+        other if context.speech.dialect() != Dialect::Rfc || attribute.kind != Type::Complex => {
+            context.speech.note(Quirk::ValueForArray);
+            vec![other]
+        }
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             return Err(Error::value(format!("{} must be an array of objects", attribute.name)));
         }
@@ -326,7 +336,7 @@ pub(crate) fn value_of(
     let mut kept: Vec<Value> = Vec::with_capacity(values.len());
     let mut seen = std::collections::BTreeSet::new();
     for value in values {
-        let value = context.dialect.shape(attribute, value);
+        let value = context.speech.shape(attribute, value);
         if let Some(value) = one(context, attribute, value)?
             && seen.insert(identity(&value))
         {
@@ -435,7 +445,7 @@ mod tests {
     fn read(kind: &str, dialect: Dialect, body: Value) -> Result<Object, Error> {
         let registry = Registry::built_in().unwrap();
         let kind = registry.by_name(kind).unwrap().clone();
-        create(Context { registry: &registry, kind: &kind, dialect }, body)
+        create(Context { registry: &registry, kind: &kind, speech: dialect.into() }, body)
     }
 
     #[track_caller]
@@ -512,7 +522,7 @@ mod tests {
     fn a_full_document_is_taken_apart() {
         let registry = Registry::built_in().unwrap();
         let kind = registry.by_name("Group").unwrap();
-        let context = Context { registry: &registry, kind, dialect: Dialect::Rfc };
+        let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
         let full = create(context, json!({
             "schemas": [kind.schema], "displayName": "G", "externalId": "e",
             "members": [{"value": "1", "display": "One"}, {"$ref": "https://x.test/Users/2"}, {"value": "1", "type": "User"}],

@@ -29,7 +29,7 @@ fn apply(case: &Case) -> Result<Object, scim::Error> {
     let registry = Registry::built_in().unwrap();
     let kind = registry.by_name(case.kind.as_deref().unwrap_or("User")).unwrap();
     let dialect: Dialect = case.dialect.as_deref().unwrap_or("rfc").parse().unwrap();
-    let context = Context { registry: &registry, kind, dialect };
+    let context = Context { registry: &registry, kind, speech: dialect.into() };
     let body =
         json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": case.patch});
     let patch = Patch::parse(context, body, &FilterLimits::default())?;

@@ -122,12 +122,12 @@ fn emails(user: &Object) -> Vec<(String, String)> {
 fn with<T>(dialect: Dialect, test: impl FnOnce(Context<'_>) -> T) -> T {
     let registry = Registry::built_in().unwrap();
     let kind = registry.by_name("User").unwrap();
-    test(Context { registry: &registry, kind, dialect })
+    test(Context { registry: &registry, kind, speech: dialect.into() })
 }
 
 fn parse(text: &str) -> Result<Filter, scim::Error> {
     with(Dialect::Rfc, |context| {
-        Filter::parse(text, &FilterLimits::default(), context.dialect, context.registry, context.kind)
+        Filter::parse(text, &FilterLimits::default(), context.speech, context.registry, context.kind)
     })
 }
 

@@ -6,7 +6,7 @@ use eventlog::Guard;
 use projector::Stored;
 use proto::{Kind, ResourceId};
 use scim::validate::Parts;
-use scim::{AttrPath, Object};
+use scim::{AttrPath, Object, Quirk};
 use serde_json::Value;
 
 use super::{
@@ -21,9 +21,15 @@ pub(super) fn create(
     parts: &Parts,
 ) -> Result<Decision, Rejection> {
     match state.rival {
-        Rival::Holder { repeated: true, .. } => Ok(Decision::Nothing),
+        Rival::Holder { repeated: true, .. } => {
+            terms.context.speech.note(Quirk::CreateRepeated);
+            Ok(Decision::Nothing)
+        }
         Rival::Holder { stored, repeated: false } => match returning(terms, stored, parts) {
-            Some(parts) => change(state, terms, stored, parts),
+            Some(parts) => {
+                terms.context.speech.note(Quirk::CreateReturns);
+                change(state, terms, stored, parts)
+            }
             None => {
                 let attribute = unique_value(terms.context, &parts.document).map(|(name, _)| name);
                 Err(Rejection::NameTaken { attribute: attribute.unwrap_or_default() })
@@ -37,7 +43,10 @@ pub(super) fn create(
             }
         },
         Rival::Ambiguous => Err(Rejection::Ambiguous),
-        Rival::Former(former) => fresh(state, terms, former, parts.clone()),
+        Rival::Former(former) => {
+            terms.context.speech.note(Quirk::CreateAfterDelete);
+            fresh(state, terms, former, parts.clone())
+        }
         Rival::None => fresh(state, terms, id, parts.clone()),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use proto::subject::{SubjectSecret, key_of_claim, key_of_value};
@@ -130,11 +132,12 @@ impl Given {
 
     fn when(&self, command: &Command) -> Result<Decision, Rejection> {
         let kind = self.registry.by_name(self.kind).unwrap();
-        let context = Context { registry: &self.registry, kind, dialect: Dialect::Rfc };
+        let context = Context { registry: &self.registry, kind, speech: Dialect::Rfc.into() };
         let caller = Caller {
             tenant: "corp".parse().unwrap(),
             source: "hr".to_string(),
             dialect: Dialect::Rfc,
+            heard: Arc::default(),
             actor: "k".to_string(),
             address: String::new(),
         };

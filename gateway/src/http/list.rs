@@ -64,9 +64,9 @@ async fn answer(
         &inner.registry,
     )?;
     let read = |kind| -> Result<Reading<'_>, Error> {
-        let (limits, dialect) = (inner.limits.filter(), asked.caller.dialect);
+        let (limits, speech) = (inner.limits.filter(), asked.caller.speech());
         let filter = question.filter.as_deref();
-        let filter = filter.map(|text| Filter::parse(text, &limits, dialect, &inner.registry, kind));
+        let filter = filter.map(|text| Filter::parse(text, &limits, speech, &inner.registry, kind));
         let sort = question.sort_by.as_deref();
         let sort = sort.map(|path| Sort::parse(path, question.descending, &inner.registry, kind));
         Ok(Reading { kind, filter: filter.transpose()?, sort: sort.transpose()? })

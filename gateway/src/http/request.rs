@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequestParts, Query, RawPathParams};
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use proto::ResourceId;
 use scim::list::Question;
-use scim::{AttributeSelection, Error, ResourceType, ScimType};
+use scim::{AttributeSelection, Error, Quirk, ResourceType, ScimType};
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::problem::Problem;
-use crate::{Caller, Gateway};
+use crate::{Caller, Gateway, Heard};
 
 /// A request whose sender is known.
 pub(crate) struct Asked {
@@ -116,16 +118,23 @@ impl FromRequestParts<Gateway> for Asked {
             return Err(Error::status(403, "the token belongs to another tenant").into());
         }
         let get = |name: &str| path.get(name).cloned().unwrap_or_default();
+        let heard = Heard::of(&token.tenant, &token.source);
+        let (parameters, plus) = parameters(parts);
+        let caller = Caller {
+            tenant: token.tenant,
+            source: token.source,
+            dialect: token.dialect,
+            actor: token.credential,
+            address,
+            heard: Arc::new(heard),
+        };
+        if plus {
+            caller.speech().note(Quirk::PlusInQuery);
+        }
         Ok(Self {
             base_url: base_url(parts, gateway, path.get("tenant")),
-            caller: Caller {
-                tenant: token.tenant,
-                source: token.source,
-                dialect: token.dialect,
-                actor: token.credential,
-                address,
-            },
-            parameters: parameters(parts),
+            caller,
+            parameters,
             headers: parts.headers.clone(),
             endpoint: get("endpoint"),
             id: get("id"),
@@ -145,7 +154,7 @@ impl FromRequestParts<Gateway> for Discovering {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
-        if parameters(parts).contains_key("filter") {
+        if parameters(parts).0.contains_key("filter") {
             return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
         }
         let path = path_parameters(parts, gateway).await;
@@ -161,10 +170,15 @@ async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> BTreeMap<Strin
     }
 }
 
-fn parameters(parts: &Parts) -> BTreeMap<String, String> {
-    Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-        .map(|Query(pairs)| pairs.into_iter().collect())
-        .unwrap_or_default()
+/// The query, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
+fn parameters(parts: &Parts) -> (BTreeMap<String, String>, bool) {
+    let query = parts.uri.query().unwrap_or_default();
+    let literal = |pair: &str| pair.contains('+') && pair.contains("%20");
+    let plus = query.split('&').any(literal);
+    let pairs =
+        query.split('&').map(|pair| if literal(pair) { pair.replace('+', "%2B") } else { pair.to_string() });
+    let query = pairs.collect::<Vec<_>>().join("&");
+    (form_urlencoded::parse(query.as_bytes()).into_owned().collect(), plus)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

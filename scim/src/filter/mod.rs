@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::{AttrPath, Attribute, Dialect, Error, Object, Registry, ResourceType, Type};
+use crate::{AttrPath, Attribute, Error, Object, Registry, ResourceType, Speech, Type};
 
 pub(crate) use eval::values;
 pub(crate) use parse::PathFilter;
@@ -133,14 +133,14 @@ impl Default for FilterLimits {
 impl Filter {
     /// Reads a filter for a resource type. `invalidFilter` when the syntax is wrong, an operator does not suit its
     /// attribute, the attribute must not be asked for, or a limit is reached.
-    pub fn parse(
+    pub fn parse<'s>(
         text: &str,
         limits: &FilterLimits,
-        dialect: Dialect,
+        speech: impl Into<Speech<'s>>,
         registry: &Registry,
         kind: &ResourceType,
     ) -> Result<Self, Error> {
-        parse::whole(text, limits, dialect, registry, kind)
+        parse::whole(text, limits, speech.into(), registry, kind)
     }
 
     /// Whether a resource, as it is represented to clients, satisfies the filter.

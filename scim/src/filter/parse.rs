@@ -3,24 +3,23 @@
 use serde_json::Value;
 
 use super::{Filter, FilterLimits, Op, Rule};
+use crate::quirk::boolean;
 use crate::{
-    AttrPath, Attribute, Dialect, Error, Registry, Resolved, ResourceType, Returned, ScimType, Type,
+    AttrPath, Attribute, Error, Quirk, Registry, Resolved, ResourceType, Returned, ScimType, Speech, Type,
 };
 
 /// Reads a filter that is the whole text.
 pub(super) fn whole(
     text: &str,
     limits: &FilterLimits,
-    dialect: Dialect,
+    speech: Speech<'_>,
     registry: &Registry,
     kind: &ResourceType,
 ) -> Result<Filter, Error> {
     if text.len() > limits.length_bytes_max {
         return Err(bad(format!("the filter is longer than {} bytes", limits.length_bytes_max)));
     }
-    let string_booleans = dialect.string_booleans();
-    let mut parser =
-        Parser { text, at: 0, terms: 0, limits, string_booleans, scope: Scope::Type(registry, kind) };
+    let mut parser = Parser { text, at: 0, terms: 0, limits, speech, scope: Scope::Type(registry, kind) };
     let filter = parser.or(0)?;
     parser.spaces();
     if parser.at < text.len() {
@@ -43,12 +42,10 @@ impl PathFilter {
         text: &str,
         at: usize,
         limits: &FilterLimits,
-        dialect: Dialect,
+        speech: Speech<'_>,
         attribute: &Attribute,
     ) -> Result<Self, Error> {
-        let string_booleans = dialect.string_booleans();
-        let mut parser =
-            Parser { text, at, terms: 0, limits, string_booleans, scope: Scope::Value(attribute) };
+        let mut parser = Parser { text, at, terms: 0, limits, speech, scope: Scope::Value(attribute) };
         let filter = parser.or(0)?;
         parser.spaces();
         if !parser.eat(']') {
@@ -71,7 +68,7 @@ struct Parser<'a> {
     at: usize,
     terms: usize,
     limits: &'a FilterLimits,
-    string_booleans: bool,
+    speech: Speech<'a>,
     scope: Scope<'a>,
 }
 
@@ -213,13 +210,10 @@ impl<'a> Parser<'a> {
             };
         }
         let value = match (rule.kind, value) {
-            (Type::Boolean, Value::String(text)) if self.string_booleans => {
-                match text.to_ascii_lowercase().as_str() {
-                    "true" => Value::Bool(true),
-                    "false" => Value::Bool(false),
-                    _ => Value::String(text),
-                }
-            }
+            (Type::Boolean, Value::String(text)) => match boolean(&text) {
+                Some(value) if self.speech.forgives(Quirk::BooleanAsTextInFilter) => value.into(),
+                Some(_) | None => text.into(),
+            },
             (_, value) => value,
         };
         let ordered = matches!(op, Op::Gt | Op::Ge | Op::Lt | Op::Le);
@@ -249,8 +243,18 @@ impl<'a> Parser<'a> {
     fn look_up(&self, word: &str) -> Result<(AttrPath, Option<&'a Attribute>), Error> {
         match self.scope {
             Scope::Type(registry, kind) => {
-                let path = AttrPath::parse(word, registry).map_err(bad)?;
-                match registry.resolve(kind, &path) {
+                let mut path = AttrPath::parse(word, registry).map_err(bad)?;
+                let mut found = registry.resolve(kind, &path);
+                if found.is_none()
+                    && path.schema.is_none()
+                    && let Some(extended @ Resolved::Attribute { extension: Some(schema), .. }) =
+                        registry.in_extensions(kind, &path)
+                    && self.speech.forgives(Quirk::UrnMissing)
+                {
+                    path.schema = Some(schema.id.clone());
+                    found = Some(extended);
+                }
+                match found {
                     None => Ok((path, None)),
                     Some(Resolved::Extension(schema)) => {
                         Ok((AttrPath { schema: Some(schema.id.clone()), name: None, sub: None }, None))

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Operation, Patch, PatchOp, PatchPath};
 use crate::validate::{Context, complete, identity, immutable, is_primary, value_of};
-use crate::{Attribute, Error, Filter, Mutability, Object, Registry, Resolved, ScimType, members};
+use crate::{Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, members};
 
 pub(super) fn all(patch: &Patch, context: Context<'_>, id: &str, full: &Object) -> Result<Object, Error> {
     let mut changed = full.clone();
@@ -45,7 +45,7 @@ fn one(operation: &Operation, context: Context<'_>, id: &str, full: &mut Object)
         }
     };
     // Each operation is read in the hand that wrote it.
-    let context = Context { dialect: operation.dialect, ..context };
+    let context = Context { speech: context.speech.with(operation.dialect), ..context };
     let step = Step { context, operation, attribute, sub };
     if step.passes_over(id)? {
         return Ok(());
@@ -76,7 +76,7 @@ impl Step<'_> {
         let read_only = |attribute: &Attribute| attribute.mutability == Mutability::ReadOnly;
         if read_only(self.attribute) || self.sub.is_some_and(read_only) {
             let same = name == "id" && self.operation.value.as_ref().and_then(Value::as_str) == Some(id);
-            if same || self.context.dialect.ignores_read_only() {
+            if self.context.speech.forgives(Quirk::ReadOnlyWritten) || same {
                 return Ok(true);
             }
             return Err(Error::new(ScimType::Mutability, format!("{} is read-only", self.name())));
@@ -260,7 +260,9 @@ impl Step<'_> {
         if touched.is_empty() {
             match self.operation.op {
                 PatchOp::Remove => return Ok(touched),
-                PatchOp::Replace if !self.context.dialect.replace_creates() && filter.is_some() => {
+                PatchOp::Replace
+                    if filter.is_some() && !self.context.speech.forgives(Quirk::ReplaceCreates) =>
+                {
                     return Err(self.no_target());
                 }
                 PatchOp::Add | PatchOp::Replace => {

@@ -25,7 +25,7 @@ pub struct Operation {
     pub path: PatchPath,
     /// With what; nothing means that the request held none.
     pub value: Option<Value>,
-    /// How the operation is written; see `Dialect::of_operation`.
+    /// How the operation is written; the letter case of `op` can say more than the credential.
     pub dialect: Dialect,
 }
 

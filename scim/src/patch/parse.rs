@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Operation, Patch, PatchOp, PatchPath};
 use crate::filter::PathFilter;
 use crate::validate::{Context, each_name_once, find};
-use crate::{AttrPath, Error, FilterLimits, Object, Resolved, ScimType};
+use crate::{AttrPath, Error, FilterLimits, Object, Quirk, Resolved, ScimType};
 
 /// The URN of the message.
 const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -20,8 +20,7 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
     let names_it = schemas.is_some_and(|urns| {
         urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SCHEMA))
     });
-    let forgiven = schemas.is_none() && context.dialect.ignores_unknown_schemas();
-    if !names_it && !forgiven {
+    if !names_it && !(schemas.is_none() && context.speech.forgives(Quirk::SchemasMissing)) {
         return Err(Error::syntax(format!("schemas must hold {SCHEMA:?}")));
     }
     let listed = match member("Operations") {
@@ -58,7 +57,7 @@ fn one(
         "remove" => PatchOp::Remove,
         _ => return Err(Error::syntax(format!("op {word:?} is none of add, replace and remove"))),
     };
-    let context = Context { dialect: context.dialect.of_operation(word), ..context };
+    let context = Context { speech: context.speech.of_operation(word), ..context };
     let value = member("value").cloned();
     if op == PatchOp::Add && value.is_none() {
         return Err(Error::value("add needs a value"));
@@ -94,6 +93,9 @@ fn without_path(
         }
         let Ok(parsed) = AttrPath::parse(&name, context.registry) else { continue };
         let Some(path) = resolved(context, &parsed) else { continue };
+        if parsed.sub.is_some() || parsed.schema.is_some() && parsed.name.is_some() {
+            context.speech.note(Quirk::PathsAsKeys);
+        }
         with_path(context, op, path, Some(value), into)?;
     }
     Ok(())
@@ -106,14 +108,23 @@ fn with_path(
     value: Option<Value>,
     into: &mut Vec<Operation>,
 ) -> Result<(), Error> {
+    if op == PatchOp::Remove && path.filter.is_none() && value.as_ref().is_some_and(|value| !value.is_null())
+    {
+        context.speech.note(Quirk::RemoveByValue);
+    }
     if path.attr.name.is_some() || op == PatchOp::Remove {
-        into.push(Operation { op, path, value, dialect: context.dialect });
+        into.push(Operation { op, path, value, dialect: context.speech.dialect() });
         return Ok(());
     }
     let urn = path.attr.schema.clone().unwrap_or_default();
     match value {
         None | Some(Value::Null) => {
-            into.push(Operation { op: PatchOp::Remove, path, value: None, dialect: context.dialect });
+            into.push(Operation {
+                op: PatchOp::Remove,
+                path,
+                value: None,
+                dialect: context.speech.dialect(),
+            });
             Ok(())
         }
         Some(Value::Object(members)) => expand(context, op, &urn, members, into),
@@ -133,7 +144,7 @@ fn expand(
     for (name, value) in members {
         let Ok(parsed) = AttrPath::parse(&format!("{urn}:{name}"), context.registry) else { continue };
         if let Some(path) = resolved(context, &parsed) {
-            into.push(Operation { op, path, value: Some(value), dialect: context.dialect });
+            into.push(Operation { op, path, value: Some(value), dialect: context.speech.dialect() });
         }
     }
     Ok(())
@@ -178,7 +189,7 @@ fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<Patch
             return Err(invalid(format!("{attr_text} is not multi-valued, so no filter can follow it")));
         }
     };
-    let inner = PathFilter::parse(text, at, limits, context.dialect, attribute)?;
+    let inner = PathFilter::parse(text, at, limits, context.speech, attribute)?;
     let rest = text.get(inner.rest..).unwrap_or_default();
     found.filter = Some(inner.filter);
     if let Some(name) = rest.strip_prefix('.') {

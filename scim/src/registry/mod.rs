@@ -136,6 +136,18 @@ impl Registry {
         Some(Resolved::Attribute { extension, attribute, sub })
     }
 
+    /// What a path without a URN names in the type's extensions.
+    pub(crate) fn in_extensions<'a>(
+        &'a self,
+        kind: &'a ResourceType,
+        path: &AttrPath,
+    ) -> Option<Resolved<'a>> {
+        self.extensions(kind).find_map(|schema| {
+            let with_urn = AttrPath { schema: Some(schema.id.clone()), ..path.clone() };
+            self.resolve(kind, &with_urn)
+        })
+    }
+
     /// The path with canonical names: no URN for the base schema, every name as its schema spells it.
     pub fn canonical(&self, kind: &ResourceType, path: &AttrPath) -> Option<AttrPath> {
         Some(match self.resolve(kind, path)? {
