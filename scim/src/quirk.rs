@@ -143,9 +143,11 @@ impl Quirk {
                 ENTRA,
                 "Entra writes `manager` for the enterprise extension's. Looked for in the type's extensions.",
             ),
-            Self::ReferenceAsText => {
-                ("reference_as_text", ENTRA, "Entra sends a manager's id as a plain string. Read as `value`.")
-            }
+            Self::ReferenceAsText => (
+                "reference_as_text",
+                ENTRA,
+                "Entra sends a manager's id as a plain string, scripts an address. Read as `value`.",
+            ),
             Self::ArrayOfOne => (
                 "array_of_one",
                 ENTRA,

@@ -3,7 +3,7 @@
 //! A response names what must be there; more may be. `{{save:x}}` remembers a value, `{{x}}` stands for it,
 //! `{{any}}` is anything that is present, `{{absent}}` must not be there, `{"{{set}}": [..]}` is an array in any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -15,12 +15,14 @@ use crate::house::Client;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dialogue {
-    /// The client, which is also the dialect of its token.
+    /// The client.
     pub client: String,
     /// What happens.
     pub title: String,
     /// Where the shapes come from.
     pub source: String,
+    /// The quirks that it shows, and no others.
+    pub quirks: BTreeSet<String>,
     /// The exchange.
     pub steps: Vec<Step>,
 }
