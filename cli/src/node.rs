@@ -143,6 +143,11 @@ impl Node {
             };
             let gateway = Gateway::new(&settings.gateway, parts);
             tracing::info!(address = %bound.address(), tls = settings.gateway.tls.is_some(), "SCIM is served");
+            let (accepted, stop) = (gateway.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                accepted.take_over(stop).await;
+                Ok(())
+            });
             let stop = shutdown.clone();
             tasks.spawn(async move {
                 bound.serve(&gateway, stop).await.map_err(|error| Failure::new(error.to_string()))

@@ -16,6 +16,9 @@ pub trait Bucket: Send + Sync + 'static {
     /// Sets a value whose revision must be this one; [`Error::Conflict`] when it is another.
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error>;
 
+    /// The names of all values. Costs a look at each of them.
+    async fn keys(&self) -> Result<Vec<String>, Error>;
+
     /// Removes a value and its history.
     async fn purge(&self, key: &str) -> Result<(), Error>;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use proto::sealing::{self, DataKey};
 use proto::{KeyRef, Tenant};
 use uuid::Uuid;
@@ -72,6 +73,22 @@ impl Keyring {
     /// A key if its page is cached; the inner nothing means that it was erased.
     pub fn cached(&self, at: KeyRef) -> Option<Option<DataKey>> {
         self.lock().pages.get(&at.page).map(|page| page.get(usize::from(at.slot)).cloned().flatten())
+    }
+
+    /// Seals a text that belongs to a tenant.
+    pub async fn seal(&self, tenant: &Tenant, plain: &[u8], associated: &[u8]) -> Result<Bytes, Error> {
+        let key = self.tenant_key(tenant).await?;
+        let nonce: sealing::Nonce = clock::random()?;
+        let sealed = key.seal(&nonce, plain, associated);
+        Ok(nonce.into_iter().chain(sealed).collect())
+    }
+
+    /// Opens what [`Keyring::seal`] made.
+    pub async fn open(&self, tenant: &Tenant, sealed: &[u8], associated: &[u8]) -> Result<Vec<u8>, Error> {
+        let key = self.tenant_key(tenant).await?;
+        let parts = sealed.split_at_checked(sealing::NONCE_BYTES);
+        let opened = parts.and_then(|(nonce, sealed)| key.open(nonce, sealed, associated).ok());
+        opened.ok_or_else(|| damaged(&format!("a value of tenant {tenant} does not open under its key")))
     }
 
     fn take(&self, tenant: &Tenant) -> Option<(KeyRef, DataKey)> {

@@ -33,6 +33,10 @@ pub struct Broker {
     pub keys: Arc<dyn Bucket>,
     /// Who does what at the moment, and the watermarks of apps and feeds.
     pub leases: Arc<dyn Bucket>,
+    /// Requests that were accepted and are not carried out yet.
+    pub requests: Arc<dyn Bucket>,
+    /// What came of them, for a day.
+    pub completions: Arc<dyn Bucket>,
     /// The subject secret and other facts about the whole.
     pub rollcall: Arc<dyn Bucket>,
     pub(crate) health: Arc<dyn Health>,

@@ -37,6 +37,8 @@ pub fn broker(faults: Faults) -> Broker {
         control: log("CONTROL"),
         keys: bucket(),
         leases: bucket(),
+        requests: bucket(),
+        completions: bucket(),
         rollcall: bucket(),
         health: Arc::new(Always),
     }
@@ -213,6 +215,10 @@ impl Bucket for MemoryBucket {
 
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
         self.set(key, value, Some(revision))
+    }
+
+    async fn keys(&self) -> Result<Vec<String>, Error> {
+        Ok(self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.keys().cloned().collect())
     }
 
     async fn purge(&self, key: &str) -> Result<(), Error> {

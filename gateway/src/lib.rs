@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod command;
 mod cursor;
 mod decide;
 mod execute;
 mod http;
+mod later;
 mod limits;
 mod policy;
 mod rival;
@@ -30,6 +32,7 @@ use eventlog::{Broker, Keyring};
 use projector::Projection;
 use proto::subject::SubjectSecret;
 use scim::Registry;
+use tokio::sync::Semaphore;
 
 /// Everything a request needs. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) policies: Policies,
     pub(crate) cursors: Cursors,
+    /// How many accepted requests may still be taken on.
+    pub(crate) under_way: Arc<Semaphore>,
     pub(crate) public_url: Option<String>,
     pub(crate) behind_proxy: bool,
     pub(crate) tls: bool,
@@ -76,6 +81,7 @@ impl Gateway {
         Self {
             inner: Arc::new(Inner {
                 cursors,
+                under_way: Arc::new(Semaphore::new(config.limits.async_requests_max)),
                 broker,
                 projection,
                 keyring,

@@ -27,6 +27,8 @@ pub struct Limits {
     pub cursor_timeout_s: u64,
     /// Most operations in a Bulk request; 413.
     pub bulk_operations_max: usize,
+    /// Most requests that are accepted and not carried out yet; a further one is answered when it is done.
+    pub async_requests_max: usize,
     /// Most resources that a query may look at; 400 `tooMany`.
     pub scan_rows_max: usize,
     /// How long a request may wait for the log; 503 beyond it.
@@ -48,6 +50,7 @@ impl Default for Limits {
             page_max: 200,
             cursor_timeout_s: 3_600,
             bulk_operations_max: 1_000,
+            async_requests_max: 64,
             scan_rows_max: 200_000,
             request_timeout_ms: 10_000,
             attempts_max: 32,

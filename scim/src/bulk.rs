@@ -82,7 +82,8 @@ impl Request {
 }
 
 impl Operation {
-    fn parse(value: Value) -> Self {
+    /// Reads an operation; a mistake in it is kept as its fault.
+    pub fn parse(value: Value) -> Self {
         let mut members: BTreeMap<String, Value> = match value {
             Value::Object(members) => {
                 members.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
@@ -108,6 +109,22 @@ impl Operation {
             _ => Some(Error::syntax("method must be POST, PUT, PATCH or DELETE")),
         };
         Self { method, bulk_id, path, version, data, fault }
+    }
+
+    /// The operation as a request writes it.
+    pub fn to_json(&self) -> Value {
+        let mut members = Object::new();
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                members.insert(name.to_string(), value);
+            }
+        };
+        set("method", Some(self.method.clone().into()));
+        set("bulkId", self.bulk_id.clone().map(Value::from));
+        set("path", Some(self.path.clone().into()));
+        set("version", self.version.clone().map(Value::from));
+        set("data", Some(self.data.clone()).filter(|data| !data.is_null()));
+        members.into()
     }
 
     /// The operations that this one names.

@@ -31,6 +31,7 @@ pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
         "pagination": {"cursor": true, "index": true, "defaultPaginationMethod": "index",
             "defaultPageSize": limits.results_max, "maxPageSize": limits.results_max,
             "cursorTimeout": limits.cursor_timeout_s},
+        "securityEvents": {"asyncRequest": "request", "eventUris": ["urn:ietf:params:scim:event:misc:asyncresp"]},
         "authenticationSchemes": [{
             "type": "oauthbearertoken",
             "name": "Bearer token",

@@ -13,6 +13,12 @@ use super::store::NatsBucket;
 use super::unavailable;
 use crate::{Broker, Bucket, Error, Health, Log};
 
+/// A bucket whose values stay.
+const FOR_EVER: Duration = Duration::ZERO;
+/// How long an accepted request waits for a gateway; also how long the mark of one that was carried out stays.
+const REQUESTS_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long it can be asked what came of a request.
+const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long one question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,9 +62,11 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         identity: log("IDENTITY"),
         provisioning: log("PROVISIONING"),
         control: log("CONTROL"),
-        keys: bucket(&context, "KEYS", config.replicas).await?,
-        leases: bucket(&context, "LEASES", config.replicas).await?,
-        rollcall: bucket(&context, "ROLLCALL", config.replicas).await?,
+        keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
+        leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
+        requests: bucket(&context, "REQUESTS", config.replicas, REQUESTS_AGE_MAX).await?,
+        completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
+        rollcall: bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?,
         health: Arc::new(health),
     })
 }
@@ -110,7 +118,12 @@ async fn client(config: &Config) -> Result<Client, Error> {
     }
 }
 
-async fn bucket(context: &jetstream::Context, name: &str, replicas: usize) -> Result<Arc<dyn Bucket>, Error> {
+async fn bucket(
+    context: &jetstream::Context,
+    name: &str,
+    replicas: usize,
+    max_age: Duration,
+) -> Result<Arc<dyn Bucket>, Error> {
     let doing = || format!("opening the bucket {name}");
     let store = match context.get_key_value(name).await {
         Ok(store) => store,
@@ -120,6 +133,7 @@ async fn bucket(context: &jetstream::Context, name: &str, replicas: usize) -> Re
                 history: 1,
                 storage: jetstream::stream::StorageType::File,
                 num_replicas: replicas,
+                max_age,
                 ..Default::default()
             })
             .await

@@ -2,23 +2,19 @@
 
 use async_nats::jetstream::kv;
 use bytes::Bytes;
+use futures::TryStreamExt;
 
 use super::unavailable;
 use crate::{Bucket, Error};
 
 pub(super) struct NatsBucket {
-    name: &'static str,
+    name: String,
     store: kv::Store,
 }
 
 impl NatsBucket {
     pub(super) fn new(name: &str, store: kv::Store) -> Self {
-        let name = match name {
-            "KEYS" => "KEYS",
-            "LEASES" => "LEASES",
-            _ => "ROLLCALL",
-        };
-        Self { name, store }
+        Self { name: name.to_string(), store }
     }
 
     fn doing(&self, what: &str, key: &str) -> String {
@@ -55,6 +51,14 @@ impl Bucket for NatsBucket {
                 unavailable(self.doing("updating", key), error)
             }
         })
+    }
+
+    async fn keys(&self) -> Result<Vec<String>, Error> {
+        let doing = || format!("listing the bucket {}", self.name);
+        match self.store.keys().await {
+            Ok(keys) => keys.try_collect().await.map_err(|error| unavailable(doing(), error)),
+            Err(error) => Err(unavailable(doing(), error)),
+        }
     }
 
     async fn purge(&self, key: &str) -> Result<(), Error> {

@@ -1,241 +1,38 @@
-//! Many operations in one request: RFC 7644 §3.7. Each is carried out by itself, those that others refer to first.
+//! `/Bulk`: RFC 7644 §3.7.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::extract::State;
-use scim::bulk::{self, Operation, Request};
-use scim::{Error, Object, ResourceType};
-use serde_json::Value;
+use scim::bulk::{self, Request};
 
+use super::later::{self, Preference};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
 use crate::Gateway;
-use crate::command::Command;
-use crate::execute::Outcome;
+use crate::batch::Batch;
 
 pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
     let body = asked.json(&gateway, body).await?;
     let request = Request::parse(body, gateway.inner.limits.bulk_operations_max)?;
     metrics::histogram!("rollcall_bulk_operations").record(request.operations.len() as f64);
-    let run = Run {
-        gateway: &gateway,
-        asked: &asked,
-        known: request.operations.iter().filter_map(|operation| operation.bulk_id.clone()).collect(),
-        request: &request,
-        ids: BTreeMap::new(),
-        failed: BTreeSet::new(),
-        withheld: Vec::new(),
-        results: request.operations.iter().map(|_| None).collect(),
-        errors: 0,
+    let batch = Batch {
+        caller: asked.caller.clone(),
+        base_url: asked.base_url.clone(),
+        txn: asked.txn.clone(),
+        single: false,
+        request,
+        done: BTreeMap::new(),
     };
-    let results = run.all().await;
-    Ok(Reply::ok(bulk::response(results)).accepted(asked.wants_plain_json()))
-}
-
-/// One request being carried out.
-struct Run<'a> {
-    gateway: &'a Gateway,
-    asked: &'a Asked,
-    request: &'a Request,
-    /// Every bulkId of the request.
-    known: BTreeSet<String>,
-    /// The resources that were made, by bulkId.
-    ids: BTreeMap<String, String>,
-    /// The bulkIds that came to nothing.
-    failed: BTreeSet<String>,
-    /// What is to be added once a circle is closed: the operation, its resource's path, the values.
-    withheld: Vec<(usize, String, Object)>,
-    results: Vec<Option<Value>>,
-    errors: usize,
-}
-
-/// Whether an operation can be carried out now.
-enum Turn {
-    Ready,
-    Waiting,
-    Impossible(Error),
-}
-
-impl Run<'_> {
-    async fn all(mut self) -> Vec<Value> {
-        let mut pending: Vec<usize> = (0..self.request.operations.len()).collect();
-        while !pending.is_empty() && self.goes_on() {
-            let before = pending.len();
-            let mut waiting = Vec::new();
-            for index in pending {
-                if !self.goes_on() {
-                    break;
-                }
-                let Some(operation) = self.request.operations.get(index) else { continue };
-                match self.state(operation) {
-                    Turn::Waiting => waiting.push(index),
-                    Turn::Impossible(error) => self.refuse(index, operation, None, &error),
-                    Turn::Ready => {
-                        let resolved = operation.resolved(&self.ids);
-                        self.carry_out(index, &resolved).await;
-                    }
-                }
-            }
-            pending = waiting;
-            if pending.len() == before {
-                self.break_circle(&mut pending).await;
-            }
-        }
-        for (index, path, later) in std::mem::take(&mut self.withheld) {
-            if self.goes_on() {
-                self.add_withheld(index, path, &later).await;
-            }
-        }
-        self.results.into_iter().flatten().collect()
-    }
-
-    fn goes_on(&self) -> bool {
-        self.errors < self.request.errors_max
-    }
-
-    fn state(&self, operation: &Operation) -> Turn {
-        if let Some(fault) = &operation.fault {
-            return Turn::Impossible(fault.clone());
-        }
-        let references = operation.references();
-        let lost = |id: &&&str| self.failed.contains(**id) || !self.known.contains(**id);
-        if let Some(lost) = references.iter().find(lost) {
-            return Turn::Impossible(Error::status(
-                409,
-                format!("bulkId {lost:?} names no operation that made a resource"),
-            ));
-        }
-        if references.iter().all(|id| self.ids.contains_key(*id)) { Turn::Ready } else { Turn::Waiting }
-    }
-
-    /// RFC 7644 §3.7.1: one resource of the circle is made without its references, which are added at the end.
-    async fn break_circle(&mut self, pending: &mut Vec<usize>) {
-        let operations = &self.request.operations;
-        let is_post = |index: &usize| operations.get(*index).is_some_and(|found| found.method == "POST");
-        let place = pending.iter().position(is_post).unwrap_or(0);
-        let index = pending.remove(place);
-        let Some(operation) = operations.get(index) else { return };
-        let unresolved = operation.references().into_iter().filter(|id| !self.ids.contains_key(*id));
-        let unresolved: BTreeSet<String> = unresolved.map(str::to_string).collect();
-        let (kept, later) = operation.without(&unresolved);
-        let mut first = operation.resolved(&self.ids);
-        first.data = kept;
-        let first = first.resolved(&self.ids);
-        if let Some(path) = self.carry_out(index, &first).await {
-            self.withheld.push((index, path, later));
-        }
-    }
-
-    async fn add_withheld(&mut self, index: usize, path: String, later: &Object) {
-        let Some(operation) = self.request.operations.get(index) else { return };
-        let patch = Operation {
-            method: "PATCH".to_string(),
-            path,
-            version: None,
-            data: bulk::addition(later, &self.ids),
-            ..operation.clone()
-        };
-        let lost = later.values().any(|value| value.to_string().contains("\"bulkId:"))
-            && patch.data.to_string().contains("\"bulkId:");
-        let location = self.location(&patch.path);
-        let outcome = if lost {
-            Err(Error::status(409, "the circle of references could not be closed"))
-        } else {
-            self.execute(index, &patch).await
-        };
-        match outcome {
-            Ok(done) => {
-                let result = bulk::result(operation, Some(&location), Ok((201, done.version)));
-                self.set(index, result);
-            }
-            Err(error) => self.refuse(index, operation, Some(&location), &error),
-        }
-    }
-
-    /// Carries one operation out and keeps its result; the path of the resource, if it stands.
-    async fn carry_out(&mut self, index: usize, operation: &Operation) -> Option<String> {
-        let outcome = self.execute(index, operation).await;
-        let named = (operation.method != "POST").then(|| self.location(&operation.path));
-        match outcome {
-            Ok(done) => {
-                if let (Some(bulk_id), Some(id)) = (&operation.bulk_id, done.path.rsplit('/').next()) {
-                    self.ids.insert(bulk_id.clone(), id.to_string());
-                }
-                let location = self.location(&done.path);
-                let result = bulk::result(operation, Some(&location), Ok((done.status, done.version)));
-                self.set(index, result);
-                Some(done.path)
-            }
-            Err(error) => {
-                self.refuse(index, operation, named.as_deref(), &error);
-                None
-            }
-        }
-    }
-
-    fn refuse(&mut self, index: usize, operation: &Operation, location: Option<&str>, error: &Error) {
-        self.errors += 1;
-        self.failed.extend(operation.bulk_id.clone());
-        self.set(index, bulk::result(operation, location, Err(error)));
-    }
-
-    fn set(&mut self, index: usize, result: Value) {
-        if let Some(place) = self.results.get_mut(index) {
-            *place = Some(result);
-        }
-    }
-
-    fn location(&self, path: &str) -> String {
-        format!("{}{path}", self.asked.base_url)
-    }
-
-    async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
-        // RFC 9967 §2.5.1.2: each operation is a transaction of its own, named by its place.
-        let txn = format!("{}:{index}", self.asked.txn);
-        let (kind, id) = self.target(&operation.path)?;
-        let (body, expected) = (operation.data.clone(), operation.version.clone());
-        let no_such = || Error::status(404, format!("there is no such {}", kind.name));
-        let existing = || id.ok_or_else(no_such)?.parse().map_err(|_| no_such());
-        let command = match (operation.method.as_str(), id) {
-            ("POST", None) => self.gateway.creation(&self.asked.caller, kind, body)?,
-            ("POST", Some(_)) => {
-                return Err(Error::status(405, "a POST goes to an endpoint, not to a resource"));
-            }
-            ("PUT", _) => Command::Replace { id: existing()?, expected, body },
-            ("PATCH", _) => Command::Patch { id: existing()?, expected, body },
-            (_, _) => Command::Delete { id: existing()?, expected },
-        };
-        let outcome = self.gateway.execute(&self.asked.caller, kind, &command, &txn).await;
-        let outcome = outcome.map_err(|failure| Problem::from(failure).into_error())?;
-        Ok(match outcome {
-            Outcome::Deleted => Done { status: 204, version: None, path: operation.path.clone() },
-            Outcome::Resource(stored) => Done {
-                status: if operation.method == "POST" { 201 } else { 200 },
-                version: Some(stored.version.to_string()),
-                path: format!("{}/{}", kind.endpoint, stored.id),
-            },
-        })
-    }
-
-    /// The type and the id that a path names. A whole URL below our own is as good.
-    fn target<'b>(&self, path: &'b str) -> Result<(&ResourceType, Option<&'b str>), Error> {
-        let inner = path.strip_prefix(self.asked.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
-        let (endpoint, id) = match inner.split_once('/') {
-            Some((endpoint, id)) => (endpoint, Some(id).filter(|id| !id.is_empty())),
-            None => (inner, None),
-        };
-        let kind = self.gateway.inner.registry.by_endpoint(endpoint);
-        let kind = kind.ok_or_else(|| Error::status(404, format!("there is no endpoint {endpoint:?}")))?;
-        Ok((kind, id))
-    }
-}
-
-/// What an operation did.
-struct Done {
-    status: u16,
-    version: Option<String>,
-    /// `/Users/{id}`.
-    path: String,
+    let batch = match Preference::of(&asked) {
+        Some(preference) => match later::accept(&gateway, batch, preference).await? {
+            Ok(accepted) => return Ok(accepted),
+            Err(batch) => batch,
+        },
+        None => batch,
+    };
+    let results = batch.carry_out(&gateway).await;
+    let reply = Reply::ok(bulk::response(results.into_iter().flatten().collect()));
+    Ok(reply.accepted(asked.wants_plain_json()))
 }

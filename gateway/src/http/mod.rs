@@ -2,6 +2,7 @@
 
 mod bulk;
 mod discovery;
+mod later;
 mod leftover;
 mod list;
 mod me;
@@ -20,7 +21,7 @@ use axum::routing::{get, post};
 use tracing::Instrument;
 
 use crate::Gateway;
-use problem::Problem;
+pub(crate) use problem::Problem;
 
 impl Gateway {
     /// Every route, under the tenant's path and under the path of the credential's tenant.
@@ -48,6 +49,7 @@ fn routes() -> Router<Gateway> {
         .route("/", get(list::everything))
         .route("/.search", post(list::search_everything))
         .route("/Bulk", post(bulk::bulk))
+        .route("/Requests/{id}", get(later::read))
         .route("/Me", get(me::read).post(me::create).put(me::replace).patch(me::patch).delete(me::delete))
         .route("/{endpoint}", get(list::list).post(resources::create))
         .route("/{endpoint}/", get(list::list).post(resources::create))

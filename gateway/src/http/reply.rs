@@ -1,6 +1,6 @@
 //! Answers: the right status, content type, Location and ETag.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
@@ -11,12 +11,13 @@ pub(crate) struct Reply {
     body: Option<Value>,
     location: Option<String>,
     version: Option<String>,
+    further: Vec<(HeaderName, String)>,
     plain_json: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: StatusCode, body: Value) -> Self {
-        Self { status, body: Some(body), location: None, version: None, plain_json: false }
+        Self { body: Some(body), ..Self::empty(status) }
     }
 
     pub(crate) fn ok(body: Value) -> Self {
@@ -24,11 +25,16 @@ impl Reply {
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, body: None, location: None, version: None, plain_json: false }
+        Self { status, body: None, location: None, version: None, further: Vec::new(), plain_json: false }
     }
 
     pub(crate) fn located(self, location: String, version: String) -> Self {
         Self { location: Some(location), version: Some(version), ..self }
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: String) -> Self {
+        self.further.push((name, value));
+        self
     }
 
     /// RFC 7644 §3.8: `application/json` for those who ask for it.
@@ -55,6 +61,9 @@ impl IntoResponse for Reply {
         };
         set(header::LOCATION, self.location);
         set(header::ETAG, self.version);
+        for (name, value) in self.further {
+            set(name, Some(value));
+        }
         response
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use super::later;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
@@ -25,6 +26,9 @@ pub(super) async fn create(
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
+    if let Some(accepted) = later::accept_one(&gateway, &asked, "POST", &body).await? {
+        return Ok(accepted);
+    }
     let command = gateway.creation(&asked.caller, kind, body)?;
     change(&gateway, &asked, kind, &selection, &command, StatusCode::CREATED).await
 }
@@ -37,6 +41,9 @@ pub(super) async fn replace(
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
+    if let Some(accepted) = later::accept_one(&gateway, &asked, "PUT", &body).await? {
+        return Ok(accepted);
+    }
     let command = Command::Replace { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
     change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
 }
@@ -49,12 +56,18 @@ pub(super) async fn patch(
     let kind = asked.kind(&gateway)?;
     let selection = asked.selection(&gateway)?;
     let body = asked.json(&gateway, body).await?;
+    if let Some(accepted) = later::accept_one(&gateway, &asked, "PATCH", &body).await? {
+        return Ok(accepted);
+    }
     let command = Command::Patch { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
     change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
 }
 
 pub(super) async fn delete(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
     let kind = asked.kind(&gateway)?;
+    if let Some(accepted) = later::accept_one(&gateway, &asked, "DELETE", &Value::Null).await? {
+        return Ok(accepted);
+    }
     let command = Command::Delete { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH) };
     change(&gateway, &asked, kind, &AttributeSelection::default(), &command, StatusCode::OK).await
 }

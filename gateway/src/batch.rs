@@ -1,0 +1,258 @@
+//! Operations carried out one by one, those that others refer to first: RFC 7644 §3.7.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scim::bulk::{self, Operation, Request};
+use scim::{Error, Object, ResourceType};
+use serde_json::Value;
+
+use crate::Gateway;
+use crate::command::{Caller, Command};
+use crate::execute::Outcome;
+use crate::http::Problem;
+
+/// A list of operations and who asks for them.
+pub(crate) struct Batch {
+    pub(crate) caller: Caller,
+    /// Without a slash at the end.
+    pub(crate) base_url: String,
+    pub(crate) txn: String,
+    /// An ordinary request, whose transaction is the whole batch's.
+    pub(crate) single: bool,
+    pub(crate) request: Request,
+    /// What was done already, by place.
+    pub(crate) done: BTreeMap<usize, Done>,
+}
+
+impl Batch {
+    /// Carries everything out; what came of each operation, by place. Nothing for those that were not reached.
+    pub(crate) async fn carry_out(&self, gateway: &Gateway) -> Vec<Option<Value>> {
+        let operations = &self.request.operations;
+        let run = Run {
+            gateway,
+            batch: self,
+            known: operations.iter().filter_map(|operation| operation.bulk_id.clone()).collect(),
+            request: &self.request,
+            ids: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            withheld: Vec::new(),
+            results: operations.iter().map(|_| None).collect(),
+            errors: 0,
+        };
+        run.all().await
+    }
+
+    /// RFC 9967 §2.5.1.2: each operation is a transaction of its own, named by its place.
+    pub(crate) fn txn_of(&self, index: usize) -> String {
+        if self.single { self.txn.clone() } else { format!("{}:{index}", self.txn) }
+    }
+}
+
+/// One request being carried out.
+struct Run<'a> {
+    gateway: &'a Gateway,
+    batch: &'a Batch,
+    request: &'a Request,
+    /// Every bulkId of the request.
+    known: BTreeSet<String>,
+    /// The resources that were made, by bulkId.
+    ids: BTreeMap<String, String>,
+    /// The bulkIds that came to nothing.
+    failed: BTreeSet<String>,
+    /// What is to be added once a circle is closed: the operation, its resource's path, the values.
+    withheld: Vec<(usize, String, Object)>,
+    results: Vec<Option<Value>>,
+    errors: usize,
+}
+
+/// Whether an operation can be carried out now.
+enum Turn {
+    Ready,
+    Waiting,
+    Impossible(Error),
+}
+
+impl Run<'_> {
+    async fn all(mut self) -> Vec<Option<Value>> {
+        let mut pending: Vec<usize> = (0..self.request.operations.len()).collect();
+        while !pending.is_empty() && self.goes_on() {
+            let before = pending.len();
+            let mut waiting = Vec::new();
+            for index in pending {
+                if !self.goes_on() {
+                    break;
+                }
+                let Some(operation) = self.request.operations.get(index) else { continue };
+                match self.state(operation) {
+                    Turn::Waiting => waiting.push(index),
+                    Turn::Impossible(error) => self.refuse(index, operation, None, &error),
+                    Turn::Ready => {
+                        let resolved = operation.resolved(&self.ids);
+                        self.carry_out(index, &resolved).await;
+                    }
+                }
+            }
+            pending = waiting;
+            if pending.len() == before {
+                self.break_circle(&mut pending).await;
+            }
+        }
+        for (index, path, later) in std::mem::take(&mut self.withheld) {
+            if self.goes_on() {
+                self.add_withheld(index, path, &later).await;
+            }
+        }
+        self.results
+    }
+
+    fn goes_on(&self) -> bool {
+        self.errors < self.request.errors_max
+    }
+
+    fn state(&self, operation: &Operation) -> Turn {
+        if let Some(fault) = &operation.fault {
+            return Turn::Impossible(fault.clone());
+        }
+        let references = operation.references();
+        let lost = |id: &&&str| self.failed.contains(**id) || !self.known.contains(**id);
+        if let Some(lost) = references.iter().find(lost) {
+            return Turn::Impossible(Error::status(
+                409,
+                format!("bulkId {lost:?} names no operation that made a resource"),
+            ));
+        }
+        if references.iter().all(|id| self.ids.contains_key(*id)) { Turn::Ready } else { Turn::Waiting }
+    }
+
+    /// RFC 7644 §3.7.1: one resource of the circle is made without its references, which are added at the end.
+    async fn break_circle(&mut self, pending: &mut Vec<usize>) {
+        let operations = &self.request.operations;
+        let is_post = |index: &usize| operations.get(*index).is_some_and(|found| found.method == "POST");
+        let place = pending.iter().position(is_post).unwrap_or(0);
+        let index = pending.remove(place);
+        let Some(operation) = operations.get(index) else { return };
+        let unresolved = operation.references().into_iter().filter(|id| !self.ids.contains_key(*id));
+        let unresolved: BTreeSet<String> = unresolved.map(str::to_string).collect();
+        let (kept, later) = operation.without(&unresolved);
+        let mut first = operation.resolved(&self.ids);
+        first.data = kept;
+        let first = first.resolved(&self.ids);
+        if let Some(path) = self.carry_out(index, &first).await {
+            self.withheld.push((index, path, later));
+        }
+    }
+
+    async fn add_withheld(&mut self, index: usize, path: String, later: &Object) {
+        let Some(operation) = self.request.operations.get(index) else { return };
+        let patch = Operation {
+            method: "PATCH".to_string(),
+            path,
+            version: None,
+            data: bulk::addition(later, &self.ids),
+            ..operation.clone()
+        };
+        let lost = later.values().any(|value| value.to_string().contains("\"bulkId:"))
+            && patch.data.to_string().contains("\"bulkId:");
+        let location = self.location(&patch.path);
+        let outcome = if lost {
+            Err(Error::status(409, "the circle of references could not be closed"))
+        } else {
+            self.execute(index, &patch).await
+        };
+        match outcome {
+            Ok(done) => {
+                let result = bulk::result(operation, Some(&location), Ok((201, done.version)));
+                self.set(index, result);
+            }
+            Err(error) => self.refuse(index, operation, Some(&location), &error),
+        }
+    }
+
+    /// Carries one operation out and keeps its result; the path of the resource, if it stands.
+    async fn carry_out(&mut self, index: usize, operation: &Operation) -> Option<String> {
+        let outcome = self.execute(index, operation).await;
+        let named = (operation.method != "POST").then(|| self.location(&operation.path));
+        match outcome {
+            Ok(done) => {
+                if let (Some(bulk_id), Some(id)) = (&operation.bulk_id, done.path.rsplit('/').next()) {
+                    self.ids.insert(bulk_id.clone(), id.to_string());
+                }
+                let location = self.location(&done.path);
+                let result = bulk::result(operation, Some(&location), Ok((done.status, done.version)));
+                self.set(index, result);
+                Some(done.path)
+            }
+            Err(error) => {
+                self.refuse(index, operation, named.as_deref(), &error);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, index: usize, operation: &Operation, location: Option<&str>, error: &Error) {
+        self.errors += 1;
+        self.failed.extend(operation.bulk_id.clone());
+        self.set(index, bulk::result(operation, location, Err(error)));
+    }
+
+    fn set(&mut self, index: usize, result: Value) {
+        if let Some(place) = self.results.get_mut(index) {
+            *place = Some(result);
+        }
+    }
+
+    fn location(&self, path: &str) -> String {
+        format!("{}{path}", self.batch.base_url)
+    }
+
+    async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
+        if let Some(done) = self.batch.done.get(&index) {
+            return Ok(done.clone());
+        }
+        let (kind, id) = self.target(&operation.path)?;
+        let (body, expected) = (operation.data.clone(), operation.version.clone());
+        let no_such = || Error::status(404, format!("there is no such {}", kind.name));
+        let existing = || id.ok_or_else(no_such)?.parse().map_err(|_| no_such());
+        let command = match (operation.method.as_str(), id) {
+            ("POST", None) => self.gateway.creation(&self.batch.caller, kind, body)?,
+            ("POST", Some(_)) => {
+                return Err(Error::status(405, "a POST goes to an endpoint, not to a resource"));
+            }
+            ("PUT", _) => Command::Replace { id: existing()?, expected, body },
+            ("PATCH", _) => Command::Patch { id: existing()?, expected, body },
+            (_, _) => Command::Delete { id: existing()?, expected },
+        };
+        let txn = self.batch.txn_of(index);
+        let outcome = self.gateway.execute(&self.batch.caller, kind, &command, &txn).await;
+        let outcome = outcome.map_err(|failure| Problem::from(failure).into_error())?;
+        Ok(match outcome {
+            Outcome::Deleted => Done { status: 204, version: None, path: operation.path.clone() },
+            Outcome::Resource(stored) => Done {
+                status: if operation.method == "POST" { 201 } else { 200 },
+                version: Some(stored.version.to_string()),
+                path: format!("{}/{}", kind.endpoint, stored.id),
+            },
+        })
+    }
+
+    /// The type and the id that a path names. A whole URL below our own is as good.
+    fn target<'b>(&self, path: &'b str) -> Result<(&ResourceType, Option<&'b str>), Error> {
+        let inner = path.strip_prefix(self.batch.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
+        let (endpoint, id) = match inner.split_once('/') {
+            Some((endpoint, id)) => (endpoint, Some(id).filter(|id| !id.is_empty())),
+            None => (inner, None),
+        };
+        let kind = self.gateway.inner.registry.by_endpoint(endpoint);
+        let kind = kind.ok_or_else(|| Error::status(404, format!("there is no endpoint {endpoint:?}")))?;
+        Ok((kind, id))
+    }
+}
+
+/// What an operation did.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) status: u16,
+    pub(crate) version: Option<String>,
+    /// `/Users/{id}`.
+    pub(crate) path: String,
+}

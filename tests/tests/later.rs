@@ -1,0 +1,143 @@
+//! Requests that are answered before they are carried out: RFC 9967 §2.5.1.
+
+#![cfg(test)]
+
+use serde_json::{Value, json};
+use street::House;
+use street::house::{Client, Options, Reply, eventually, group, user};
+
+const ASYNC: (&str, &str) = ("Prefer", "respond-async");
+const COMPLETED: &str = "urn:ietf:params:scim:event:misc:asyncresp";
+const BULK: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
+
+fn house() -> House {
+    House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() })
+}
+
+fn ask(corp: &Client, method: &str, path: &str, body: &Value) -> Reply {
+    let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+    let reply = corp.send(method, path, &[ASYNC], body).expect(202);
+    assert_eq!(reply.header("preference-applied"), Some("respond-async"));
+    assert!(reply.text.is_empty());
+    reply
+}
+
+fn txn(reply: &Reply) -> String {
+    let txn = reply.header("set-txn").unwrap();
+    assert!(reply.header("location").unwrap().ends_with(&format!("/scim/v2/Requests/{txn}")));
+    txn.to_string()
+}
+
+fn completion(corp: &Client, reply: &Reply) -> Vec<Value> {
+    let path = format!("/Requests/{}", txn(reply));
+    eventually("the completion", || {
+        let answer = corp.get(&path);
+        assert!(matches!(answer.status, 200 | 202), "{}", answer.text);
+        (answer.status == 200).then(|| answer.body["sets"].as_array().unwrap().clone())
+    })
+}
+
+#[test]
+fn every_change_can_be_told_about_later() {
+    let house = house();
+    let corp = house.corp();
+    let config = corp.get("/ServiceProviderConfig").expect(200);
+    assert_eq!(config.body["securityEvents"]["asyncRequest"], "request");
+
+    let asked = ask(&corp, "POST", "/Users", &user("ada"));
+    let sets = completion(&corp, &asked);
+    let made = &sets[0]["events"][COMPLETED];
+    assert_eq!((sets.len(), &made["status"], &made["method"]), (1, &json!("201"), &json!("POST")));
+    assert_eq!(sets[0]["txn"], json!(txn(&asked)));
+    let path = sets[0]["sub_id"]["uri"].as_str().unwrap().to_string();
+    assert_eq!(corp.get(&path).expect(200).body["meta"]["version"], made["version"]);
+    let events = house.events("corp");
+    assert_eq!(events[0]["txn"], sets[0]["txn"], "the event names the transaction");
+
+    let twice = ask(&corp, "POST", "/Users", &user("ADA"));
+    let refused = &completion(&corp, &twice)[0]["events"][COMPLETED];
+    assert_eq!((&refused["status"], &refused["response"]["scimType"]), (&json!("409"), &json!("uniqueness")));
+    let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+                      "Operations": [{"op": "replace", "path": "title", "value": "Dr"}]});
+    assert_eq!(
+        completion(&corp, &ask(&corp, "PATCH", &path, &body))[0]["events"][COMPLETED]["status"],
+        "200"
+    );
+    assert_eq!(corp.get(&path).expect(200).body["title"], "Dr");
+    let gone = completion(&corp, &ask(&corp, "DELETE", &path, &Value::Null));
+    assert_eq!(gone[0]["events"][COMPLETED]["status"], "204");
+    corp.get(&path).expect(404);
+
+    // As a token, for the source that asked and for nobody else.
+    let place = format!("/Requests/{}", txn(&asked));
+    let token = corp.send("GET", &place, &[("Accept", "application/secevent+jwt")], None).expect(200);
+    assert_eq!(token.header("content-type"), Some("application/secevent+jwt"));
+    assert_eq!(token.text.split('.').count(), 3);
+    corp.with_token(&house.token_of("corp", "another", "rfc")).get(&place).expect(404);
+    corp.with_token("rc_nobody").get(&place).expect(401);
+    corp.get("/Requests/00000000-0000-7000-8000-000000000000").expect(404);
+    // Who would wait a moment gets the ordinary answer.
+    let body = Some(user("eve").to_string().into_bytes());
+    corp.send("POST", "/Users", &[("Prefer", "respond-async, wait=5")], body).expect(201);
+    // What is no request at all is refused at once.
+    corp.send("POST", "/Users", &[ASYNC], Some(b"{".to_vec())).expect(400);
+}
+
+#[test]
+fn each_operation_of_a_bulk_request_is_told_by_its_place() {
+    let house = house();
+    let corp = house.corp();
+    let operations = json!([
+        {"method": "POST", "path": "/Groups", "bulkId": "g", "data": group("Team", &["bulkId:u"])},
+        {"method": "POST", "path": "/Users", "bulkId": "u", "data": user("ada")},
+        {"method": "DELETE", "path": "/Users/00000000-0000-7000-8000-000000000000"},
+    ]);
+    let body = json!({"schemas": [BULK], "Operations": operations});
+    let asked = ask(&corp, "POST", "/Bulk", &body);
+    let sets = completion(&corp, &asked);
+    let seen: Vec<(String, &str)> = sets
+        .iter()
+        .map(|set| {
+            (set["txn"].as_str().unwrap().to_string(), set["events"][COMPLETED]["status"].as_str().unwrap())
+        })
+        .collect();
+    let txn = txn(&asked);
+    let expected = [(format!("{txn}:0"), "201"), (format!("{txn}:1"), "201"), (format!("{txn}:2"), "404")];
+    assert_eq!(seen, expected);
+    assert_eq!(sets[1]["events"][COMPLETED]["bulkId"], "u");
+    let waited = json!({"schemas": [BULK], "Operations": [
+        {"method": "POST", "path": "/Users", "bulkId": "u", "data": user("eve")}]});
+    let reply = corp.send(
+        "POST",
+        "/Bulk",
+        &[("Prefer", "respond-async, wait=10")],
+        Some(waited.to_string().into_bytes()),
+    );
+    assert_eq!(reply.expect(200).body["Operations"][0]["status"], "201");
+}
+
+#[test]
+fn what_was_accepted_is_carried_out_once_through_a_crash() {
+    let mut house = house();
+    let corp = house.corp();
+    let count = 300;
+    let operations: Vec<Value> = (0..count)
+        .map(|number| {
+            json!({"method": "POST", "path": "/Users", "bulkId": format!("u{number}"), "data": user(&format!("user{number}"))})
+        })
+        .collect();
+    let asked = ask(&corp, "POST", "/Bulk", &json!({"schemas": [BULK], "Operations": operations}));
+    eventually("a part of it is done", || {
+        (corp.get("/Users?count=0").expect(200).body["totalResults"].as_u64()? > 10).then_some(())
+    });
+    house.kill();
+    house.start_again();
+    let corp = house.corp();
+    let sets = completion(&corp, &asked);
+    assert_eq!(sets.len(), count);
+    assert!(sets.iter().all(|set| set["events"][COMPLETED]["status"] == "201"), "{sets:?}");
+    assert_eq!(corp.get("/Users?count=0").expect(200).body["totalResults"], count);
+    let created = house.events("corp").iter().filter(|event| event["kind"] == "Created").count();
+    assert_eq!(created, count, "each once");
+    assert!(house.log().contains("taking over an accepted request"), "it was cut in the middle");
+}
