@@ -54,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) under_way: Arc<Semaphore>,
     pub(crate) public_url: Option<String>,
     pub(crate) behind_proxy: bool,
+    pub(crate) announce_security_events: bool,
     pub(crate) tls: bool,
 }
 
@@ -92,6 +93,7 @@ impl Gateway {
                 policies: config.policies.clone(),
                 public_url: config.public_url.as_ref().map(|url| url.trim_end_matches('/').to_string()),
                 behind_proxy: config.behind_proxy,
+                announce_security_events: config.announce_security_events,
                 tls: config.tls.is_some(),
             }),
         }

@@ -24,6 +24,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Whether a proxy in front ends TLS and tells the client's address.
     pub behind_proxy: bool,
+    /// Whether ServiceProviderConfig announces RFC 9967; clients of a strict model refuse what they do not know.
+    pub announce_security_events: bool,
     /// How much one request may ask for.
     pub limits: Limits,
     /// What tenants and sources may do.

@@ -15,11 +15,13 @@ pub struct Limits {
     pub payload_bytes_max: usize,
     /// How long a cursor can be used.
     pub cursor_timeout_s: u64,
+    /// Whether requests that are carried out later are announced (RFC 9967 §4).
+    pub security_events: bool,
 }
 
 /// The ServiceProviderConfig. `base_url` ends without a slash.
 pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
-    json!({
+    let mut config = json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
         "patch": {"supported": true},
         "bulk": {"supported": true, "maxOperations": limits.bulk_operations_max,
@@ -31,7 +33,6 @@ pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
         "pagination": {"cursor": true, "index": true, "defaultPaginationMethod": "index",
             "defaultPageSize": limits.results_max, "maxPageSize": limits.results_max,
             "cursorTimeout": limits.cursor_timeout_s},
-        "securityEvents": {"asyncRequest": "request", "eventUris": ["urn:ietf:params:scim:event:misc:asyncresp"]},
         "authenticationSchemes": [{
             "type": "oauthbearertoken",
             "name": "Bearer token",
@@ -40,7 +41,12 @@ pub fn service_provider_config(limits: Limits, base_url: &str) -> Value {
             "primary": true,
         }],
         "meta": {"resourceType": "ServiceProviderConfig", "location": format!("{base_url}/ServiceProviderConfig")},
-    })
+    });
+    if let Some(members) = config.as_object_mut().filter(|_| limits.security_events) {
+        let uris = json!(["urn:ietf:params:scim:event:misc:asyncresp"]);
+        members.insert("securityEvents".to_string(), json!({"asyncRequest": "request", "eventUris": uris}));
+    }
+    config
 }
 
 /// Every resource type, as resources.

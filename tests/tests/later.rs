@@ -11,7 +11,11 @@ const COMPLETED: &str = "urn:ietf:params:scim:event:misc:asyncresp";
 const BULK: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
 
 fn house() -> House {
-    House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() })
+    House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some("[gateway]\nannounce_security_events = true\n".to_string()),
+        ..Options::default()
+    })
 }
 
 fn ask(corp: &Client, method: &str, path: &str, body: &Value) -> Reply {

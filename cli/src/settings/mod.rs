@@ -71,6 +71,7 @@ struct GatewaySection {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     behind_proxy: bool,
+    announce_security_events: bool,
     limits: gateway::Limits,
 }
 
@@ -252,6 +253,7 @@ fn gateway_config(
         tls,
         public_url,
         behind_proxy: section.behind_proxy || serve.is_some_and(|serve| serve.behind_proxy),
+        announce_security_events: section.announce_security_events,
         limits: section.limits,
         policies,
     }

@@ -17,6 +17,7 @@ pub(super) async fn service_provider_config(State(gateway): State<Gateway>, aske
         bulk_operations_max: limits.bulk_operations_max,
         payload_bytes_max: limits.body_bytes_max,
         cursor_timeout_s: limits.cursor_timeout_s,
+        security_events: gateway.inner.announce_security_events,
     };
     Reply::ok(discovery::service_provider_config(limits, &asked.base_url))
 }
