@@ -19,6 +19,8 @@ pub struct Limits {
     pub filter_terms_max: usize,
     /// Most operations in a PATCH; 413.
     pub patch_operations_max: usize,
+    /// Most values that the operations of a PATCH look at, all together; 413.
+    pub patch_values_max: usize,
     /// Most members that one request names; 413.
     pub members_max: usize,
     /// Longest page; a larger `count` is cut.
@@ -46,6 +48,7 @@ impl Default for Limits {
             filter_depth_max: 32,
             filter_terms_max: 200,
             patch_operations_max: 1_000,
+            patch_values_max: 2_000_000,
             members_max: 20_000,
             page_max: 200,
             cursor_timeout_s: 3_600,

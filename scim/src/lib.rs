@@ -8,6 +8,7 @@
 
 pub mod bulk;
 pub mod discovery;
+pub mod json;
 pub mod list;
 pub mod validate;
 

@@ -210,7 +210,7 @@ fn patch(
             full.insert("members".to_string(), members.into());
         }
     }
-    let changed = patch.apply(context, &current.id.to_string(), &full)?;
+    let changed = patch.apply(context, &current.id.to_string(), &full, limits.patch_values_max)?;
     let mut parts = validate::split(context, changed);
     if !touches_members {
         parts.members = None;

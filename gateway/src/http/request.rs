@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use proto::ResourceId;
 use scim::list::Question;
-use scim::{AttributeSelection, Error, Quirk, ResourceType, ScimType};
+use scim::{AttributeSelection, Error, Quirk, ResourceType};
 use serde_json::Value;
 use url::form_urlencoded;
 
@@ -93,12 +93,7 @@ impl Asked {
             return Err(too_large());
         }
         let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| too_large())?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            // The parser's own words can quote the body; the place is enough.
-            let detail =
-                format!("the body is not JSON: mistake at line {}, column {}", error.line(), error.column());
-            Error::new(ScimType::InvalidSyntax, detail).into()
-        })
+        Ok(scim::json::parse(&bytes)?)
     }
 }
 

@@ -6,16 +6,42 @@ use serde_json::Value;
 
 use super::{Operation, Patch, PatchOp, PatchPath};
 use crate::validate::{Context, complete, identity, immutable, is_primary, value_of};
-use crate::{Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, members};
+use crate::{
+    AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, members,
+};
 
-pub(super) fn all(patch: &Patch, context: Context<'_>, id: &str, full: &Object) -> Result<Object, Error> {
+pub(super) fn all(
+    patch: &Patch,
+    context: Context<'_>,
+    id: &str,
+    full: &Object,
+    values_max: usize,
+) -> Result<Object, Error> {
     let mut changed = full.clone();
+    let mut seen = 0;
     for operation in &patch.operations {
+        seen += values_at(&operation.path.attr, &changed);
+        if seen > values_max {
+            return Err(Error::status(
+                413,
+                format!("the operations look at more than {values_max} values; send fewer at once"),
+            ));
+        }
         one(operation, context, id, &mut changed)?;
     }
     changed.retain(|_, value| !value.as_object().is_some_and(Object::is_empty));
     complete(context, &changed)?;
     Ok(changed)
+}
+
+/// How many values an operation on this attribute has to look at.
+fn values_at(path: &AttrPath, full: &Object) -> usize {
+    let root = match &path.schema {
+        None => Some(full),
+        Some(urn) => full.get(urn).and_then(Value::as_object),
+    };
+    let value = path.name.as_ref().and_then(|name| root?.get(name));
+    value.and_then(Value::as_array).map_or(0, Vec::len)
 }
 
 /// An operation and the attribute it is about.

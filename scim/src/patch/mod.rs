@@ -58,9 +58,16 @@ impl Patch {
         parse::request(context, body, limits)
     }
 
-    /// Applies everything to a full document (see [`crate::validate`]) of the resource with this id.
-    pub fn apply(&self, context: Context<'_>, id: &str, full: &Object) -> Result<Object, Error> {
-        apply::all(self, context, id, full)
+    /// Applies everything to a full document (see [`crate::validate`]) of the resource with this id. Operations that
+    /// look at more than `values_max` values of multi-valued attributes, all together, are 413.
+    pub fn apply(
+        &self,
+        context: Context<'_>,
+        id: &str,
+        full: &Object,
+        values_max: usize,
+    ) -> Result<Object, Error> {
+        apply::all(self, context, id, full, values_max)
     }
 
     /// The member changes, when the request holds nothing else and names every member.
