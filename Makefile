@@ -33,6 +33,6 @@ compliance: broker ## scim2-tester, a compliance suite of others, against a gate
 	$(CARGO) build --locked --bin rollcall
 	tools/compliance
 
-bench: broker ## the benchmarks, in release mode
+bench: broker ## the benchmarks, in release mode; GROUP=scim or GROUP=http for one of them
 	$(CARGO) build --locked --release --bin rollcall
-	$(CARGO) run --locked --release -p street --bin bench
+	$(CARGO) run --locked --release -p street --bin bench -- $(GROUP)

@@ -30,7 +30,7 @@ fn sample() -> Object {
 }
 
 /// Whatever is read as a filter can be printed, read again as the same, and asked.
-pub fn filter(data: &[u8]) {
+pub(crate) fn filter(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     everywhere(|context| {
         let read = |text: &str| {
@@ -43,7 +43,7 @@ pub fn filter(data: &[u8]) {
 }
 
 /// A path's canonical form is its own canonical form.
-pub fn path(data: &[u8]) {
+pub(crate) fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     everywhere(|context| {
         let Ok(path) = AttrPath::parse(text, context.registry) else { return };
@@ -54,7 +54,7 @@ pub fn path(data: &[u8]) {
 }
 
 /// What a PATCH makes of a valid document is a valid document.
-pub fn patch(data: &[u8]) {
+pub(crate) fn patch(data: &[u8]) {
     let Ok(body) = scim::json::parse(data) else { return };
     everywhere(|context| {
         if context.kind.name != "User" {
@@ -70,7 +70,7 @@ pub fn patch(data: &[u8]) {
 }
 
 /// A validated body is valid, and the same.
-pub fn body(data: &[u8]) {
+pub(crate) fn body(data: &[u8]) {
     let Ok(body) = scim::json::parse(data) else { return };
     everywhere(|context| {
         let Ok(full) = validate::create(context, body.clone()) else { return };

@@ -18,6 +18,7 @@ mod diff;
 mod error;
 mod filter;
 mod fold;
+mod identity;
 mod members;
 mod patch;
 mod path;

@@ -1,11 +1,12 @@
 //! Applying operations to a copy of a full document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{Operation, Patch, PatchOp, PatchPath};
-use crate::validate::{Context, complete, identity, immutable, is_primary, value_of};
+use crate::identity::{Identity, each_once};
+use crate::validate::{Context, complete, immutable, is_primary, value_of};
 use crate::{
     AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, members,
 };
@@ -138,8 +139,7 @@ impl Step<'_> {
             values.retain(|value| !value.as_object().is_some_and(Object::is_empty));
             one_primary(name, &mut values, &touched)?;
             // RFC 7643 §2.4: what became the same is kept once.
-            let mut seen = BTreeSet::new();
-            values.retain(|value| seen.insert(identity(value)));
+            each_once(&mut values);
             if !values.is_empty() {
                 root.insert(name.clone(), values.into());
             }
@@ -349,20 +349,21 @@ impl Step<'_> {
 
 /// RFC 7644 §3.5.2.1: a value that is already there is not added again.
 fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
-    let mut places: std::collections::BTreeMap<String, usize> =
-        values.iter().enumerate().map(|(index, value)| (identity(value), index)).collect();
+    let wanted: BTreeMap<Identity<'_>, usize> =
+        given.iter().enumerate().map(|(index, value)| (Identity::of(value), index)).collect();
+    let there = values.iter().enumerate();
+    let there: BTreeMap<usize, usize> =
+        there.filter_map(|(place, value)| Some((*wanted.get(&Identity::of(value))?, place))).collect();
     let mut touched = BTreeSet::new();
-    for value in given {
-        let place = places.get(&identity(&value)).copied();
-        match place.and_then(|index| values.get_mut(index).map(|existing| (index, existing))) {
-            Some((index, existing)) => {
+    for (index, value) in given.into_iter().enumerate() {
+        match there.get(&index).and_then(|place| Some((*place, values.get_mut(*place)?))) {
+            Some((place, existing)) => {
                 if let (Some(existing), Value::Object(new)) = (existing.as_object_mut(), value) {
                     existing.extend(new);
                 }
-                touched.insert(index);
+                touched.insert(place);
             }
             None => {
-                places.insert(identity(&value), values.len());
                 touched.insert(values.len());
                 values.push(value);
             }

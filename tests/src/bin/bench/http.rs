@@ -1,4 +1,4 @@
-//! `make bench`: create, get and filter over HTTP, against a real `rollcall up`, each beside a floor of the same run.
+//! Create, get and filter over HTTP, against a real `rollcall up`, each beside a floor of the same run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn cell(title: &str, connections: usize, work: impl Fn(&Client, usize) + Sync, c
     rate
 }
 
-fn main() {
+pub(crate) fn run() {
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
     let corp = house.corp();
     let admin = Client::new(house.env("ADMIN_URL"), "");
