@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use url::Url;
 
 /// Event-sourced identity provisioning: SCIM in, an immutable identity log, every app in step.
 #[derive(Debug, Parser)]
@@ -88,6 +89,33 @@ pub(crate) enum Command {
     /// Look at the identity log
     #[command(subcommand)]
     Events(Events),
+    /// Stand between a live client and a SCIM service and write their dialogue to a file, without personal data
+    #[command(
+        after_help = "Example:\n  rollcall record --upstream http://127.0.0.1:7643/t/corp/scim/v2 --client okta \\\n    \
+                            --out tests/dialogues/okta/0009_recorded.json\n\n\
+                            Values become made-up ones, ids become names, credentials are not kept. Read the file before \
+                            you share it."
+    )]
+    Record(Record),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Record {
+    /// The SCIM base URL of the service that answers
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Url,
+    /// Where the client is to connect, plain HTTP on loopback; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7645")]
+    pub(crate) listen: SocketAddr,
+    /// The dialogue file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The client's name
+    #[arg(long, default_value = "unknown")]
+    pub(crate) client: String,
+    /// What happens in it
+    #[arg(long, default_value = "Recorded")]
+    pub(crate) title: String,
 }
 
 #[derive(Args, Debug)]
@@ -164,7 +192,7 @@ pub(crate) struct TokenCreate {
     /// The source (client) that writes with it: okta, entra, hr, ...
     #[arg(long)]
     pub(crate) source: String,
-    /// How the client speaks SCIM: rfc (strict), okta, entra
+    /// How the client speaks SCIM: rfc (strict), okta, entra, lenient (any shape)
     #[arg(long, default_value = "rfc")]
     pub(crate) dialect: String,
     /// The id of the user that the token stands for, who is /Me for it [default: a service]

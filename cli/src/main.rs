@@ -6,6 +6,7 @@ mod dev_env;
 mod failure;
 mod file;
 mod node;
+mod record;
 mod settings;
 mod tail;
 mod telemetry;
@@ -48,6 +49,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(_) => node::run(settings, node::Role::Gateway).await,
         Command::Projector(_) => node::run(settings, node::Role::Projector).await,
         Command::Dispatcher(_) => node::run(settings, node::Role::Dispatcher).await,
+        Command::Record(record) => record::run(record).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
     }
@@ -57,6 +59,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 fn default_filter(command: &Command) -> &'static str {
     match command {
         Command::Up(_) | Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) => "info",
-        Command::Token(_) | Command::Events(_) => "warn",
+        Command::Token(_) | Command::Events(_) | Command::Record(_) => "warn",
     }
 }

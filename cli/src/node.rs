@@ -222,7 +222,7 @@ fn why(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Fa
     }
 }
 
-async fn told_to_stop() -> Result<&'static str, Failure> {
+pub(crate) async fn told_to_stop() -> Result<&'static str, Failure> {
     let listen = |kind| signal(kind).map_err(|error| Failure::of("listening for signals", &error));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(tokio::select! {

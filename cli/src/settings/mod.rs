@@ -134,7 +134,8 @@ impl Settings {
             | Command::Projector(_)
             | Command::Dispatcher(_)
             | Command::Token(_)
-            | Command::Events(_) => (None, None),
+            | Command::Events(_)
+            | Command::Record(_) => (None, None),
         };
         let gateway = gateway_config(serve, gateway, policies, &mut mistakes);
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -214,7 +215,7 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         Command::Up(up) => (Some(&up.serve), Some(&up.serve.admin)),
         Command::Gateway(serve) => (Some(serve), Some(&serve.admin)),
         Command::Projector(admin) | Command::Dispatcher(admin) => (None, Some(admin)),
-        Command::Token(_) | Command::Events(_) => (None, None),
+        Command::Token(_) | Command::Events(_) | Command::Record(_) => (None, None),
     }
 }
 
