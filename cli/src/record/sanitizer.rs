@@ -66,7 +66,7 @@ impl Sanitizer {
             step.insert("headers".to_string(), headers.into());
         }
         if let Some(request) = &exchange.request {
-            step.insert("request".to_string(), self.value("", request));
+            step.insert("request".to_string(), self.value(request));
         }
         step.insert("status".to_string(), exchange.status.into());
         if let Some(response) = &exchange.response {
@@ -74,7 +74,7 @@ impl Sanitizer {
             let id =
                 response.get("id").and_then(Value::as_str).filter(|id| made && !self.ids.contains_key(*id));
             let name = id.map(|id| self.learn(id, response));
-            let mut kept = self.value("", response);
+            let mut kept = self.value(response);
             if let Some((name, kept)) = name.zip(kept.as_object_mut()) {
                 kept.insert("id".to_string(), format!("{{{{save:{name}}}}}").into());
             }
@@ -92,7 +92,7 @@ impl Sanitizer {
         name
     }
 
-    fn value(&mut self, name: &str, value: &Value) -> Value {
+    fn value(&mut self, value: &Value) -> Value {
         match value {
             Value::Object(members) => {
                 let kept = members.iter().map(|(inner, value)| {
@@ -102,16 +102,16 @@ impl Sanitizer {
                         Value::String(_) if derived => json!("{{any}}"),
                         Value::String(text) if inner == "path" => self.inside(text).into(),
                         _ if word => value.clone(),
-                        _ => self.value(inner, value),
+                        _ => self.value(value),
                     };
                     (self.key(inner), kept)
                 });
                 kept.collect::<Map<String, Value>>().into()
             }
-            Value::Array(values) => values.iter().map(|value| self.value(name, value)).collect(),
+            Value::Array(values) => values.iter().map(|value| self.value(value)).collect(),
             Value::String(text) => match serde_json::from_str::<Value>(text) {
                 // An object that is written as text keeps being one.
-                Ok(inner @ Value::Object(_)) => self.value(name, &inner).to_string().into(),
+                Ok(inner @ Value::Object(_)) => self.value(&inner).to_string().into(),
                 Ok(_) | Err(_) => self.text(text).into(),
             },
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
