@@ -23,6 +23,8 @@ pub struct Limits {
     pub patch_values_max: usize,
     /// Most members that one request names; 413.
     pub members_max: usize,
+    /// The largest group that a PATCH answers with; a larger one is answered 204, unless the client names attributes.
+    pub answer_members_max: usize,
     /// Longest page; a larger `count` is cut.
     pub page_max: usize,
     /// How long a cursor can be used.
@@ -50,6 +52,7 @@ impl Default for Limits {
             patch_operations_max: 1_000,
             patch_values_max: 2_000_000,
             members_max: 20_000,
+            answer_members_max: 1_000,
             page_max: 200,
             cursor_timeout_s: 3_600,
             bulk_operations_max: 1_000,

@@ -45,6 +45,10 @@ impl Edges {
         self.members.get(&group).into_iter().flatten().copied()
     }
 
+    pub(crate) fn member_count(&self, group: Slot) -> usize {
+        self.members.get(&group).map_or(0, BTreeSet::len)
+    }
+
     pub(crate) fn groups(&self, member: Slot) -> impl Iterator<Item = Slot> {
         self.groups.get(&member).into_iter().flatten().copied()
     }

@@ -255,6 +255,12 @@ impl Projection {
         self.neighbours(tenant, group, |directory, slot| directory.edges().members(slot).collect())
     }
 
+    /// How many direct members a group has.
+    pub fn member_count(&self, tenant: &Tenant, group: ResourceId) -> usize {
+        let count = |directory: &Directory| Some(directory.edges().member_count(directory.slot(group)?));
+        self.with(tenant, count).flatten().unwrap_or_default()
+    }
+
     /// The groups that a resource is a direct member of.
     pub fn groups_of(&self, tenant: &Tenant, member: ResourceId) -> Vec<ResourceId> {
         self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot).collect())

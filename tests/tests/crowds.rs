@@ -157,9 +157,10 @@ fn a_group_of_ten_thousand() {
         corp.get(&format!("/Groups?excludedAttributes=members&filter=members.value%20eq%20%22{one}%22"));
     assert_eq!(found.expect(200).body["totalResults"], 0);
     let add = json!([{"op": "add", "path": "members", "value": [{"value": one}]}]);
-    corp.patch(&path, add).expect(200);
+    let changed = corp.patch(&path, add).expect(204);
+    assert_eq!(changed.header("etag"), corp.get(&path).expect(200).header("etag"));
     assert_eq!(members(&corp), 10_000);
     let replace = json!([{"op": "replace", "path": "members", "value": ids[..5_000].iter().map(|id| json!({"value": id})).collect::<Vec<_>>()}]);
-    corp.patch(&path, replace).expect(200);
+    corp.patch(&path, replace).expect(204);
     assert_eq!(members(&corp), 5_000);
 }

@@ -107,6 +107,17 @@ async fn change(
     metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result)
         .increment(1);
     match outcome? {
+        // RFC 7644 §3.5.2: what changed one member of many need not be paid for by all of them.
+        Outcome::Resource(stored)
+            if matches!(command, Command::Patch { .. })
+                && !selection.names_attributes()
+                && selection.wants("members")
+                && gateway.inner.projection.member_count(&asked.caller.tenant, stored.id)
+                    > gateway.inner.limits.answer_members_max =>
+        {
+            let reply = Reply::empty(StatusCode::NO_CONTENT);
+            Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
+        }
         Outcome::Resource(stored) => Ok(resource(gateway, asked, kind, selection, &stored, success)),
         Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),
     }

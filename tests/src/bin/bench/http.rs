@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use street::house::{Options, user};
+use serde_json::{Value, json};
+use street::house::{Options, group, user};
 use street::{Client, House};
 
 /// How long one cell is measured.
@@ -68,8 +69,7 @@ pub(crate) fn run() {
         let filtered = cell("filter userName eq", connections, filter, &corp);
         let path = format!("/Users/{}", id(0));
         let flip = |client: &Client, number: usize| {
-            let operations =
-                serde_json::json!([{"op": "replace", "path": "title", "value": format!("t{number}")}]);
+            let operations = json!([{"op": "replace", "path": "title", "value": format!("t{number}")}]);
             drop(client.patch(&path, operations).expect(200));
         };
         if connections == 1 {
@@ -82,4 +82,49 @@ pub(crate) fn run() {
             filtered / floor
         );
     }
+    members(&corp);
+}
+
+/// One member comes and goes, in a small group and in a large one.
+fn members(corp: &Client) {
+    let ids = many_users(corp, 10_000);
+    for count in [10, 10_000] {
+        let listed: Vec<&str> = ids.iter().take(count).map(String::as_str).collect();
+        let begun = Instant::now();
+        let team = corp.post("/Groups?attributes=displayName", &group("Team", &listed)).expect(201).id();
+        println!("create a group of {count} in one request: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+        let one = listed.last().copied().unwrap_or_default();
+        let toggle = |client: &Client, number: usize| {
+            let operation = if number.is_multiple_of(2) {
+                json!({"op": "remove", "path": format!("members[value eq \"{one}\"]")})
+            } else {
+                json!({"op": "add", "path": "members", "value": [{"value": one}]})
+            };
+            let reply = client.patch(&format!("/Groups/{team}"), json!([operation]));
+            assert!(matches!(reply.status, 200 | 204), "{}", reply.text);
+        };
+        cell(&format!("one member in a group of {count}"), 1, toggle, corp);
+        let list =
+            |client: &Client, _: usize| drop(client.get("/Groups?excludedAttributes=members").expect(200));
+        cell(&format!("list it without members, {count}"), 1, list, corp);
+    }
+}
+
+fn many_users(corp: &Client, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        let operations: Vec<Value> = (0..1_000)
+            .map(|number| {
+                let name = format!("member-{}-{number}", ids.len());
+                json!({"method": "POST", "path": "/Users", "bulkId": name, "data": user(&name)})
+            })
+            .collect();
+        let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations});
+        let done = corp.post("/Bulk", &body).expect(200);
+        let made = done.body["Operations"].as_array().expect("operations");
+        ids.extend(
+            made.iter().filter_map(|one| Some(one["location"].as_str()?.rsplit('/').next()?.to_string())),
+        );
+    }
+    ids
 }
