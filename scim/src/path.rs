@@ -27,6 +27,9 @@ impl AttrPath {
         let (schema, rest) = split_urn(text, registry);
         if rest.is_empty() {
             return match schema {
+                Some(schema) if registry.schema(schema).is_none() => {
+                    Err(format!("{text:?} names no attribute after the URN"))
+                }
                 Some(schema) => Ok(Self { schema: Some(schema.to_string()), name: None, sub: None }),
                 None => Err("an attribute path must not be empty".to_string()),
             };
