@@ -100,12 +100,14 @@ impl Gateway {
     pub(crate) async fn transaction(&self, caller: &Caller, txn: &str) -> Result<Known, LogError> {
         let inner = &self.inner;
         let key = key(&caller.tenant, txn);
+        // In this order: a request is removed only once its completion is there.
+        let request = inner.broker.requests.get(&key).await?;
         if let Some((sealed, _)) = inner.broker.completions.get(&key).await? {
             let completion: Option<Completion> = inner.open(&caller.tenant, &key, &sealed).await?;
             let own = completion.filter(|completion| completion.source == caller.source);
             return Ok(own.map_or(Known::Nothing, |completion| Known::Done(completion.tokens)));
         }
-        let Some((sealed, _)) = inner.broker.requests.get(&key).await? else { return Ok(Known::Nothing) };
+        let Some((sealed, _)) = request else { return Ok(Known::Nothing) };
         let record: Option<Record> = inner.open(&caller.tenant, &key, &sealed).await?;
         let own = record.is_some_and(|record| record.source == caller.source);
         Ok(if own { Known::Pending } else { Known::Nothing })

@@ -1,6 +1,6 @@
 //! SCIM over HTTP: authenticate, make a command, decide, append, answer.
 //!
-//! It knows no app. Start reading at `execute.rs`; what is permitted is in `decide.rs` and nowhere else, what goes
+//! It knows no app. Start reading at `execute.rs`; what is permitted is in `decide/` and nowhere else, what goes
 //! over the wire is in `http/`.
 
 #![forbid(unsafe_code)]

@@ -76,7 +76,7 @@ fn one_home_each() {
         ("sled::", "projector/src/store.rs"),
         ("Timestamp::now(", "eventlog/src/clock.rs"),
         ("Uuid::now_v7", "eventlog/src/clock.rs"),
-        ("std::env::var(", "cli/src/settings.rs"),
+        ("std::env::var(", "cli/src/settings/mod.rs"),
     ];
     for (path, text) in all() {
         let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().to_string();
