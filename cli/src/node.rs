@@ -107,6 +107,7 @@ impl Node {
         let projection_config = projector::Config {
             folder: settings.data_dir.join("projection"),
             cache_bytes: settings.cache_bytes,
+            hot_bytes: settings.hot_bytes,
             indexed: settings.indexed.clone(),
         };
         let projection =

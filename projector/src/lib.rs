@@ -9,6 +9,7 @@
 mod directory;
 mod edges;
 mod error;
+mod hot;
 mod index;
 mod open;
 mod projection;

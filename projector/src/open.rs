@@ -9,6 +9,7 @@ use eventlog::{Keyring, Log};
 use proto::Tenant;
 use scim::Registry;
 
+use crate::hot::Hot;
 use crate::index::Indexes;
 use crate::projection::{State, open};
 use crate::row::Row;
@@ -45,7 +46,7 @@ impl Projection {
             }
             Err(Problem::Error(error)) => return Err(error),
         };
-        let projection = Self::new(log, keyring, registry, store, state);
+        let projection = Self::new(log, keyring, registry, store, state, Hot::new(config.hot_bytes));
         tracing::info!(
             applied = projection.applied(),
             duration_ms = begun.elapsed().as_millis(),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::directory::{Directory, Entry};
+use crate::hot::{Content, Hot};
 use crate::index::Indexes;
 use crate::row::{ReadRow, Row};
 use crate::store::Store;
@@ -26,6 +27,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Memory for sled's pages.
     pub cache_bytes: u64,
+    /// Memory for opened documents.
+    pub hot_bytes: u64,
     /// Attributes that are looked up by their values, besides those that always are.
     pub indexed: Vec<String>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
     pub(crate) state: RwLock<State>,
+    pub(crate) hot: Hot,
     pub(crate) applied: watch::Sender<u64>,
     /// How often the log was asked for its last sequence.
     asked: AtomicU64,
@@ -143,6 +147,7 @@ impl Projection {
         registry: Arc<Registry>,
         store: Store,
         state: State,
+        hot: Hot,
     ) -> Self {
         let applied = state.position.map_or(0, |position| position.sequence);
         Self {
@@ -152,6 +157,7 @@ impl Projection {
                 registry,
                 store,
                 state: RwLock::new(state),
+                hot,
                 applied: watch::Sender::new(applied),
                 asked: AtomicU64::new(0),
                 answer: tokio::sync::Mutex::new((0, 0)),
@@ -319,14 +325,21 @@ impl Projection {
 
     /// The resource of an entry: its row, opened.
     pub(crate) async fn read(&self, tenant: &Tenant, entry: Entry, guard: u64) -> Result<Stored, Error> {
-        let row = self.row(tenant, entry.row).await?;
-        let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
-        let Body { document, external_ids, .. } = body;
+        let content = match self.inner.hot.get(entry.row) {
+            Some(content) => content,
+            None => {
+                let row = self.row(tenant, entry.row).await?;
+                let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
+                let content = Arc::new(Content::of(&body));
+                self.inner.hot.put(entry.row, content.clone());
+                content
+            }
+        };
         Ok(Stored {
             id: entry.id,
             resource_type: entry.resource_type,
-            document,
-            external_ids,
+            document: content.document.clone(),
+            external_ids: content.external_ids.clone(),
             created: entry.created.time,
             last_modified: entry.modified.time,
             version: Version::new(entry.modified.position),

@@ -73,6 +73,7 @@ impl Projection {
         {
             let mut state = self.state_mut();
             for read in &rows {
+                self.inner.hot.learn(read);
                 state.apply(read);
             }
         }

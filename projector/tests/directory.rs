@@ -118,6 +118,7 @@ impl World {
         let config = Config {
             folder: self.folder.path().join("projection"),
             cache_bytes: 8 << 20,
+            hot_bytes: 1 << 20,
             indexed: Vec::new(),
         };
         let projection = Projection::open(

@@ -35,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     pub(crate) registry: Arc<Registry>,
     pub(crate) cache_bytes: u64,
+    pub(crate) hot_bytes: u64,
     /// Further attributes that are found without a scan.
     pub(crate) indexed: Vec<String>,
     pub(crate) dispatcher: dispatcher::Config,
@@ -85,12 +86,13 @@ struct AdminSection {
 #[serde(default, deny_unknown_fields)]
 struct ProjectionSection {
     cache_mb: u64,
+    hot_mb: u64,
     indexed: Vec<String>,
 }
 
 impl Default for ProjectionSection {
     fn default() -> Self {
-        Self { cache_mb: 512, indexed: Vec::new() }
+        Self { cache_mb: 512, hot_mb: 128, indexed: Vec::new() }
     }
 }
 
@@ -154,6 +156,7 @@ impl Settings {
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),
             registry: Arc::new(registry),
             cache_bytes: projection.cache_mb.max(8) * 1024 * 1024,
+            hot_bytes: projection.hot_mb * 1024 * 1024,
             indexed,
             dispatcher: dispatcher::Config { apps, feeds },
             search_path: environment("PATH").unwrap_or_default(),
