@@ -173,3 +173,28 @@ fn a_tenant_may_want_more() {
     );
     demo.post("/Users", &ada).expect(201);
 }
+
+/// Two sources that find a person at the same moment, under different names: one person, because the number is unique too.
+#[test]
+fn two_sources_that_race_make_one_person() {
+    let house = house(&format!(
+        "[tenant.corp]\nunique = {{User = [\"{ENTERPRISE}:employeeNumber\"]}}\n\
+         [tenant.corp.source.hr]\njoin = [\"{ENTERPRISE}:employeeNumber\"]\n\
+         [tenant.corp.source.idp]\njoin = [\"{ENTERPRISE}:employeeNumber\"]\n"
+    ));
+    for round in 0..10 {
+        let racers: Vec<_> = ["hr", "idp"]
+            .map(|source| {
+                let client = client(&house, source, "rfc");
+                let mut body = known_as(&format!("{source}-{round}"), &format!("{source}-id-{round}"));
+                body["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", ENTERPRISE]);
+                body[ENTERPRISE] = json!({"employeeNumber": round.to_string()});
+                std::thread::spawn(move || client.post("/Users", &body).expect(201).id())
+            })
+            .into_iter()
+            .collect();
+        let ids: Vec<String> = racers.into_iter().map(|racer| racer.join().unwrap()).collect();
+        assert_eq!(ids[0], ids[1], "round {round}");
+    }
+    assert_eq!(house.corp().get("/Users?count=0").expect(200).body["totalResults"], 10);
+}
