@@ -9,11 +9,13 @@ pub mod nats;
 pub mod server;
 
 mod bucket;
+mod committer;
 mod keyring;
 mod log;
 mod secret;
 
 pub use bucket::Bucket;
+pub use committer::Committer;
 pub use keyring::Keyring;
 pub use log::{Append, Error, Guard, Log, Message};
 pub use secret::{read_subject_secret, subject_secret};

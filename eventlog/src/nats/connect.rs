@@ -11,7 +11,7 @@ use super::log::NatsLog;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
-use crate::{Broker, Bucket, Error, Health, Log};
+use crate::{Broker, Bucket, Committer, Error, Health, Log};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
@@ -59,8 +59,8 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     };
     let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
     Ok(Broker {
-        identity: log("IDENTITY"),
-        provisioning: log("PROVISIONING"),
+        identity: Arc::new(Committer::new(log("IDENTITY"))),
+        provisioning: Arc::new(Committer::new(log("PROVISIONING"))),
         control: log("CONTROL"),
         keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
         leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,

@@ -45,7 +45,7 @@ pub(crate) fn run() {
     let admin = Client::new(house.env("ADMIN_URL"), "");
     let livez = |client: &Client, _: usize| drop(client.get("/livez").expect(200));
     println!("client, rollcall and broker share this machine; sync_interval: always; one replica\n");
-    for connections in [1, 16, 64] {
+    for connections in [1, 16, 64, 256] {
         let floor = cell("floor: GET of a constant", connections, livez, &admin);
         let create = |client: &Client, number: usize| {
             drop(client.post("/Users", &user(&format!("bench-{connections}-{number}"))).expect(201));

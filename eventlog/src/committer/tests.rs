@@ -1,0 +1,202 @@
+//! Many writers over logs that lose answers: each gets its own outcome, exactly once.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::clock;
+use crate::memory::{Faults, MemoryLog};
+
+fn append(subject: &str, guard: Guard) -> Append {
+    Append {
+        subject: format!("identity.corp.User.{subject}"),
+        guard,
+        id: clock::new_event_id(),
+        payload: Bytes::from_static(b"x"),
+        headers: Vec::new(),
+    }
+}
+
+/// A log in memory whose writes take a while, and that remembers how they came.
+struct Slow {
+    log: MemoryLog,
+    batches: Mutex<Vec<Vec<String>>>,
+    /// Every so many batches one ends without an answer.
+    unknown_every: usize,
+}
+
+impl Slow {
+    fn over(faults: Faults, unknown_every: usize) -> Arc<Self> {
+        let log = MemoryLog::new("IDENTITY", faults);
+        Arc::new(Self { log, batches: Mutex::default(), unknown_every })
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.batches.lock().unwrap().iter().map(Vec::len).collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl Log for Slow {
+    fn name(&self) -> &str {
+        self.log.name()
+    }
+
+    async fn append(&self, append: Append, deadline: Instant) -> Result<u64, Error> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.log.append(append, deadline).await
+    }
+
+    async fn append_atomic(&self, appends: Vec<Append>, deadline: Instant) -> Result<Vec<u64>, Error> {
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        let count = {
+            let mut batches = self.batches.lock().unwrap();
+            batches.push(appends.iter().map(|append| append.subject.clone()).collect());
+            batches.len()
+        };
+        let result = self.log.append_atomic(appends, deadline).await;
+        if count.is_multiple_of(self.unknown_every) {
+            return Err(Error::Unknown { doing: "writing".to_string() });
+        }
+        result
+    }
+
+    async fn read(&self, sequence: u64) -> Result<Option<Message>, Error> {
+        self.log.read(sequence).await
+    }
+
+    async fn last_on(&self, subject: &str) -> Result<Option<Message>, Error> {
+        self.log.last_on(subject).await
+    }
+
+    async fn last_sequence(&self) -> Result<u64, Error> {
+        self.log.last_sequence().await
+    }
+
+    fn follow(&self, from: u64) -> BoxStream<'static, Result<Message, Error>> {
+        self.log.follow(from)
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, Error> {
+        self.log.note(name).await
+    }
+
+    async fn set_note(&self, name: &str, value: &str) -> Result<(), Error> {
+        self.log.set_note(name, value).await
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+async fn all_at_once(committer: &Arc<Committer>, appends: Vec<Append>) -> Vec<Result<u64, Error>> {
+    let write = |append: Append| {
+        let committer = committer.clone();
+        tokio::spawn(async move { committer.append(append, soon()).await })
+    };
+    let running: Vec<_> = appends.into_iter().map(write).collect();
+    futures::future::join_all(running).await.into_iter().map(Result::unwrap).collect()
+}
+
+/// Every message that was acknowledged stands where it was said, once; nothing else stands in the log.
+async fn agrees(log: &Slow, appends: &[Append], results: &[Result<u64, Error>]) {
+    let mut acknowledged = 0;
+    for (append, result) in appends.iter().zip(results) {
+        match result {
+            Ok(sequence) => {
+                acknowledged += 1;
+                assert_eq!(log.read(*sequence).await.unwrap().unwrap().id, Some(append.id));
+            }
+            Err(error) => assert!(matches!(error, Error::Conflict), "{error}"),
+        }
+    }
+    assert_eq!(log.last_sequence().await.unwrap(), acknowledged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_writer_never_waits_for_a_batch() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Committer::new(log.clone());
+    for number in 0..20 {
+        committer.append(append(&number.to_string(), Guard::Last(0)), soon()).await.unwrap();
+    }
+    assert!(log.sizes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_writers_share_batches() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::new(log.clone()));
+    let appends: Vec<Append> = (0..500).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
+    let results = all_at_once(&committer, appends.clone()).await;
+    assert!(results.iter().all(Result::is_ok));
+    agrees(&log, &appends, &results).await;
+    assert!(log.sizes().iter().any(|size| *size > 100), "{:?}", log.sizes());
+    assert!(log.sizes().iter().all(|size| *size <= BATCH_MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_one_subject_never_share_a_batch_and_have_one_winner() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::new(log.clone()));
+    let appends: Vec<Append> =
+        (0..300).map(|number| append(&format!("name-{}", number % 100), Guard::Last(0))).collect();
+    let results = all_at_once(&committer, appends.clone()).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 100);
+    agrees(&log, &appends, &results).await;
+    for batch in log.batches.lock().unwrap().iter() {
+        assert_eq!(batch.iter().collect::<BTreeSet<_>>().len(), batch.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_costs_the_others_nothing() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    for number in 0..5 {
+        log.log.append(append(&format!("taken-{number}"), Guard::Last(0)), soon()).await.unwrap();
+    }
+    let committer = Arc::new(Committer::new(log.clone()));
+    let mut appends: Vec<Append> =
+        (0..200).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
+    appends.extend((0..5).map(|number| append(&format!("taken-{number}"), Guard::Last(0))));
+    let results = all_at_once(&committer, appends).await;
+    assert!(results[..200].iter().all(Result::is_ok));
+    assert!(results[200..].iter().all(|result| matches!(result, Err(Error::Conflict))));
+    assert_eq!(log.last_sequence().await.unwrap(), 205);
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_go_together_but_not_past_a_guarded_change() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let first = log.log.append(append("group", Guard::Last(0)), soon()).await.unwrap();
+    let committer = Arc::new(Committer::new(log.clone()));
+    let mut appends = vec![append("group", Guard::Last(first))];
+    appends.extend((0..50).map(|_| append("group", Guard::None)));
+    let results = all_at_once(&committer, appends).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(*results[0].as_ref().unwrap(), first + 1, "the guarded change went first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_end_is_found_out_for_each() {
+    for seed in 1..40 {
+        let log = Slow::over(Faults { seed }, 2);
+        let committer = Arc::new(Committer::new(log.clone()));
+        let appends: Vec<Append> =
+            (0..120).map(|number| append(&format!("n{}", number % 90), Guard::Last(0))).collect();
+        let results = all_at_once(&committer, appends.clone()).await;
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 90, "seed {seed}");
+        agrees(&log, &appends, &results).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_too_long_is_told_and_nothing_is_written() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Committer::new(log.clone());
+    let late = committer.append(append("late", Guard::Last(0)), Instant::now()).await;
+    assert!(matches!(late, Err(Error::Unavailable { .. })));
+    assert_eq!(log.last_sequence().await.unwrap(), 0);
+}
