@@ -2,12 +2,13 @@
 
 #![cfg(test)]
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use serde_json::{Value, json};
-use street::house::{eventually, group, pause, user};
+use street::house::{Options, eventually, group, pause, user};
 use street::{Client, House};
 
 /// Every user of an endpoint by name; fails when a name stands there twice.
@@ -136,4 +137,59 @@ fn the_broker_is_gone_when_its_house_is_killed() {
     house.kill();
     eventually("the broker is gone", || std::net::TcpStream::connect(address).is_err().then_some(()));
     pause();
+}
+
+/// Many write at once, so that batches are under way when everything is killed, again and again.
+#[test]
+fn what_a_crowd_was_told_stands_once_after_a_crash() {
+    let mut house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let mut told: Vec<String> = Vec::new();
+    for round in 0..3 {
+        let corp = house.corp();
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..48)
+            .map(|writer| {
+                let (corp, stop) = (corp.clone(), stop.clone());
+                thread::spawn(move || {
+                    let mut told = Vec::new();
+                    for number in 0.. {
+                        let name = format!("r{round}-w{writer}-{number}");
+                        let body = user(&name).to_string().into_bytes();
+                        match corp.try_send("POST", "/Users", &[], Some(body)) {
+                            Ok(reply) if reply.status == 201 => told.push(name),
+                            Ok(_) | Err(_) => {}
+                        }
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                    told
+                })
+            })
+            .collect();
+        let wanted = (round + 1) * 400;
+        eventually("a crowd has written", || {
+            (corp.get("/Users?count=0").expect(200).body["totalResults"].as_u64()? > wanted).then_some(())
+        });
+        house.kill();
+        stop.store(true, Ordering::Relaxed);
+        told.extend(writers.into_iter().flat_map(|writer| writer.join().unwrap()));
+        house.start_again();
+    }
+    let created: Vec<String> = house
+        .events("corp")
+        .iter()
+        .filter(|event| event["kind"] == "Created")
+        .map(|event| {
+            let changes = event["changes"].as_array().unwrap();
+            let name = changes.iter().find(|change| change["path"] == "userName").unwrap();
+            name["after"].as_str().unwrap().to_string()
+        })
+        .collect();
+    let once: BTreeSet<&String> = created.iter().collect();
+    assert_eq!(once.len(), created.len(), "nobody was made twice");
+    let lost: Vec<&String> = told.iter().filter(|name| !once.contains(name)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), told.len());
+    let shown = house.corp().get("/Users?count=0").expect(200).body["totalResults"].as_u64();
+    assert_eq!(shown, Some(created.len() as u64));
 }

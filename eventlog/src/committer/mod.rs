@@ -1,9 +1,8 @@
 //! Group commit: one sync of the broker's disk for many messages when many wait, each message at once when few do.
 //!
 //! Whoever appends waits in one queue. Few waiting: each goes alone. Many: those that do not touch one another's subjects
-//! go as one atomic batch, one batch at a time, and after a batch we wait a moment for the writers that it woke. When
-//! that pays is measured, not set: a batch builds a store of its own at the broker, so it costs much and then little for
-//! each message. A guarded change waits for everything before it on its subject, and what follows on that subject waits
+//! go as one atomic batch, one batch at a time; those that come meanwhile are the next one. When that pays is measured, not
+//! set: a batch builds a store of its own at the broker, so it costs much and then little for each message. A guarded change waits for everything before it on its subject, and what follows on that subject waits
 //! for it; unguarded changes of one subject go together. The log below gives every message its exact outcome: after a
 //! refused batch the offenders are found by reading, and the others go again.
 
@@ -22,15 +21,13 @@ use crate::{Append, Error, Guard, Log, Message};
 use costs::Costs;
 
 /// How many may wait; who comes then is told to come later.
-const WAITING_MAX: usize = 8_192;
+const WAITING_MAX: usize = 4_096;
 /// Messages that are under way alone.
 const SINGLES_MAX: usize = 16;
+/// Who has less time left goes alone: a batch must end before the first of its deadlines.
+const HURRY: Duration = Duration::from_millis(500);
 /// Messages in a batch.
 const BATCH_MAX: usize = 300;
-/// How long arrivals must pause after a batch before the next is sent.
-const PAUSE: Duration = Duration::from_millis(1);
-/// How long we wait for such a pause.
-const GATHER_MAX: Duration = Duration::from_millis(4);
 
 /// A log whose appends are gathered.
 pub struct Committer {
@@ -43,7 +40,7 @@ struct Job {
     append: Append,
     deadline: Instant,
     reply: oneshot::Sender<Result<u64, Error>>,
-    /// A batch that held it came to an unknown end: only by itself it gets its own outcome.
+    /// Not for a batch: one that held it came to an unknown end, and only by itself it gets its own outcome.
     alone: bool,
 }
 
@@ -61,14 +58,19 @@ impl Job {
 impl Committer {
     /// Gathers the appends of a log from now on.
     pub fn new(log: Arc<dyn Log>) -> Self {
-        let (jobs, arriving) = mpsc::channel(WAITING_MAX);
+        Self::holding(log, WAITING_MAX)
+    }
+
+    /// With room for this many before the worker, and as many in its queue.
+    fn holding(log: Arc<dyn Log>, waiting_max: usize) -> Self {
+        let (jobs, arriving) = mpsc::channel(waiting_max);
         let worker = Worker {
             log: log.clone(),
+            waiting_max,
             waiting: VecDeque::new(),
             under_way: BTreeMap::new(),
             singles: 0,
             batch: false,
-            gather: None,
             costs: Costs::default(),
             tasks: JoinSet::new(),
         };
@@ -140,13 +142,12 @@ enum Ended {
 
 struct Worker {
     log: Arc<dyn Log>,
+    waiting_max: usize,
     waiting: VecDeque<Job>,
     /// Subjects that something is under way on: guarded changes, and others.
     under_way: BTreeMap<String, (usize, usize)>,
     singles: usize,
     batch: bool,
-    /// When the arrivals paused, and when we wait no longer.
-    gather: Option<(Instant, Instant)>,
     costs: Costs,
     tasks: JoinSet<Ended>,
 }
@@ -155,25 +156,27 @@ impl Worker {
     async fn run(mut self, mut arriving: mpsc::Receiver<Job>) {
         let mut open = true;
         while open || !self.waiting.is_empty() || !self.tasks.is_empty() {
-            let wake = self.gather.map(|(pause, end)| pause.min(end));
             tokio::select! {
-                job = arriving.recv(), if open => match job {
+                job = arriving.recv(), if open && self.waiting.len() < self.waiting_max => match job {
                     None => open = false,
                     Some(job) => {
                         self.waiting.push_back(job);
-                        while let Ok(job) = arriving.try_recv() {
+                        while self.waiting.len() < self.waiting_max
+                            && let Ok(job) = arriving.try_recv()
+                        {
                             self.waiting.push_back(job);
-                        }
-                        if let Some((pause, _)) = &mut self.gather {
-                            *pause = Instant::now() + PAUSE;
                         }
                     }
                 },
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(ended) => self.ended(ended),
-                    Err(error) => tracing::error!(%error, "a write ended badly"),
+                    Err(error) => {
+                        // Which one is not known; the guards decide without our order.
+                        tracing::error!(%error, "a write panicked");
+                        self.under_way.clear();
+                        (self.batch, self.singles) = (false, 0);
+                    }
                 },
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.gather = None,
             }
             self.send();
             metrics::gauge!("rollcall_committer_waiting").set(self.waiting.len() as f64);
@@ -183,7 +186,7 @@ impl Worker {
     fn ended(&mut self, ended: Ended) {
         match ended {
             Ended::Single { subject, guarded, took, beside } => {
-                self.singles -= 1;
+                self.singles = self.singles.saturating_sub(1);
                 self.free(&subject, guarded);
                 self.costs.single(took, beside);
             }
@@ -198,8 +201,6 @@ impl Worker {
                 for job in again.into_iter().rev() {
                     self.waiting.push_front(job);
                 }
-                let now = Instant::now();
-                self.gather = Some((now + PAUSE, now + GATHER_MAX));
             }
         }
     }
@@ -215,7 +216,7 @@ impl Worker {
 
     /// Sends whatever may go now.
     fn send(&mut self) {
-        if self.batch || self.gather.is_some() || self.waiting.is_empty() {
+        if self.batch || self.waiting.is_empty() {
             return;
         }
         let now = Instant::now();
@@ -240,6 +241,9 @@ impl Worker {
             if blocked || ready.len() == BATCH_MAX { kept.push_back(job) } else { ready.push(job) }
         }
         self.waiting = kept;
+        for job in &mut ready {
+            job.alone |= job.deadline <= now + HURRY;
+        }
         let many = ready.iter().filter(|job| !job.alone).count() >= self.costs.batch_from();
         let mut together = Vec::new();
         let mut back = Vec::new();

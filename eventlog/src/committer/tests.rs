@@ -200,3 +200,15 @@ async fn who_waited_too_long_is_told_and_nothing_is_written() {
     assert!(matches!(late, Err(Error::Unavailable { .. })));
     assert_eq!(log.last_sequence().await.unwrap(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_room_is_told_at_once() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::holding(log.clone(), 8));
+    let appends: Vec<Append> = (0..200).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
+    let results = all_at_once(&committer, appends).await;
+    let refused = results.iter().filter(|result| matches!(result, Err(Error::Unavailable { .. }))).count();
+    assert!(refused > 100, "{refused}");
+    let written = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!((written + refused, log.last_sequence().await.unwrap()), (200, written as u64));
+}

@@ -50,7 +50,15 @@ pub(crate) fn run() {
         let create = |client: &Client, number: usize| {
             drop(client.post("/Users", &user(&format!("bench-{connections}-{number}"))).expect(201));
         };
+        let before = committer(&admin);
         let created = cell("create a user", connections, create, &corp);
+        let after = committer(&admin);
+        println!(
+            "  committed: {:.0} alone, {:.0} batches of {:.0} on average",
+            after[0] - before[0],
+            after[1] - before[1],
+            (after[2] - before[2]) / (after[1] - before[1]).max(1.0)
+        );
         let ids: Vec<String> = corp.get("/Users?count=200&attributes=id").expect(200).body["Resources"]
             .as_array()
             .expect("a list")
@@ -83,6 +91,21 @@ pub(crate) fn run() {
         );
     }
     members(&corp);
+}
+
+/// Messages that were sent alone, batches, and messages in batches.
+fn committer(admin: &Client) -> [f64; 3] {
+    let metrics = admin.get("/metrics").expect(200).text;
+    let total = |name: &str| {
+        let value = |line: &str| line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
+        metrics.lines().filter(|line| line.starts_with(name)).filter_map(value).sum()
+    };
+    [
+        "rollcall_committer_singles_total",
+        "rollcall_committer_batches_total",
+        "rollcall_committer_batch_messages_sum",
+    ]
+    .map(total)
 }
 
 /// One member comes and goes, in a small group and in a large one.
