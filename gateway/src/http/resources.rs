@@ -38,14 +38,8 @@ pub(super) async fn replace(
     asked: Asked,
     body: Body,
 ) -> Result<Reply, Problem> {
-    let kind = asked.kind(&gateway)?;
-    let selection = asked.selection(&gateway)?;
-    let body = asked.json(&gateway, body).await?;
-    if let Some(accepted) = later::accept_one(&gateway, &asked, "PUT", &body).await? {
-        return Ok(accepted);
-    }
-    let command = Command::Replace { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
-    change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
+    let command = |id, expected, body| Command::Replace { id, expected, body };
+    change_with(&gateway, &asked, body, "PUT", command).await
 }
 
 pub(super) async fn patch(
@@ -53,14 +47,26 @@ pub(super) async fn patch(
     asked: Asked,
     body: Body,
 ) -> Result<Reply, Problem> {
-    let kind = asked.kind(&gateway)?;
-    let selection = asked.selection(&gateway)?;
-    let body = asked.json(&gateway, body).await?;
-    if let Some(accepted) = later::accept_one(&gateway, &asked, "PATCH", &body).await? {
+    let command = |id, expected, body| Command::Patch { id, expected, body };
+    change_with(&gateway, &asked, body, "PATCH", command).await
+}
+
+/// A change of a resource that exists, by what the body says.
+async fn change_with(
+    gateway: &Gateway,
+    asked: &Asked,
+    body: Body,
+    method: &str,
+    command: fn(ResourceId, Option<String>, Value) -> Command,
+) -> Result<Reply, Problem> {
+    let kind = asked.kind(gateway)?;
+    let selection = asked.selection(gateway)?;
+    let body = asked.json(gateway, body).await?;
+    if let Some(accepted) = later::accept_one(gateway, asked, method, &body).await? {
         return Ok(accepted);
     }
-    let command = Command::Patch { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH), body };
-    change(&gateway, &asked, kind, &selection, &command, StatusCode::OK).await
+    let command = command(id(asked, kind)?, asked.header(header::IF_MATCH), body);
+    change(gateway, asked, kind, &selection, &command, StatusCode::OK).await
 }
 
 pub(super) async fn delete(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
