@@ -126,7 +126,9 @@ async fn buckets_guard_revisions(broker: &Broker) {
     let next = bucket.update("x", "3".into(), revision).await.unwrap();
     assert!(matches!(bucket.update("x", "4".into(), revision).await, Err(Error::Conflict)));
     assert_eq!(bucket.get("x").await.unwrap(), Some(("3".into(), next)));
+    assert!(bucket.keys().await.unwrap().contains(&"x".to_string()));
     bucket.purge("x").await.unwrap();
+    assert!(!bucket.keys().await.unwrap().contains(&"x".to_string()));
     assert_eq!(bucket.get("x").await.unwrap(), None);
     bucket.create("x", "5".into()).await.unwrap();
 }

@@ -170,7 +170,10 @@ impl Run<'_> {
 
     /// Carries one operation out and keeps its result; the path of the resource, if it stands.
     async fn carry_out(&mut self, index: usize, operation: &Operation) -> Option<String> {
-        let outcome = self.execute(index, operation).await;
+        let outcome = match self.batch.done.get(&index) {
+            Some(done) => Ok(done.clone()),
+            None => self.execute(index, operation).await,
+        };
         let named = (operation.method != "POST").then(|| self.location(&operation.path));
         match outcome {
             Ok(done) => {
@@ -206,9 +209,6 @@ impl Run<'_> {
     }
 
     async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
-        if let Some(done) = self.batch.done.get(&index) {
-            return Ok(done.clone());
-        }
         let (kind, id) = self.target(&operation.path)?;
         let (body, expected) = (operation.data.clone(), operation.version.clone());
         let no_such = || Error::status(404, format!("there is no such {}", kind.name));

@@ -25,10 +25,11 @@ use crate::{Gateway, Inner};
 
 /// The event that tells what came of an operation.
 pub(crate) const COMPLETED: &str = "urn:ietf:params:scim:event:misc:asyncresp";
-/// How long a request belongs to the process that carries it out.
-const LEASE: SignedDuration = SignedDuration::from_secs(20);
+/// How long a request belongs to the process that carries it out. Others wait for as long as a write may take besides, so
+/// that nothing of the first comes after they looked.
+const LEASE: SignedDuration = SignedDuration::from_secs(15);
 /// How often that is renewed, and how often others look for requests that nobody carries out.
-const LOOK: Duration = Duration::from_secs(6);
+const LOOK: Duration = Duration::from_secs(5);
 /// The largest request that is written down; a message of the broker must hold it sealed. Larger ones are answered at once.
 const RECORD_BYTES_MAX: usize = 768 * 1024;
 
@@ -192,7 +193,10 @@ impl Gateway {
                 }
                 Err(error) => return Err(error),
             };
-            if record.until > clock::now() {
+            let write = SignedDuration::from_millis(
+                i64::try_from(inner.limits.request_timeout_ms).unwrap_or(i64::MAX / 2),
+            );
+            if clock::now().duration_since(record.until) < write {
                 continue;
             }
             if inner.broker.completions.get(&key).await?.is_some() {
@@ -243,21 +247,17 @@ impl Gateway {
         let places: BTreeMap<String, usize> = places.collect();
         let last = self.inner.broker.identity.last_sequence().await?;
         let mut messages = self.inner.broker.identity.follow(record.since + 1);
-        while let Some(message) = messages.next().await {
+        // The stream never ends, so nobody must wait for what is not there yet.
+        for sequence in record.since + 1..=last {
+            let Some(message) = messages.next().await else { break };
             let message = message?;
-            let sequence = message.sequence;
-            if sequence > last {
-                break;
-            }
             if let Ok(encoded) = proto::codec::decode(message.payload)
                 && encoded.event.tenant == *tenant
                 && let Some(index) = places.get(&encoded.event.txn)
                 && let Some(done) = self.inner.done(&encoded.event, sequence)
             {
-                batch.done.insert(*index, done);
-            }
-            if sequence == last {
-                break;
+                // A circle that was closed wrote twice; the first says what was done.
+                batch.done.entry(*index).or_insert(done);
             }
         }
         Ok(batch)

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+use eventlog::{Keyring, nats};
+use proto::sealing::DataKey;
 use serde_json::{Value, json};
 use street::House;
 use street::house::{Client, Options, Reply, eventually, group, user};
@@ -144,4 +146,72 @@ fn what_was_accepted_is_carried_out_once_through_a_crash() {
     let created = house.events("corp").iter().filter(|event| event["kind"] == "Created").count();
     assert_eq!(created, count, "each once");
     assert!(house.log().contains("taking over an accepted request"), "it was cut in the middle");
+}
+
+/// Writes a request down as a gateway does that dies right after it.
+fn abandon(house: &House, txn: &str, since: u64, single: bool, operations: &Value) {
+    let record = json!({
+        "source": "abandoned", "dialect": "rfc", "actor": "nobody", "address": "", "base_url": house.env("SCIM_URL"),
+        "single": single, "errors_max": 100, "operations": operations, "since": since, "until": "2026-01-01T00:00:00Z",
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let url = house.env("NATS_URL").to_string();
+        let connect_timeout = std::time::Duration::from_secs(10);
+        let broker = nats::connect(&nats::Config { url, replicas: 1, connect_timeout, ..Default::default() })
+            .await
+            .unwrap();
+        let master = std::fs::read_to_string(house.data_dir().join("master.key")).unwrap();
+        let keyring = Keyring::new(broker.keys.clone(), DataKey::from_hex(&master).unwrap());
+        let key = format!("corp.{txn}");
+        let sealed =
+            keyring.seal(&"corp".parse().unwrap(), record.to_string().as_bytes(), key.as_bytes()).await;
+        broker.requests.create(&key, sealed.unwrap()).await.unwrap();
+    });
+}
+
+fn completed(client: &Client, txn: &str) -> Vec<Value> {
+    eventually("the completion", || {
+        let answer = client.get(&format!("/Requests/{txn}"));
+        (answer.status == 200).then(|| answer.body["sets"].as_array().unwrap().clone())
+    })
+}
+
+/// Nothing of it was done, and nobody writes anything that would wake a reader of the log.
+#[test]
+fn an_abandoned_request_does_not_wait_for_others_to_write() {
+    let house = house();
+    let corp = house.corp().with_token(&house.token_of("corp", "abandoned", "rfc"));
+    let last = 1;
+    corp.post("/Users", &user("first")).expect(201);
+    let (one, two) = ("00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002");
+    abandon(&house, one, last, true, &json!([{"method": "POST", "path": "/Users", "data": user("ada")}]));
+    abandon(&house, two, last, true, &json!([{"method": "POST", "path": "/Users", "data": user("first")}]));
+    assert_eq!(completed(&corp, one)[0]["events"][COMPLETED]["status"], "201");
+    assert_eq!(completed(&corp, two)[0]["events"][COMPLETED]["status"], "409");
+    assert!(corp.find("/Users", "userName", "ada").is_some());
+}
+
+/// The first resource of a circle was made without its reference when everything ended.
+#[test]
+fn a_circle_that_was_cut_is_closed() {
+    let house = house();
+    let corp = house.corp().with_token(&house.token_of("corp", "abandoned", "rfc"));
+    let first = json!({"schemas": [BULK], "Operations": [
+        {"method": "POST", "path": "/Groups", "bulkId": "a", "data": group("A", &[])}]});
+    corp.post("/Bulk", &first).expect(200);
+    let event = &house.events("corp")[0];
+    let txn = event["txn"].as_str().unwrap().strip_suffix(":0").unwrap();
+    let operations = json!([
+        {"method": "POST", "path": "/Groups", "bulkId": "a", "data": group("A", &["bulkId:b"])},
+        {"method": "POST", "path": "/Groups", "bulkId": "b", "data": group("B", &["bulkId:a"])},
+    ]);
+    abandon(&house, txn, 0, false, &operations);
+    let sets = completed(&corp, txn);
+    assert!(sets.iter().all(|set| set["events"][COMPLETED]["status"] == "201"), "{sets:?}");
+    let groups = corp.get("/Groups").expect(200);
+    assert_eq!(groups.body["totalResults"], 2, "each once");
+    for shown in groups.body["Resources"].as_array().unwrap() {
+        assert_eq!(shown["members"].as_array().map(Vec::len), Some(1), "{shown}");
+    }
 }

@@ -26,6 +26,8 @@ const WAITING_MAX: usize = 4_096;
 const SINGLES_MAX: usize = 16;
 /// Who has less time left goes alone: a batch must end before the first of its deadlines.
 const HURRY: Duration = Duration::from_millis(500);
+/// How long after its deadline a writer is told at the latest.
+const TOLD: Duration = Duration::from_secs(1);
 /// Messages in a batch.
 const BATCH_MAX: usize = 300;
 
@@ -40,8 +42,10 @@ struct Job {
     append: Append,
     deadline: Instant,
     reply: oneshot::Sender<Result<u64, Error>>,
-    /// Not for a batch: one that held it came to an unknown end, and only by itself it gets its own outcome.
+    /// Not for a batch: it is in a hurry, or one that held it failed.
     alone: bool,
+    /// A batch that held it came to an unknown end, so it may stand in the log.
+    unknown: bool,
 }
 
 impl Job {
@@ -88,11 +92,15 @@ impl Log for Committer {
     async fn append(&self, append: Append, deadline: Instant) -> Result<u64, Error> {
         let doing = || format!("appending to {}", self.log.name());
         let (reply, answer) = oneshot::channel();
-        if self.jobs.try_send(Job { append, deadline, reply, alone: false }).is_err() {
+        if self.jobs.try_send(Job { append, deadline, reply, alone: false, unknown: false }).is_err() {
             metrics::counter!("rollcall_committer_full_total").increment(1);
             return Err(Error::Unavailable { doing: doing(), source: Some("too many writes wait".into()) });
         }
-        answer.await.unwrap_or_else(|_| Err(Error::Unknown { doing: doing() }))
+        // Nothing is sent after its deadline, but somebody else's batch can keep us from being told.
+        match tokio::time::timeout_at(deadline + TOLD, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(Error::Unknown { doing: doing() }),
+        }
     }
 
     async fn append_atomic(&self, appends: Vec<Append>, deadline: Instant) -> Result<Vec<u64>, Error> {
@@ -129,15 +137,12 @@ enum Ended {
     Single {
         subject: String,
         guarded: bool,
-        took: Duration,
+        /// Of those that succeeded.
+        took: Option<Duration>,
         beside: usize,
     },
     /// Jobs that must go again.
-    Batch {
-        subjects: Vec<(String, bool)>,
-        took: Option<(Duration, usize)>,
-        again: Vec<Job>,
-    },
+    Batch { subjects: Vec<(String, bool)>, took: Option<(Duration, usize)>, again: Vec<Job> },
 }
 
 struct Worker {
@@ -188,7 +193,9 @@ impl Worker {
             Ended::Single { subject, guarded, took, beside } => {
                 self.singles = self.singles.saturating_sub(1);
                 self.free(&subject, guarded);
-                self.costs.single(took, beside);
+                if let Some(took) = took {
+                    self.costs.single(took, beside);
+                }
             }
             Ended::Batch { subjects, took, again } => {
                 self.batch = false;
@@ -228,7 +235,12 @@ impl Worker {
         for job in std::mem::take(&mut self.waiting) {
             if job.deadline <= now {
                 let doing = format!("appending to {}", self.log.name());
-                job.answer(Err(Error::Unavailable { doing, source: None }));
+                let late = if job.unknown {
+                    Error::Unknown { doing }
+                } else {
+                    Error::Unavailable { doing, source: None }
+                };
+                job.answer(Err(late));
                 continue;
             }
             let subject = job.append.subject.clone();
@@ -283,8 +295,9 @@ impl Worker {
             let (subject, guarded) = (append.subject.clone(), matches!(append.guard, Guard::Last(_)));
             let begun = Instant::now();
             let result = log.append(append, deadline).await;
+            let took = result.is_ok().then(|| begun.elapsed());
             let _ = reply.send(result);
-            Ended::Single { subject, guarded, took: begun.elapsed(), beside }
+            Ended::Single { subject, guarded, took, beside }
         });
     }
 
@@ -324,8 +337,11 @@ async fn together(log: Arc<dyn Log>, jobs: Vec<Job>) -> Ended {
             metrics::counter!("rollcall_committer_batches_refused_total").increment(1);
             Ended::Batch { subjects, took: None, again: without_offenders(&log, jobs).await }
         }
-        Err(_) => {
-            let again = jobs.into_iter().map(|job| Job { alone: true, ..job }).collect();
+        Err(error) => {
+            let unknown = !matches!(error, Error::Unavailable { .. } | Error::Refused { .. });
+            let again = jobs.into_iter();
+            let again =
+                again.map(|job| Job { alone: true, unknown: job.unknown || unknown, ..job }).collect();
             Ended::Batch { subjects, took: None, again }
         }
     }
@@ -343,7 +359,7 @@ async fn without_offenders(log: &Arc<dyn Log>, jobs: Vec<Job>) -> Vec<Job> {
                 if last.map_or(0, |message| message.sequence) == expected {
                     again.push(job);
                 } else if last_id == Some(job.append.id) {
-                    again.push(Job { alone: true, ..job });
+                    again.push(Job { alone: true, unknown: true, ..job });
                 } else {
                     found = true;
                     job.answer(Err(Error::Conflict));

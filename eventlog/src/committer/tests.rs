@@ -24,12 +24,18 @@ struct Slow {
     batches: Mutex<Vec<Vec<String>>>,
     /// Every so many batches one ends without an answer.
     unknown_every: usize,
+    batch_takes: Duration,
 }
 
 impl Slow {
     fn over(faults: Faults, unknown_every: usize) -> Arc<Self> {
         let log = MemoryLog::new("IDENTITY", faults);
-        Arc::new(Self { log, batches: Mutex::default(), unknown_every })
+        Arc::new(Self {
+            log,
+            batches: Mutex::default(),
+            unknown_every,
+            batch_takes: Duration::from_millis(4),
+        })
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -49,7 +55,7 @@ impl Log for Slow {
     }
 
     async fn append_atomic(&self, appends: Vec<Append>, deadline: Instant) -> Result<Vec<u64>, Error> {
-        tokio::time::sleep(Duration::from_millis(4)).await;
+        tokio::time::sleep(self.batch_takes).await;
         let count = {
             let mut batches = self.batches.lock().unwrap();
             batches.push(appends.iter().map(|append| append.subject.clone()).collect());
@@ -211,4 +217,23 @@ async fn who_finds_no_room_is_told_at_once() {
     assert!(refused > 100, "{refused}");
     let written = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!((written + refused, log.last_sequence().await.unwrap()), (200, written as u64));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_stand_in_the_log_is_never_told_that_nothing_was_written() {
+    let log = MemoryLog::new("IDENTITY", Faults::default());
+    let batch_takes = Duration::from_millis(1_500);
+    let log = Arc::new(Slow { log, batches: Mutex::default(), unknown_every: 1, batch_takes });
+    let committer = Arc::new(Committer::new(log.clone()));
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let write = |number: usize| {
+        let committer = committer.clone();
+        let append = append(&number.to_string(), Guard::Last(0));
+        tokio::spawn(async move { committer.append(append, deadline).await })
+    };
+    let running: Vec<_> = (0..100).map(write).collect();
+    for result in futures::future::join_all(running).await {
+        assert!(matches!(result.unwrap(), Ok(_) | Err(Error::Unknown { .. })));
+    }
+    assert_eq!(log.last_sequence().await.unwrap(), 100);
 }

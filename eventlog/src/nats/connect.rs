@@ -15,8 +15,6 @@ use crate::{Broker, Bucket, Committer, Error, Health, Log};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
-/// How long an accepted request waits for a gateway; also how long the mark of one that was carried out stays.
-const REQUESTS_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long it can be asked what came of a request.
 const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long one question to the broker may take.
@@ -64,7 +62,7 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         control: log("CONTROL"),
         keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
         leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
-        requests: bucket(&context, "REQUESTS", config.replicas, REQUESTS_AGE_MAX).await?,
+        requests: bucket(&context, "REQUESTS", config.replicas, FOR_EVER).await?,
         completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
         rollcall: bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?,
         health: Arc::new(health),
