@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{At, Body, KeyRef, Kind, ResourceId};
 use serde_json::Value;
@@ -89,7 +90,7 @@ impl Directory {
 
     /// Applies one event; one that was applied before changes nothing.
     pub(crate) fn apply(&mut self, read: &ReadRow) {
-        let (event, at) = (&read.encoded.event, read.at());
+        let (event, at) = (&read.event, read.at());
         if at.position.sequence <= self.applied {
             return;
         }
@@ -150,7 +151,7 @@ impl Directory {
     }
 
     fn insert(&mut self, read: &ReadRow, at: At) -> Slot {
-        let event = &read.encoded.event;
+        let event = &read.event;
         let slot = Slot::try_from(self.entries.len()).unwrap_or(Slot::MAX);
         self.entries.push(Some(Entry {
             id: event.resource_id,
@@ -266,6 +267,18 @@ impl Directory {
             }
         }
         changed
+    }
+
+    /// The log says that an event has another time than it was applied with. Rare, so everybody is looked at.
+    pub(crate) fn correct(&mut self, sequence: u64, time: Timestamp) {
+        let entries = self.entries.iter_mut().flatten();
+        let graves = self.keys.values_mut().filter_map(|held| held.grave.as_mut());
+        let times = entries.flat_map(|entry| [&mut entry.created, &mut entry.modified]);
+        for at in times.chain(graves.map(|grave| &mut grave.deleted)) {
+            if at.position.sequence == sequence {
+                at.time = time;
+            }
+        }
     }
 
     fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {

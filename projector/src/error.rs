@@ -40,6 +40,14 @@ pub enum Error {
         /// Where it stood.
         sequence: u64,
     },
+    /// The log holds another event than the one whose acknowledgement we were given.
+    #[error(
+        "the log has another event at sequence {sequence} than it had acknowledged: it was restored or replaced underneath; start again to build the directory from what it holds now"
+    )]
+    Replaced {
+        /// Where.
+        sequence: u64,
+    },
     /// The configuration asks for an index that cannot be.
     #[error("projection.indexed: {0}")]
     Index(String),

@@ -1,6 +1,5 @@
 //! Opening: trust the folder if it agrees with the log, otherwise build it again.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,8 +10,8 @@ use scim::Registry;
 
 use crate::hot::Hot;
 use crate::index::Indexes;
-use crate::projection::{State, open};
-use crate::row::Row;
+use crate::row::{ReadRow, Row};
+use crate::state::State;
 use crate::store::{Doubt, Facts, Store};
 use crate::{Config, Error, Projection};
 
@@ -95,12 +94,12 @@ async fn load(
         }
         for row in rows {
             let sequence = row.sequence;
-            let read = match open(keyring, tenant, row).await {
+            let read = match ReadRow::open(keyring, tenant, row).await {
                 Ok(read) => read,
                 Err(error @ Error::Log(_)) => return Err(error.into()),
                 Err(_) => return Err(Doubt(format!("the row at sequence {sequence} cannot be read")).into()),
             };
-            state.load(tenant, &read);
+            state.load(&read);
             loaded += 1;
             if loaded % PROGRESS_ROWS == 0 {
                 tracing::info!(rows = loaded, "reading the projection");
@@ -149,13 +148,4 @@ fn drop_folder(folder: &Path) -> Result<(), Error> {
 
 fn folder_error(folder: &Path, reason: &str) -> Error {
     Error::Folder { folder: folder.display().to_string(), reason: reason.to_string() }
-}
-
-/// Rows by tenant, as the store writes them.
-pub(crate) fn by_tenant(tail: &BTreeMap<u64, (Tenant, Row)>, rows_max: usize) -> BTreeMap<Tenant, Vec<Row>> {
-    let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
-    for (tenant, row) in tail.values().take(rows_max) {
-        rows.entry(tenant.clone()).or_default().push(row.clone());
-    }
-    rows
 }

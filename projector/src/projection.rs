@@ -8,16 +8,19 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use eventlog::{Keyring, Log};
 use jiff::Timestamp;
 use proto::subject::Key;
-use proto::{Body, KeyRef, Position, ResourceId, Tenant, Version};
+use proto::{Body, KeyRef, ResourceId, Tenant, Version};
 use scim::{Object, Registry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::directory::{Directory, Entry};
 use crate::hot::{Content, Hot};
-use crate::index::Indexes;
+use crate::own::Own;
 use crate::row::{ReadRow, Row};
+use crate::state::State;
 use crate::store::Store;
+use crate::waiters::Waiters;
+use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging};
 
 /// Where the projection stands and what it may use.
@@ -46,51 +49,14 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) state: RwLock<State>,
     pub(crate) hot: Hot,
-    pub(crate) applied: watch::Sender<u64>,
+    /// What our own process is about to write.
+    pub(crate) own: Own,
+    applied: watch::Sender<u64>,
+    waiters: Waiters,
     /// How often the log was asked for its last sequence.
     asked: AtomicU64,
     /// The last such question: its number and the answer.
     answer: tokio::sync::Mutex<(u64, u64)>,
-}
-
-/// What `apply` changes.
-pub(crate) struct State {
-    indexes: Arc<Indexes>,
-    pub(crate) tenants: BTreeMap<Tenant, Directory>,
-    /// Applied, but not yet in the store.
-    pub(crate) tail: BTreeMap<u64, (Tenant, Row)>,
-    pub(crate) position: Option<Position>,
-    pub(crate) log_time: Timestamp,
-}
-
-impl State {
-    pub(crate) fn new(indexes: Indexes) -> Self {
-        Self {
-            indexes: Arc::new(indexes),
-            tenants: BTreeMap::new(),
-            tail: BTreeMap::new(),
-            position: None,
-            log_time: Timestamp::default(),
-        }
-    }
-
-    /// Applies an event and keeps its row until it is written.
-    pub(crate) fn apply(&mut self, read: &ReadRow) {
-        let tenant = &read.encoded.event.tenant;
-        self.load(tenant, read);
-        self.tail.insert(read.row.sequence, (tenant.clone(), read.row.clone()));
-    }
-
-    /// Applies an event whose row is already written.
-    pub(crate) fn load(&mut self, tenant: &Tenant, read: &ReadRow) {
-        let at = read.at();
-        let new = || Directory::new(self.indexes.clone());
-        self.tenants.entry(tenant.clone()).or_insert_with(new).apply(read);
-        self.log_time = self.log_time.max(at.time);
-        if self.position.is_none_or(|position| position.sequence < at.position.sequence) {
-            self.position = Some(at.position);
-        }
-    }
 }
 
 /// A resource as it stands in the directory.
@@ -149,7 +115,7 @@ impl Projection {
         state: State,
         hot: Hot,
     ) -> Self {
-        let applied = state.position.map_or(0, |position| position.sequence);
+        let applied = state.applied();
         Self {
             inner: Arc::new(Inner {
                 log,
@@ -158,7 +124,9 @@ impl Projection {
                 store,
                 state: RwLock::new(state),
                 hot,
+                own: Own::default(),
                 applied: watch::Sender::new(applied),
+                waiters: Waiters::default(),
                 asked: AtomicU64::new(0),
                 answer: tokio::sync::Mutex::new((0, 0)),
             }),
@@ -177,12 +145,45 @@ impl Projection {
 
     /// Waits until a sequence is applied.
     pub async fn wait_until(&self, sequence: u64, deadline: Instant) -> Result<(), Lagging> {
-        let mut applied = self.inner.applied.subscribe();
-        let waiting = applied.wait_for(|applied| *applied >= sequence);
-        match tokio::time::timeout_at(deadline, waiting).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Lagging { applied: self.applied(), wanted: sequence }),
+        let lagging = || Lagging { applied: self.applied(), wanted: sequence };
+        while self.applied() < sequence {
+            let woken = self.inner.waiters.wait_for(sequence);
+            if self.applied() >= sequence {
+                break;
+            }
+            // A sender that is gone is looked after by the loop.
+            if let Err(_elapsed) = tokio::time::timeout_at(deadline, woken).await {
+                return Err(lagging());
+            }
         }
+        Ok(())
+    }
+
+    /// Shows what of our own was acknowledged.
+    pub(crate) fn acknowledged(&self, rows: Vec<ReadRow>) {
+        let entered = {
+            let mut state = self.state_mut();
+            if state.tail.len() > TAIL_ROWS_MAX {
+                return;
+            }
+            state.acknowledged(rows)
+        };
+        self.entered(entered);
+    }
+
+    /// What was just applied is remembered for its readers, and whoever waits is woken.
+    pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
+        let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
+        for read in entered {
+            self.inner.hot.learn(read);
+        }
+        // Two that apply at once may come here in the other order.
+        self.inner.applied.send_if_modified(|applied| {
+            let newer = *applied < last;
+            *applied = last.max(*applied);
+            newer
+        });
+        self.inner.waiters.wake(last);
     }
 
     /// Waits until everything is applied that stood in the log when this was called.
@@ -330,7 +331,7 @@ impl Projection {
             None => {
                 let row = self.row(tenant, entry.row).await?;
                 let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
-                let content = Arc::new(Content::of(&body));
+                let content = Arc::new(Content::of(body));
                 self.inner.hot.put(entry.row, content.clone());
                 content
             }
@@ -370,12 +371,12 @@ impl Projection {
         let Some(sequence) = sequence.flatten() else { return Ok(None) };
         let row = self.row(tenant, sequence).await?;
         let read = self.opened(tenant, &row).await?;
-        Ok(Some((read.encoded.event.source, read.body.unwrap_or_default())))
+        Ok(Some((read.event.source, read.body.unwrap_or_default())))
     }
 
     /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.
     async fn row(&self, tenant: &Tenant, sequence: u64) -> Result<Row, Error> {
-        if let Some((_, row)) = self.state().tail.get(&sequence) {
+        if let Some(row) = self.state().tail.get(sequence) {
             return Ok(row.clone());
         }
         match self.inner.store.get(tenant, sequence) {
@@ -388,28 +389,11 @@ impl Projection {
             }
         }
         metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
-        let message = self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?;
-        Row::of(message, Timestamp::MIN)
+        Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
     }
 
     /// A row with its event read and its body opened.
     pub(crate) async fn opened(&self, tenant: &Tenant, row: &Row) -> Result<ReadRow, Error> {
-        open(&self.inner.keyring, tenant, row.clone()).await
+        ReadRow::open(&self.inner.keyring, tenant, row.clone()).await
     }
-}
-
-/// Reads a row's event and opens its body.
-pub(crate) async fn open(keyring: &Keyring, tenant: &Tenant, row: Row) -> Result<ReadRow, Error> {
-    let encoded = row.decode()?;
-    let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
-        None => None,
-        Some(at) => match keyring.key(tenant, at).await? {
-            None => None,
-            Some(key) => {
-                let sequence = row.sequence;
-                Some(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?)
-            }
-        },
-    };
-    Ok(ReadRow { row, encoded, body })
 }

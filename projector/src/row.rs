@@ -1,11 +1,11 @@
 //! One event as the directory keeps it: sealed, with what the log knows about it.
 
 use bytes::Bytes;
-use eventlog::Message;
+use eventlog::{Keyring, Message};
 use jiff::Timestamp;
 use proto::codec::Encoded;
 use proto::subject::{self, Key};
-use proto::{At, Body, Position};
+use proto::{At, Body, Event, Position, Tenant};
 
 use crate::Error;
 
@@ -23,20 +23,17 @@ pub(crate) struct Row {
 #[derive(Clone, Debug)]
 pub(crate) struct ReadRow {
     pub(crate) row: Row,
-    pub(crate) encoded: Encoded,
+    pub(crate) event: Event,
     /// Nothing when the event has none, or its key was erased.
     pub(crate) body: Option<Body>,
 }
 
 impl Row {
-    /// The row of a message, not before `earliest`.
-    pub(crate) fn of(message: Message, earliest: Timestamp) -> Result<Self, Error> {
+    /// The row of a message, at a time that is still to be set.
+    pub(crate) fn of(message: Message) -> Result<Self, Error> {
         let (_, _, key) = subject::parse_identity(&message.subject)
             .map_err(|error| Error::Stranger { sequence: message.sequence, reason: error.to_string() })?;
-        // Milliseconds are what clients read, so a row that comes from the store is the same as one from the log.
-        let time =
-            Timestamp::from_millisecond(message.time.as_millisecond()).unwrap_or(earliest).max(earliest);
-        Ok(Self { sequence: message.sequence, time, key, payload: message.payload })
+        Ok(Self { sequence: message.sequence, time: message.time, key, payload: message.payload })
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -69,10 +66,23 @@ impl Row {
 }
 
 impl ReadRow {
+    /// Reads a row's event and opens its body.
+    pub(crate) async fn open(keyring: &Keyring, tenant: &Tenant, row: Row) -> Result<Self, Error> {
+        let encoded = row.decode()?;
+        let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
+            None => None,
+            Some(at) => match keyring.key(tenant, at).await? {
+                None => None,
+                Some(key) => {
+                    let sequence = row.sequence;
+                    Some(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?)
+                }
+            },
+        };
+        Ok(Self { row, event: encoded.event, body })
+    }
+
     pub(crate) fn at(&self) -> At {
-        At {
-            position: Position { sequence: self.row.sequence, event: self.encoded.event.id },
-            time: self.row.time,
-        }
+        At { position: Position { sequence: self.row.sequence, event: self.event.id }, time: self.row.time }
     }
 }

@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use eventlog::Message;
 use futures::StreamExt;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::projection::open;
 use crate::row::{ReadRow, Row};
+use crate::state::Told;
 use crate::store::Facts;
 use crate::writer::{TAIL_ROWS_MAX, Writer};
 use crate::{Error, Projection};
@@ -42,10 +41,17 @@ impl Projection {
         let mut chunks = self.inner.log.follow(self.applied() + 1).ready_chunks(CHUNK_MAX);
         let mut told = Instant::now();
         let mut applied_since = 0;
+        // The beginning of a command whose end did not come yet.
+        let mut begun = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            let messages: Vec<Message> = chunk.into_iter().collect::<Result<_, _>>()?;
-            applied_since += messages.len();
-            self.take(messages).await?;
+            applied_since += chunk.len();
+            for message in chunk {
+                begun.push(self.prepare(message?).await?);
+            }
+            if let Some(last) = begun.iter().rposition(|told| !told.continued()) {
+                let rest = begun.split_off(last + 1);
+                self.hear(std::mem::replace(&mut begun, rest)).await?;
+            }
             if told.elapsed() > PROGRESS_INTERVAL {
                 if applied_since > 10 * CHUNK_MAX {
                     tracing::info!(applied = self.applied(), events = applied_since, "reading the log");
@@ -57,42 +63,36 @@ impl Projection {
         Ok(())
     }
 
-    /// Opens messages, applies them under one lock, wakes whoever waits for them.
-    async fn take(&self, messages: Vec<Message>) -> Result<(), Error> {
-        let mut earliest = self.state().log_time;
-        let mut rows = Vec::with_capacity(messages.len());
-        for message in messages {
-            let read = self.prepare(message, earliest).await?;
-            earliest = read.row.time;
-            rows.push(read);
-        }
-        let Some(last) = rows.last().map(|read| read.row.sequence) else { return Ok(()) };
+    /// Applies whole commands under one lock and wakes whoever waits for them.
+    async fn hear(&self, told: Vec<Told>) -> Result<(), Error> {
         while self.state().tail.len() > TAIL_ROWS_MAX {
             tokio::time::sleep(TAIL_DELAY).await;
         }
-        {
-            let mut state = self.state_mut();
-            for read in &rows {
-                self.inner.hot.learn(read);
-                state.apply(read);
-            }
-        }
-        self.inner.applied.send_replace(last);
-        metrics::gauge!("rollcall_projection_applied_sequence").set(last as f64);
+        let entered = self.state_mut().hear(told)?;
+        self.entered(entered);
+        metrics::gauge!("rollcall_projection_applied_sequence").set(self.applied() as f64);
         Ok(())
     }
 
-    /// Keys that cannot be had at the moment are waited for; everything else that fails is the event's fault.
-    async fn prepare(&self, message: Message, earliest: Timestamp) -> Result<ReadRow, Error> {
-        let row = Row::of(message, earliest)?;
+    /// Reads a message, unless it was applied before. Keys that cannot be had at the moment are waited for; everything
+    /// else that fails is the event's fault.
+    async fn prepare(&self, message: Message) -> Result<Told, Error> {
+        let (broker, id) = (message.time, message.id);
+        if message.sequence <= self.applied() {
+            return Ok(Told::Again { sequence: message.sequence, id, broker });
+        }
+        let row = Row::of(message)?;
+        if let Some(read) = id.and_then(|id| self.inner.own.take(&row, id)) {
+            return Ok(Told::New { read: Box::new(read), broker, own: true });
+        }
         let tenant = row.decode()?.event.tenant;
         loop {
-            match open(&self.inner.keyring, &tenant, row.clone()).await {
+            match ReadRow::open(&self.inner.keyring, &tenant, row.clone()).await {
                 Err(Error::Log(error)) if error.is_retryable() => {
                     tracing::warn!(%error, sequence = row.sequence, "waiting for data keys");
                     tokio::time::sleep(AGAIN_DELAY).await;
                 }
-                result => return result,
+                result => return Ok(Told::New { read: Box::new(result?), broker, own: false }),
             }
         }
     }

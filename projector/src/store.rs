@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::row::Row;
 
 /// The layout; another number means that the folder was written by another version.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// The tree of facts about the whole.
 const META: &str = "meta";
 /// Where the facts stand in it.

@@ -4,9 +4,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use proto::Position;
-
-use crate::open::by_tenant;
 use crate::store::{Doubt, Facts};
 use crate::{Error, Projection};
 
@@ -70,20 +67,17 @@ fn run(projection: &Projection, mut facts: Facts, stopped: &Receiver<()>) {
     }
 }
 
-/// One batch; nothing when the tail is empty.
+/// One batch; nothing when the tail holds nothing that the log confirmed.
 fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, Doubt> {
-    let (rows, last) = {
+    let batch = {
         let state = projection.state();
-        let last = state.tail.keys().copied().take(BATCH_ROWS_MAX).last();
-        (by_tenant(&state.tail, BATCH_ROWS_MAX), last)
+        state.tail.batch(state.confirmed, BATCH_ROWS_MAX)
     };
-    let Some(last) = last else { return Ok(None) };
-    let event = rows.values().flatten().find(|row| row.sequence == last).and_then(|row| row.decode().ok());
-    let event = event.ok_or_else(|| Doubt("the last row cannot be read".to_string()))?.event.id;
-    let written = facts.with(&rows, Position { sequence: last, event });
+    let Some((rows, position)) = batch else { return Ok(None) };
+    let written = facts.with(&rows, position);
     projection.inner.store.write(&rows, &written)?;
     let mut state = projection.state_mut();
-    state.tail = state.tail.split_off(&(last + 1));
+    state.tail.written(position.sequence);
     metrics::gauge!("rollcall_projection_tail_rows").set(state.tail.len() as f64);
     Ok(Some(written))
 }

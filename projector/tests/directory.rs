@@ -73,6 +73,7 @@ impl World {
             occurred_at: clock::now(),
             reason: String::new(),
             key_ref: Some(key_ref),
+            continued: false,
             kind,
         };
         let body = Body {

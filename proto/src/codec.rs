@@ -182,6 +182,7 @@ fn to_wire(event: &Event) -> wire::Event {
         occurred_at_us: event.occurred_at.as_microsecond(),
         reason: event.reason.clone(),
         key_ref: event.key_ref.map(|key_ref| key_ref.to_string()).unwrap_or_default(),
+        continued: event.continued,
         kind: Some(kind),
     }
 }
@@ -216,6 +217,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         occurred_at: instant(event.occurred_at_us)?,
         reason: event.reason,
         key_ref: if event.key_ref.is_empty() { None } else { Some(event.key_ref.parse()?) },
+        continued: event.continued,
         kind,
     })
 }

@@ -25,12 +25,14 @@ pub struct Event {
     pub actor: String,
     /// RFC 9967: one for each request, the same for all it causes.
     pub txn: String,
-    /// The gateway's clock, for the record only.
+    /// The gateway's clock; see [`log_time`](crate::log_time) for how far it counts.
     pub occurred_at: Timestamp,
     /// Why, in the operator's words; empty for a client's request.
     pub reason: String,
     /// The data key that seals the body; nothing when there is no body.
     pub key_ref: Option<KeyRef>,
+    /// Whether the next message of the log belongs to the same command: readers show the two together or not at all.
+    pub continued: bool,
     /// What happened.
     pub kind: Kind,
 }

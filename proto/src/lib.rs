@@ -15,8 +15,10 @@ pub mod subject;
 mod event;
 mod evolve;
 mod ids;
+mod log_time;
 mod wire;
 
 pub use event::{Body, Event, Kind};
 pub use evolve::{At, Resource, evolve};
 pub use ids::{EventId, InvalidId, KeyRef, Position, ResourceId, Tenant, Version};
+pub use log_time::{CLOCK_TOLERANCE, log_time};

@@ -41,6 +41,7 @@ fn event(kind: Kind, sealed: bool) -> Event {
         occurred_at: Timestamp::from_microsecond(1_790_000_000_123_456).unwrap(),
         reason: String::new(),
         key_ref: sealed.then(|| "01890a5dac96774bbcceb302099a8057.7".parse().unwrap()),
+        continued: false,
         kind,
     }
 }

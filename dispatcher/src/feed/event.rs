@@ -125,6 +125,7 @@ mod tests {
             occurred_at: Timestamp::UNIX_EPOCH,
             reason: String::new(),
             key_ref: None,
+            continued: false,
             kind,
         }
     }

@@ -1,19 +1,38 @@
 //! `make bench`, or `make bench GROUP=scim`: what things cost, each beside a baseline of the same run.
 
+mod broker;
+mod floor;
 mod http;
+mod load;
 mod scim_group;
+mod write;
+
+/// A group: its name, what runs it, and whether it runs when nothing is named.
+type Group = (&'static str, fn(), bool);
+
+const GROUPS: [Group; 4] = [
+    ("scim", scim_group::run, true),
+    ("http", http::run, true),
+    ("write", write::run, true),
+    ("write-million", write::run_million, false),
+];
 
 fn main() {
-    let wanted = std::env::args().nth(1).filter(|name| !name.is_empty());
-    let groups: [(&str, fn()); 2] = [("scim", scim_group::run), ("http", http::run)];
+    let mut arguments = std::env::args().skip(1);
+    let wanted = arguments.next().filter(|name| !name.is_empty());
+    if wanted.as_deref() == Some(floor::ROLE) {
+        let (nats, file) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+        return floor::serve(&nats, &file);
+    }
     if let Some(name) = &wanted
-        && !groups.iter().any(|(known, _)| known == name)
+        && !GROUPS.iter().any(|(known, ..)| known == name)
     {
-        eprintln!("there is no group {name:?}; there are scim and http");
+        let known: Vec<&str> = GROUPS.iter().map(|(known, ..)| *known).collect();
+        eprintln!("there is no group {name:?}; there are {}", known.join(", "));
         std::process::exit(2);
     }
-    for (name, run) in groups {
-        if wanted.as_deref().is_none_or(|wanted| wanted == name) {
+    for (name, run, by_itself) in GROUPS {
+        if wanted.as_deref().map_or(by_itself, |wanted| wanted == name) {
             println!("== {name} ==");
             run();
         }

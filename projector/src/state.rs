@@ -1,0 +1,180 @@
+//! What applying changes: the directories of all tenants, the tail, and how far the log confirmed it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proto::{CLOCK_TOLERANCE, EventId, Position, Tenant, log_time};
+
+use crate::Error;
+use crate::directory::Directory;
+use crate::index::Indexes;
+use crate::row::ReadRow;
+use crate::tail::Tail;
+
+/// Own commands that wait for what stands before them in the log.
+const AHEAD_MAX: usize = 10_000;
+
+pub(crate) struct State {
+    indexes: Arc<Indexes>,
+    pub(crate) tenants: BTreeMap<Tenant, Directory>,
+    pub(crate) tail: Tail,
+    pub(crate) position: Option<Position>,
+    /// Log time of the last message that was applied.
+    log_time: Timestamp,
+    /// The last sequence that the log itself told, and its log time.
+    pub(crate) confirmed: u64,
+    confirmed_time: Timestamp,
+    /// Own commands that were acknowledged and wait for what stands before them, by their first sequence.
+    ahead: BTreeMap<u64, Vec<ReadRow>>,
+    /// Whether our clock agreed with the broker's when the log last confirmed something of ours.
+    clocks_agree: bool,
+}
+
+/// A message that the log tells.
+pub(crate) enum Told {
+    /// It was applied when it came.
+    Again { sequence: u64, id: Option<EventId>, broker: Timestamp },
+    /// It is new, its time still to be set; `own` when our process wrote it.
+    New { read: Box<ReadRow>, broker: Timestamp, own: bool },
+}
+
+impl Told {
+    /// Whether more of the same command follows.
+    pub(crate) fn continued(&self) -> bool {
+        match self {
+            Self::Again { .. } => false,
+            Self::New { read, .. } => read.event.continued,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(indexes: Indexes) -> Self {
+        Self {
+            indexes: Arc::new(indexes),
+            tenants: BTreeMap::new(),
+            tail: Tail::default(),
+            position: None,
+            log_time: Timestamp::MIN,
+            confirmed: 0,
+            confirmed_time: Timestamp::MIN,
+            ahead: BTreeMap::new(),
+            clocks_agree: true,
+        }
+    }
+
+    /// The last sequence that was applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.position.map_or(0, |position| position.sequence)
+    }
+
+    /// Applies an event whose row is already written.
+    pub(crate) fn load(&mut self, read: &ReadRow) {
+        self.enter(read);
+        self.confirmed = self.applied();
+        self.confirmed_time = self.log_time;
+    }
+
+    fn enter(&mut self, read: &ReadRow) {
+        let at = read.at();
+        let new = || Directory::new(self.indexes.clone());
+        self.tenants.entry(read.event.tenant.clone()).or_insert_with(new).apply(read);
+        self.log_time = self.log_time.max(at.time);
+        if self.applied() < at.position.sequence {
+            self.position = Some(at.position);
+        }
+    }
+
+    /// Applies what the log tells. The messages of one command must come together. Returns what was new, and what of our
+    /// own could follow it.
+    pub(crate) fn hear(&mut self, told: Vec<Told>) -> Result<Vec<ReadRow>, Error> {
+        let mut entered = Vec::new();
+        for told in told {
+            match told {
+                Told::Again { sequence, id, broker } => self.confirm(sequence, id, broker)?,
+                // Its acknowledgement came while it was read.
+                Told::New { read, broker, .. } if read.row.sequence <= self.applied() => {
+                    self.confirm(read.row.sequence, Some(read.event.id), broker)?;
+                }
+                Told::New { mut read, broker, own } => {
+                    read.row.time = log_time(self.confirmed_time, read.event.occurred_at, broker);
+                    self.enter(&read);
+                    self.tail.keep(&read);
+                    self.confirmed = read.row.sequence;
+                    self.confirmed_time = read.row.time;
+                    if own {
+                        self.clocks_agree = agree(read.event.occurred_at, broker);
+                    }
+                    entered.push(*read);
+                }
+            }
+        }
+        self.follow_up(&mut entered);
+        Ok(entered)
+    }
+
+    /// The log tells what was applied before. The broker's time, which an acknowledgement does not tell, can say that
+    /// the writer's clock does not count.
+    fn confirm(&mut self, sequence: u64, id: Option<EventId>, broker: Timestamp) -> Result<(), Error> {
+        if sequence <= self.confirmed {
+            return Ok(());
+        }
+        let Some(kept) = self.tail.kept_mut(sequence) else { return Ok(()) };
+        if id != Some(kept.event) {
+            return Err(Error::Replaced { sequence });
+        }
+        let time = log_time(self.confirmed_time, kept.occurred_at, broker);
+        self.confirmed = sequence;
+        self.confirmed_time = time;
+        self.clocks_agree = agree(kept.occurred_at, broker);
+        if time != kept.row.time {
+            kept.row.time = time;
+            let tenant = kept.tenant.clone();
+            if let Some(directory) = self.tenants.get_mut(&tenant) {
+                directory.correct(sequence, time);
+            }
+            if sequence == self.applied() {
+                self.log_time = time;
+            }
+            metrics::counter!("rollcall_projection_times_corrected_total").increment(1);
+        }
+        Ok(())
+    }
+
+    /// One of our own commands stands in the log from this row's sequence on. Nothing when it was applied before, or
+    /// when the log must tell it first.
+    pub(crate) fn acknowledged(&mut self, rows: Vec<ReadRow>) -> Vec<ReadRow> {
+        let Some(first) = rows.first().map(|read| read.row.sequence) else { return Vec::new() };
+        if first <= self.applied() || !self.clocks_agree || self.ahead.len() >= AHEAD_MAX {
+            return Vec::new();
+        }
+        self.ahead.insert(first, rows);
+        let mut entered = Vec::new();
+        self.follow_up(&mut entered);
+        entered
+    }
+
+    /// Applies own commands whose turn it is.
+    fn follow_up(&mut self, entered: &mut Vec<ReadRow>) {
+        while let Some((&first, _)) = self.ahead.first_key_value()
+            && first <= self.applied() + 1
+        {
+            let rows = self.ahead.remove(&first).unwrap_or_default();
+            if first <= self.applied() {
+                continue;
+            }
+            for mut read in rows {
+                // What the broker's time will say unless a clock jumps; `confirm` knows better.
+                read.row.time = log_time(self.log_time, read.event.occurred_at, read.event.occurred_at);
+                self.enter(&read);
+                self.tail.keep(&read);
+                entered.push(read);
+            }
+        }
+    }
+}
+
+fn agree(occurred_at: Timestamp, broker: Timestamp) -> bool {
+    occurred_at.duration_since(broker).abs() <= CLOCK_TOLERANCE
+}

@@ -1,0 +1,80 @@
+//! What is applied and not yet in the store.
+//!
+//! An event that our own process wrote is applied as soon as its acknowledgement tells the sequence; the log tells it
+//! again a moment later, and only then its row may go to the store.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use proto::{EventId, Position, Tenant};
+
+use crate::row::{ReadRow, Row};
+
+#[derive(Default)]
+pub(crate) struct Tail {
+    rows: BTreeMap<u64, Kept>,
+}
+
+pub(crate) struct Kept {
+    pub(crate) tenant: Tenant,
+    pub(crate) row: Row,
+    pub(crate) event: EventId,
+    pub(crate) occurred_at: Timestamp,
+    /// More of the same command follows.
+    continued: bool,
+}
+
+/// Rows by tenant, as the store takes them, and the position of the last.
+pub(crate) type Batch = (BTreeMap<Tenant, Vec<Row>>, Position);
+
+impl Tail {
+    pub(crate) fn keep(&mut self, read: &ReadRow) {
+        let event = &read.event;
+        let kept = Kept {
+            tenant: event.tenant.clone(),
+            row: read.row.clone(),
+            event: event.id,
+            occurred_at: event.occurred_at,
+            continued: event.continued,
+        };
+        self.rows.insert(read.row.sequence, kept);
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Row> {
+        self.rows.get(&sequence).map(|kept| &kept.row)
+    }
+
+    pub(crate) fn kept_mut(&mut self, sequence: u64) -> Option<&mut Kept> {
+        self.rows.get_mut(&sequence)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The first rows, up to `rows_max` and a little more, none beyond `confirmed`, each command whole.
+    pub(crate) fn batch(&self, confirmed: u64, rows_max: usize) -> Option<Batch> {
+        let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
+        let mut command: Vec<&Kept> = Vec::new();
+        let mut last = None;
+        for (count, kept) in self.rows.range(..=confirmed).map(|(_, kept)| kept).enumerate() {
+            command.push(kept);
+            if kept.continued {
+                continue;
+            }
+            last = Some(Position { sequence: kept.row.sequence, event: kept.event });
+            for kept in command.drain(..) {
+                rows.entry(kept.tenant.clone()).or_default().push(kept.row.clone());
+            }
+            if count >= rows_max {
+                break;
+            }
+        }
+        Some((rows, last?))
+    }
+
+    /// The rows up to a sequence are in the store.
+    pub(crate) fn written(&mut self, to: u64) {
+        self.rows = self.rows.split_off(&(to + 1));
+    }
+}
