@@ -57,7 +57,7 @@ impl Lease {
                 self.until = Some(until);
                 Ok(true)
             }
-            Err(Error::Conflict) => {
+            Err(Error::Conflict { .. }) => {
                 self.until = None;
                 Ok(false)
             }

@@ -126,7 +126,7 @@ impl Keyring {
                     sealing::wrap_tenant_key(&key, &self.master, &clock::random()?, tenant.as_str());
                 match self.bucket.create(&name, wrapped).await {
                     Ok(_) => key,
-                    Err(Error::Conflict) => match self.bucket.get(&name).await? {
+                    Err(Error::Conflict { .. }) => match self.bucket.get(&name).await? {
                         Some((bytes, _)) => self.unwrap(&bytes, tenant)?,
                         None => return Err(damaged(&format!("{name} vanished from the bucket KEYS"))),
                     },

@@ -15,7 +15,7 @@ mod log;
 mod secret;
 
 pub use bucket::Bucket;
-pub use committer::Committer;
+pub use committer::{Committer, WAITING_MAX};
 pub use keyring::Keyring;
 pub use log::{Append, Error, Guard, Log, Message};
 pub use secret::{read_subject_secret, subject_secret};

@@ -50,7 +50,10 @@ pub struct Message {
 pub enum Error {
     /// Somebody else wrote on the subject: catch up and decide again.
     #[error("somebody else wrote on the subject meanwhile")]
-    Conflict,
+    Conflict {
+        /// The sequence of the message that stood in the way, where the broker tells it.
+        at: Option<u64>,
+    },
     /// The deadline passed without an answer; the message may stand in the log or not.
     #[error("{doing}: no answer in time, so whether it happened is unknown")]
     Unknown {
@@ -87,7 +90,7 @@ impl Error {
     /// Whether the same may succeed a moment later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Conflict | Self::Unknown { .. } | Self::Unavailable { .. } => true,
+            Self::Conflict { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => true,
             Self::Refused { .. } | Self::Damaged { .. } => false,
         }
     }

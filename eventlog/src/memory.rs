@@ -99,7 +99,7 @@ impl Inner {
             if let Guard::Last(expected) = append.guard
                 && self.last_on(&append.subject) != expected
             {
-                return Err(Error::Conflict);
+                return Err(Error::Conflict { at: Some(self.last_on(&append.subject)) });
             }
         }
         Ok(appends.iter().map(|append| self.write(append.clone())).collect())
@@ -195,7 +195,7 @@ impl MemoryBucket {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, values) = &mut *inner;
         if values.get(key).map(|(_, revision)| *revision) != expected {
-            return Err(Error::Conflict);
+            return Err(Error::Conflict { at: None });
         }
         *last += 1;
         values.insert(key.to_string(), (value, *last));

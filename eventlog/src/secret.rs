@@ -35,7 +35,7 @@ pub async fn subject_secret(broker: &Broker, master: &DataKey) -> Result<Subject
             broker.identity.set_note(NOTE, &secret.fingerprint()).await?;
             Ok(secret)
         }
-        Err(Error::Conflict) => {
+        Err(Error::Conflict { .. }) => {
             let found = read_subject_secret(broker, master).await?;
             found.ok_or_else(|| refused("the secret was made by another process and vanished again"))
         }

@@ -34,12 +34,12 @@ fn append(subject: &str, guard: Guard) -> Append {
 
 async fn guards_decide(log: &dyn Log) {
     let first = log.append(append("a", Guard::Last(0)), deadline()).await.unwrap();
-    assert!(matches!(log.append(append("a", Guard::Last(0)), deadline()).await, Err(Error::Conflict)));
+    assert!(matches!(log.append(append("a", Guard::Last(0)), deadline()).await, Err(Error::Conflict { .. })));
     let second = log.append(append("a", Guard::Last(first)), deadline()).await.unwrap();
     assert!(second > first);
-    assert!(matches!(log.append(append("a", Guard::Last(first)), deadline()).await, Err(Error::Conflict)));
+    assert!(matches!(log.append(append("a", Guard::Last(first)), deadline()).await, Err(Error::Conflict { .. })));
     log.append(append("a", Guard::None), deadline()).await.unwrap();
-    assert!(matches!(log.append(append("a", Guard::Last(second)), deadline()).await, Err(Error::Conflict)));
+    assert!(matches!(log.append(append("a", Guard::Last(second)), deadline()).await, Err(Error::Conflict { .. })));
 }
 
 /// What a writer does whose acknowledgement was lost.
@@ -62,7 +62,7 @@ async fn batches_are_whole(log: &dyn Log) {
     assert_eq!(log.append_atomic(pair.clone(), deadline()).await.unwrap(), sequences);
     let before = log.last_sequence().await.unwrap();
     let half = vec![append("e", Guard::Last(0)), append("d", Guard::Last(0))];
-    assert!(matches!(log.append_atomic(half, deadline()).await, Err(Error::Conflict)));
+    assert!(matches!(log.append_atomic(half, deadline()).await, Err(Error::Conflict { .. })));
     assert_eq!(log.last_sequence().await.unwrap(), before);
     assert!(log.last_on("identity.corp.User.e").await.unwrap().is_none());
 }
@@ -78,7 +78,7 @@ async fn racing_creates_have_one_winner(broker: &Broker) {
     for racer in racers {
         match racer.await.unwrap() {
             Ok(_) => won += 1,
-            Err(error) => assert!(matches!(error, Error::Conflict), "{error}"),
+            Err(error) => assert!(matches!(error, Error::Conflict { .. }), "{error}"),
         }
     }
     assert_eq!(won, 1);
@@ -122,9 +122,9 @@ async fn following_has_no_gap_and_no_repeat(broker: &Broker) {
 async fn buckets_guard_revisions(broker: &Broker) {
     let bucket = &broker.leases;
     let revision = bucket.create("x", "1".into()).await.unwrap();
-    assert!(matches!(bucket.create("x", "2".into()).await, Err(Error::Conflict)));
+    assert!(matches!(bucket.create("x", "2".into()).await, Err(Error::Conflict { .. })));
     let next = bucket.update("x", "3".into(), revision).await.unwrap();
-    assert!(matches!(bucket.update("x", "4".into(), revision).await, Err(Error::Conflict)));
+    assert!(matches!(bucket.update("x", "4".into(), revision).await, Err(Error::Conflict { .. })));
     assert_eq!(bucket.get("x").await.unwrap(), Some(("3".into(), next)));
     assert!(bucket.keys().await.unwrap().contains(&"x".to_string()));
     bucket.purge("x").await.unwrap();

@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use eventlog::{Append, Error as LogError, Guard, clock};
-use projector::{KeyState, Projection, Stored};
+use eventlog::{Append, Error as LogError, clock};
+use projector::{Announced, KeyState, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
-use proto::{Event, EventId, KeyRef, Kind, Position, ResourceId, Tenant, Version};
+use proto::{Event, KeyRef, Kind, Position, ResourceId, Tenant, Version};
 use scim::validate::{self, Context};
 use scim::{Error, ResourceType};
 use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
-use crate::decide::{Claim, Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
+use crate::decide::{Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
+use crate::messages::{Unsent, messages};
 use crate::rival::Found;
 use crate::{Gateway, Inner};
 
@@ -54,6 +55,7 @@ impl From<projector::Error> for Failure {
             projector::Error::Log(_)
             | projector::Error::Event { .. }
             | projector::Error::Stranger { .. }
+            | projector::Error::Replaced { .. }
             | projector::Error::Folder { .. }
             | projector::Error::Index(_)
             | projector::Error::Gone { .. } => {
@@ -164,7 +166,7 @@ impl Gateway {
                     // A returning person under the former id is a new resource all the same.
                     let current = current.filter(|current| current.id == write.id).cloned();
                     match inner.append(caller, kind, current.as_ref(), *write, txn, deadline).await {
-                        Err(LogError::Conflict) => {
+                        Err(LogError::Conflict { .. }) => {
                             metrics::counter!("rollcall_command_conflicts_total").increment(1);
                             inner.projection.catch_up(deadline).await?;
                             caught_up = true;
@@ -242,43 +244,40 @@ impl Inner {
             occurred_at: clock::now(),
             reason: String::new(),
             key_ref: Some(key_ref),
+            continued: false,
             kind: write.kind.clone(),
         };
-        let payload = proto::codec::encode(&event, Some((&write.body, &data_key, clock::random()?)));
-        let append = to_append(&event, &write.key, write.guard, payload);
-        let mut batch = vec![append];
-        let mut follower = |kind: Kind, key: &Key, last: u64| {
-            let event = Event { id: clock::new_event_id(), key_ref: None, kind, ..event.clone() };
-            let payload = proto::codec::encode(&event, None);
-            batch.push(to_append(&event, key, Guard::Last(last), payload));
-        };
-        if let Some((old_key, last)) = &write.moved {
-            follower(Kind::Moved { to_key: write.key.clone() }, old_key, *last);
+        let (id, occurred_at) = (event.id, event.occurred_at);
+        let (messages, version) = messages(event, &write);
+        let length = messages.len() as u64;
+        let version = (version as u64, messages.get(version).map_or(id, |message| message.event.id));
+        let mut appends = Vec::with_capacity(messages.len());
+        let mut announced = Vec::with_capacity(messages.len());
+        for Unsent { event, key, guard, body } in messages {
+            let sealed = match &body {
+                Some(body) => Some((body, &data_key, clock::random()?)),
+                None => None,
+            };
+            let payload = proto::codec::encode(&event, sealed);
+            let subject = subject::identity(&event.tenant, &event.resource_type, &key);
+            let headers = proto::cloud_events::headers(&event);
+            metrics::counter!("rollcall_events_total", "kind" => event.kind.name()).increment(1);
+            appends.push(Append { subject, guard, id: event.id, payload: payload.clone(), headers });
+            announced.push(Announced { event, key, body, payload });
         }
-        for Claim { attribute, key, last } in &write.claimed {
-            follower(Kind::Claimed { attribute: attribute.clone() }, key, *last);
-        }
-        for Claim { attribute, key, last } in &write.released {
-            follower(Kind::Released { attribute: attribute.clone() }, key, *last);
-        }
-        let length = batch.len() as u64;
-        let sequence = match (batch.pop(), batch.is_empty()) {
+        let announcement = self.projection.announce(announced);
+        let first = match (appends.pop(), appends.is_empty()) {
             (Some(alone), true) => self.broker.identity.append(alone, deadline).await?,
             (last, _) => {
-                batch.extend(last);
-                let sequences = self.broker.identity.append_atomic(batch, deadline).await?;
+                appends.extend(last);
+                let sequences = self.broker.identity.append_atomic(appends, deadline).await?;
                 sequences.first().copied().unwrap_or_default()
             }
         };
-        metrics::counter!("rollcall_events_total", "kind" => event.kind.name()).increment(1);
-        tracing::debug!(tenant = %event.tenant, resource.id = %write.id, event.id = %event.id, sequence, kind = event.kind.name(), "event appended");
-        Ok(Written {
-            last: sequence + length - 1,
-            position: Position { sequence, event: event.id },
-            write,
-            key_ref,
-            occurred_at: event.occurred_at,
-        })
+        announcement.stands_at(first, clock::now());
+        tracing::debug!(tenant = %caller.tenant, resource.id = %write.id, sequence = first, kind = write.kind.name(), "event appended");
+        let position = Position { sequence: first + version.0, event: version.1 };
+        Ok(Written { position, last: first + length - 1, write, key_ref, occurred_at })
     }
 
     /// The resource's own key; a new one for a new resource.
@@ -319,12 +318,6 @@ impl Inner {
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
         Ok(Outcome::Resource(Box::new(from_event(kind, current, written))))
     }
-}
-
-fn to_append(event: &Event, key: &Key, guard: Guard, payload: bytes::Bytes) -> Append {
-    let id: EventId = event.id;
-    let subject = subject::identity(&event.tenant, &event.resource_type, key);
-    Append { subject, guard, id, payload, headers: proto::cloud_events::headers(event) }
 }
 
 /// The resource as the event alone tells it.

@@ -161,7 +161,7 @@ impl Gateway {
         let tokens = results.iter().enumerate().filter_map(token).collect();
         let sealed = inner.seal(tenant, &key, &Completion { source, tokens }).await?;
         match inner.broker.completions.create(&key, sealed).await {
-            Ok(_) | Err(LogError::Conflict) => inner.broker.requests.purge(&key).await?,
+            Ok(_) | Err(LogError::Conflict { .. }) => inner.broker.requests.purge(&key).await?,
             Err(error) => return Err(error),
         }
         Ok(results)
@@ -208,7 +208,7 @@ impl Gateway {
             let sealed = inner.seal(&tenant, &key, &record).await?;
             let revision = match inner.broker.requests.update(&key, sealed, revision).await {
                 Ok(revision) => revision,
-                Err(LogError::Conflict) => continue,
+                Err(LogError::Conflict { .. }) => continue,
                 Err(error) => return Err(error),
             };
             let batch = self.revive(&tenant, &txn, &record).await?;

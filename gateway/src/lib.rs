@@ -13,6 +13,7 @@ mod execute;
 mod http;
 mod later;
 mod limits;
+mod messages;
 mod policy;
 mod rival;
 mod serve;

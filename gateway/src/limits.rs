@@ -51,7 +51,7 @@ impl Default for Limits {
             filter_terms_max: 200,
             patch_operations_max: 1_000,
             patch_values_max: 2_000_000,
-            members_max: 20_000,
+            members_max: 100_000,
             answer_members_max: 1_000,
             page_max: 200,
             cursor_timeout_s: 3_600,

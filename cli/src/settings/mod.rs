@@ -51,6 +51,7 @@ pub(crate) struct Nats {
     pub(crate) replicas: usize,
     pub(crate) credentials: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
+    pub(crate) writes_waiting_max: usize,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,6 +63,7 @@ struct NatsSection {
     replicas: Option<usize>,
     credentials: Option<PathBuf>,
     ca: Option<PathBuf>,
+    writes_waiting_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -151,6 +153,7 @@ impl Settings {
                 replicas: cli.nats_replicas.or(nats.replicas).unwrap_or(1),
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
+                writes_waiting_max: nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX),
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),
@@ -203,6 +206,7 @@ impl Settings {
             root_certificates: self.nats.ca.clone(),
             replicas: self.nats.replicas,
             connect_timeout: Duration::from_secs(10),
+            waiting_max: self.nats.writes_waiting_max,
         })
     }
 }

@@ -1,11 +1,11 @@
 //! Many writers over logs that lose answers: each gets its own outcome, exactly once.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::*;
-use crate::clock;
+use crate::{Guard, clock};
 use crate::memory::{Faults, MemoryLog};
 
 fn append(subject: &str, guard: Guard) -> Append {
@@ -115,7 +115,7 @@ async fn agrees(log: &Slow, appends: &[Append], results: &[Result<u64, Error>]) 
                 acknowledged += 1;
                 assert_eq!(log.read(*sequence).await.unwrap().unwrap().id, Some(append.id));
             }
-            Err(error) => assert!(matches!(error, Error::Conflict), "{error}"),
+            Err(error) => assert!(matches!(error, Error::Conflict { .. }), "{error}"),
         }
     }
     assert_eq!(log.last_sequence().await.unwrap(), acknowledged);
@@ -124,7 +124,7 @@ async fn agrees(log: &Slow, appends: &[Append], results: &[Result<u64, Error>]) 
 #[tokio::test(start_paused = true)]
 async fn one_writer_never_waits_for_a_batch() {
     let log = Slow::over(Faults::default(), usize::MAX);
-    let committer = Committer::new(log.clone());
+    let committer = Committer::new(log.clone(), WAITING_MAX);
     for number in 0..20 {
         committer.append(append(&number.to_string(), Guard::Last(0)), soon()).await.unwrap();
     }
@@ -134,7 +134,7 @@ async fn one_writer_never_waits_for_a_batch() {
 #[tokio::test(start_paused = true)]
 async fn many_writers_share_batches() {
     let log = Slow::over(Faults::default(), usize::MAX);
-    let committer = Arc::new(Committer::new(log.clone()));
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let appends: Vec<Append> = (0..500).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
     let results = all_at_once(&committer, appends.clone()).await;
     assert!(results.iter().all(Result::is_ok));
@@ -146,7 +146,7 @@ async fn many_writers_share_batches() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_one_subject_never_share_a_batch_and_have_one_winner() {
     let log = Slow::over(Faults::default(), usize::MAX);
-    let committer = Arc::new(Committer::new(log.clone()));
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let appends: Vec<Append> =
         (0..300).map(|number| append(&format!("name-{}", number % 100), Guard::Last(0))).collect();
     let results = all_at_once(&committer, appends.clone()).await;
@@ -163,13 +163,13 @@ async fn a_refused_batch_costs_the_others_nothing() {
     for number in 0..5 {
         log.log.append(append(&format!("taken-{number}"), Guard::Last(0)), soon()).await.unwrap();
     }
-    let committer = Arc::new(Committer::new(log.clone()));
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let mut appends: Vec<Append> =
         (0..200).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
     appends.extend((0..5).map(|number| append(&format!("taken-{number}"), Guard::Last(0))));
     let results = all_at_once(&committer, appends).await;
     assert!(results[..200].iter().all(Result::is_ok));
-    assert!(results[200..].iter().all(|result| matches!(result, Err(Error::Conflict))));
+    assert!(results[200..].iter().all(|result| matches!(result, Err(Error::Conflict { .. }))));
     assert_eq!(log.last_sequence().await.unwrap(), 205);
 }
 
@@ -177,7 +177,7 @@ async fn a_refused_batch_costs_the_others_nothing() {
 async fn members_go_together_but_not_past_a_guarded_change() {
     let log = Slow::over(Faults::default(), usize::MAX);
     let first = log.log.append(append("group", Guard::Last(0)), soon()).await.unwrap();
-    let committer = Arc::new(Committer::new(log.clone()));
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let mut appends = vec![append("group", Guard::Last(first))];
     appends.extend((0..50).map(|_| append("group", Guard::None)));
     let results = all_at_once(&committer, appends).await;
@@ -189,7 +189,7 @@ async fn members_go_together_but_not_past_a_guarded_change() {
 async fn an_unknown_end_is_found_out_for_each() {
     for seed in 1..40 {
         let log = Slow::over(Faults { seed }, 2);
-        let committer = Arc::new(Committer::new(log.clone()));
+        let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
         let appends: Vec<Append> =
             (0..120).map(|number| append(&format!("n{}", number % 90), Guard::Last(0))).collect();
         let results = all_at_once(&committer, appends.clone()).await;
@@ -201,7 +201,7 @@ async fn an_unknown_end_is_found_out_for_each() {
 #[tokio::test(start_paused = true)]
 async fn who_waited_too_long_is_told_and_nothing_is_written() {
     let log = Slow::over(Faults::default(), usize::MAX);
-    let committer = Committer::new(log.clone());
+    let committer = Committer::new(log.clone(), WAITING_MAX);
     let late = committer.append(append("late", Guard::Last(0)), Instant::now()).await;
     assert!(matches!(late, Err(Error::Unavailable { .. })));
     assert_eq!(log.last_sequence().await.unwrap(), 0);
@@ -210,7 +210,7 @@ async fn who_waited_too_long_is_told_and_nothing_is_written() {
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_room_is_told_at_once() {
     let log = Slow::over(Faults::default(), usize::MAX);
-    let committer = Arc::new(Committer::holding(log.clone(), 8));
+    let committer = Arc::new(Committer::new(log.clone(), 8));
     let appends: Vec<Append> = (0..200).map(|number| append(&number.to_string(), Guard::Last(0))).collect();
     let results = all_at_once(&committer, appends).await;
     let refused = results.iter().filter(|result| matches!(result, Err(Error::Unavailable { .. }))).count();
@@ -224,7 +224,7 @@ async fn who_may_stand_in_the_log_is_never_told_that_nothing_was_written() {
     let log = MemoryLog::new("IDENTITY", Faults::default());
     let batch_takes = Duration::from_millis(1_500);
     let log = Arc::new(Slow { log, batches: Mutex::default(), unknown_every: 1, batch_takes });
-    let committer = Arc::new(Committer::new(log.clone()));
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let deadline = Instant::now() + Duration::from_secs(1);
     let write = |number: usize| {
         let committer = committer.clone();

@@ -11,7 +11,7 @@ use super::log::NatsLog;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
-use crate::{Broker, Bucket, Committer, Error, Health, Log};
+use crate::{Broker, Bucket, Committer, Error, Health, Log, WAITING_MAX};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
@@ -21,7 +21,7 @@ const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which broker, and how to get in.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Config {
     /// One or more `nats://` or `tls://` URLs, separated by commas; they may hold user and password.
     pub url: String,
@@ -33,6 +33,21 @@ pub struct Config {
     pub replicas: usize,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// How many writes may wait for their turn; a further one is refused.
+    pub waiting_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            credentials: None,
+            root_certificates: None,
+            replicas: 1,
+            connect_timeout: Duration::from_secs(10),
+            waiting_max: WAITING_MAX,
+        }
+    }
 }
 
 /// The URL without what must not be shown.
@@ -57,8 +72,8 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     };
     let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
     Ok(Broker {
-        identity: Arc::new(Committer::new(log("IDENTITY"))),
-        provisioning: Arc::new(Committer::new(log("PROVISIONING"))),
+        identity: Arc::new(Committer::new(log("IDENTITY"), config.waiting_max)),
+        provisioning: Arc::new(Committer::new(log("PROVISIONING"), config.waiting_max)),
         control: log("CONTROL"),
         keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
         leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,

@@ -38,8 +38,8 @@ struct Refusal {
 enum Attempt {
     /// Stands in the log; for a batch the sequence of its last message.
     Stands(u64),
-    /// The guard did not hold: somebody's message, perhaps ours, came first.
-    GuardFailed,
+    /// The guard did not hold: somebody's message, perhaps ours, came first; where, if the broker says it.
+    GuardFailed { at: Option<u64> },
     /// The batch stands in the log already.
     BatchStands,
     /// Not now: nothing of this attempt was written.
@@ -56,10 +56,10 @@ pub(super) async fn single(log: &NatsLog, append: &Append, deadline: Instant) ->
     loop {
         match send(log, append, headers(append), deadline).await {
             Attempt::Stands(sequence) => return Ok(sequence),
-            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, append, unknown).await {
+            Attempt::GuardFailed { .. } | Attempt::BatchStands => match resolve(log, append, unknown).await {
                 Ok(Some(sequence)) => return Ok(sequence),
                 Ok(None) => {}
-                Err(error @ Error::Conflict) => return Err(error),
+                Err(error @ Error::Conflict { .. }) => return Err(error),
                 Err(_) => unknown = true,
             },
             Attempt::Later => {}
@@ -94,19 +94,37 @@ pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant)
         };
         match attempt {
             Attempt::Stands(sequence) => return Ok((sequence + 1 - count..=sequence).collect()),
-            // The batch is whole or not there, so its first message speaks for all.
-            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, first, unknown).await {
+            // The batch is whole or not there, so any of its messages speaks for all.
+            Attempt::BatchStands => match resolve(log, first, unknown).await {
                 Ok(Some(sequence)) => return Ok((sequence..sequence + count).collect()),
                 Ok(None) => {}
-                Err(error @ Error::Conflict) => return Err(error),
+                Err(error @ Error::Conflict { .. }) => return Err(error),
                 Err(_) => unknown = true,
             },
+            Attempt::GuardFailed { at } => {
+                let (index, failed) = offender(log, appends, at).await.unwrap_or((0, first));
+                match resolve(log, failed, unknown).await {
+                    Ok(Some(sequence)) => {
+                        let first = sequence.saturating_sub(index);
+                        return Ok((first..first + count).collect());
+                    }
+                    Ok(None) => {}
+                    Err(Error::Conflict { .. }) => return Err(Error::Conflict { at }),
+                    Err(_) => unknown = true,
+                }
+            }
             Attempt::Later => {}
             Attempt::NoAnswer => unknown = true,
             Attempt::Refused(reason) => return Err(Error::Refused { doing: doing(), reason }),
         }
         pause(deadline, unknown, doing).await?;
     }
+}
+
+/// The message of a batch whose guard did not hold: the one on the subject of the message that stood in the way.
+async fn offender<'a>(log: &NatsLog, appends: &'a [Append], at: Option<u64>) -> Option<(u64, &'a Append)> {
+    let stood = crate::Log::read(log, at?).await.ok()??;
+    (0..).zip(appends).find(|(_, append)| append.subject == stood.subject)
 }
 
 /// Whose message came first: the sequence when it is ours, [`Error::Conflict`] when it is another's, nothing when
@@ -119,9 +137,9 @@ async fn resolve(log: &NatsLog, append: &Append, unknown: bool) -> Result<Option
     };
     match log.next_on(&append.subject, last + 1).await? {
         Some(message) if message.id == Some(append.id) => Ok(Some(message.sequence)),
-        Some(_) => Err(Error::Conflict),
+        Some(message) => Err(Error::Conflict { at: Some(message.sequence) }),
         // The subject's last sequence is lower than the guard: the guard names a message that is not there.
-        None if !unknown => Err(Error::Conflict),
+        None if !unknown => Err(Error::Conflict { at: None }),
         None => Ok(None),
     }
 }
@@ -187,7 +205,10 @@ async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, deadline: Inst
 fn judge(refusal: &Refusal) -> Attempt {
     match refusal.err_code {
         // Wrong last sequence, on one replica and on several.
-        10_071 | 10_164 => Attempt::GuardFailed,
+        10_071 | 10_164 => {
+            let number = refusal.description.rsplit(' ').next().and_then(|number| number.parse().ok());
+            Attempt::GuardFailed { at: number.filter(|at| *at > 0) }
+        }
         // A duplicate within a batch.
         10_201 => Attempt::BatchStands,
         // The same id is in flight; the stream is busy or has no leader; too many batches in flight or one abandoned.

@@ -36,7 +36,7 @@ impl Bucket for NatsBucket {
 
     async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
         self.store.create(key, value).await.map_err(|error| match error.kind() {
-            kv::CreateErrorKind::AlreadyExists => Error::Conflict,
+            kv::CreateErrorKind::AlreadyExists => Error::Conflict { at: None },
             kv::CreateErrorKind::InvalidKey
             | kv::CreateErrorKind::Publish
             | kv::CreateErrorKind::Ack
@@ -46,7 +46,7 @@ impl Bucket for NatsBucket {
 
     async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
         self.store.update(key, value, revision).await.map_err(|error| match error.kind() {
-            kv::UpdateErrorKind::WrongLastRevision => Error::Conflict,
+            kv::UpdateErrorKind::WrongLastRevision => Error::Conflict { at: None },
             kv::UpdateErrorKind::InvalidKey | kv::UpdateErrorKind::TimedOut | kv::UpdateErrorKind::Other => {
                 unavailable(self.doing("updating", key), error)
             }
