@@ -21,6 +21,11 @@ use args::{Cli, Command, Events};
 pub(crate) use failure::Failure;
 use settings::Settings;
 
+/// Requests are small pieces that one thread makes and another lets go of, which the system's allocator is slow at: it
+/// took two fifths of a write.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -33,7 +33,7 @@ pub(crate) fn attributes(
     stored: &Stored,
     remote: impl Fn(ResourceId) -> Option<String>,
 ) -> Object {
-    let mut attributes = stored.document.clone();
+    let mut attributes = Object::clone(&stored.document);
     let mut schemas = vec![Value::String(kind.schema.clone())];
     translate(registry.core(kind), &mut attributes, &remote);
     for schema in registry.extensions(kind) {

@@ -3,13 +3,14 @@
 //! Nothing is decided on stale state. A success is protected by its guard; whatever appends nothing (a no-op, 404,
 //! 409, 412) is said only after catching up with the log and deciding again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Append, Error as LogError, clock};
 use projector::{Announced, KeyState, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
-use proto::{Event, KeyRef, Kind, Position, ResourceId, Tenant, Version};
+use proto::{Body, Event, KeyRef, Kind, Position, ResourceId, Tenant, Version};
 use scim::validate::{self, Context};
 use scim::{Error, ResourceType};
 use tokio::time::Instant;
@@ -217,6 +218,7 @@ struct Written {
     /// The last sequence of its batch.
     last: u64,
     write: Write,
+    body: Arc<Body>,
     key_ref: KeyRef,
     occurred_at: jiff::Timestamp,
 }
@@ -248,14 +250,15 @@ impl Inner {
             kind: write.kind.clone(),
         };
         let (id, occurred_at) = (event.id, event.occurred_at);
-        let (messages, version) = messages(event, &write);
+        let body = Arc::new(std::mem::take(&mut write.body));
+        let (messages, version) = messages(event, &write, body.clone());
         let length = messages.len() as u64;
         let version = (version as u64, messages.get(version).map_or(id, |message| message.event.id));
         let mut appends = Vec::with_capacity(messages.len());
         let mut announced = Vec::with_capacity(messages.len());
         for Unsent { event, key, guard, body } in messages {
             let sealed = match &body {
-                Some(body) => Some((body, &data_key, clock::random()?)),
+                Some(body) => Some((&**body, &data_key, clock::random()?)),
                 None => None,
             };
             let payload = proto::codec::encode(&event, sealed);
@@ -277,7 +280,7 @@ impl Inner {
         announcement.stands_at(first, clock::now());
         tracing::debug!(tenant = %caller.tenant, resource.id = %write.id, sequence = first, kind = write.kind.name(), "event appended");
         let position = Position { sequence: first + version.0, event: version.1 };
-        Ok(Written { position, last: first + length - 1, write, key_ref, occurred_at })
+        Ok(Written { position, last: first + length - 1, write, body, key_ref, occurred_at })
     }
 
     /// The resource's own key; a new one for a new resource.
@@ -322,11 +325,11 @@ impl Inner {
 
 /// The resource as the event alone tells it.
 fn from_event(kind: &ResourceType, current: Option<Stored>, written: Written) -> Stored {
-    let Written { position, write, key_ref, occurred_at, .. } = written;
+    let Written { position, write, body, key_ref, occurred_at, .. } = written;
     let members_only = matches!(write.kind, Kind::MembersChanged { .. });
     let (document, external_ids) = match &current {
         Some(current) if members_only => (current.document.clone(), current.external_ids.clone()),
-        Some(_) | None => (write.body.document, write.body.external_ids),
+        Some(_) | None => (body.document.clone(), body.external_ids.clone()),
     };
     let mut claims = current.as_ref().map(|current| current.claims.clone()).unwrap_or_default();
     claims.retain(|_, key| !write.released.iter().any(|released| released.key == *key));

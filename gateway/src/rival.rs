@@ -112,7 +112,7 @@ impl Inner {
         }
         // Who was switched off since is not what was asked for.
         let as_asked = stored.document.get("active") == wanted.get("active");
-        Ok(source == caller.source && as_asked && body.document == wanted)
+        Ok(source == caller.source && as_asked && *body.document == wanted)
     }
 
     /// The same person under the former id: a deletion that is taken back.

@@ -38,7 +38,7 @@ pub(crate) struct Entry {
     pub(crate) unlinked: u64,
     /// The keys of its further unique values, by attribute.
     pub(crate) claims: BTreeMap<String, Key>,
-    terms: Vec<Term>,
+    terms: Arc<[Term]>,
 }
 
 /// What a key leads to.
@@ -164,12 +164,12 @@ impl Directory {
             display: None,
             unlinked: 0,
             claims: BTreeMap::new(),
-            terms: Vec::new(),
+            terms: Arc::default(),
         }));
         self.births.push(at.position.sequence);
         self.slots.insert(event.resource_id, slot);
         self.by_type.entry(event.resource_type.clone()).or_default().insert(slot);
-        self.index(slot, read.body.as_ref());
+        self.index(slot, read.body.as_deref());
         slot
     }
 
@@ -179,7 +179,7 @@ impl Directory {
             entry.row = at.position.sequence;
             entry.modified = at;
         }
-        self.index(slot, read.body.as_ref());
+        self.index(slot, read.body.as_deref());
     }
 
     fn touch(&mut self, slot: Slot, at: At) {
@@ -224,7 +224,7 @@ impl Directory {
     }
 
     fn index(&mut self, slot: Slot, body: Option<&Body>) {
-        let terms = body.map(|body| self.indexes.terms(body)).unwrap_or_default();
+        let terms: Arc<[Term]> = body.map(|body| self.indexes.terms(body)).unwrap_or_default().into();
         let display = body
             .and_then(|body| body.document.get("displayName"))
             .and_then(Value::as_str)
@@ -232,16 +232,16 @@ impl Directory {
         let Some(entry) = self.entry_mut(slot) else { return };
         entry.display = display;
         let old = std::mem::replace(&mut entry.terms, terms.clone());
-        for term in old {
-            if let Some(slots) = self.terms.get_mut(&term) {
+        for term in old.iter() {
+            if let Some(slots) = self.terms.get_mut(term) {
                 slots.remove(&slot);
                 if slots.is_empty() {
-                    self.terms.remove(&term);
+                    self.terms.remove(term);
                 }
             }
         }
-        for term in terms {
-            self.terms.entry(term).or_default().insert(slot);
+        for term in terms.iter() {
+            self.terms.entry(term.clone()).or_default().insert(slot);
         }
     }
 

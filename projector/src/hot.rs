@@ -14,13 +14,13 @@ use crate::row::ReadRow;
 /// What a row says about its resource. A row never changes, so neither does this.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
-    pub(crate) document: Object,
+    pub(crate) document: Arc<Object>,
     pub(crate) external_ids: BTreeMap<String, String>,
 }
 
 impl Content {
-    pub(crate) fn of(body: Body) -> Self {
-        Self { document: body.document, external_ids: body.external_ids }
+    pub(crate) fn of(body: &Body) -> Self {
+        Self { document: body.document.clone(), external_ids: body.external_ids.clone() }
     }
 }
 
@@ -43,8 +43,8 @@ impl Hot {
     }
 
     /// Learns from an event that was just applied: whoever wrote it will read it next. What was erased must not stay.
-    pub(crate) fn learn(&self, read: ReadRow) {
-        match (&read.event.kind, read.body) {
+    pub(crate) fn learn(&self, read: &ReadRow) {
+        match (&read.event.kind, &read.body) {
             (Kind::Erased | Kind::TenantDropped, _) => self.0.clear(),
             (Kind::Created { .. } | Kind::Updated { .. }, Some(body)) => {
                 self.put(read.row.sequence, Arc::new(Content::of(body)));

@@ -128,7 +128,7 @@ mod tests {
         let registry = Registry::built_in().unwrap();
         let indexes = Indexes::new(&registry, &["title".to_string()]).unwrap();
         let document = json!({"userName": "Ada", "title": "Dr", "emails": [{"value": "A@x.test"}, {"value": "b@x.test"}]});
-        let body = Body { document: document.as_object().unwrap().clone(), ..Body::default() };
+        let body = Body { document: document.as_object().unwrap().clone().into(), ..Body::default() };
         let terms = indexes.terms(&body);
         assert_eq!(terms.len(), 4);
         let parse = |text: &str| AttrPath::parse(text, &registry).unwrap();

@@ -2,7 +2,7 @@
 //! unsealed and read again, and shown as soon as the acknowledgement tells where it stands.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub struct Announced {
     /// Its key.
     pub key: Key,
     /// The sealed body, in the clear.
-    pub body: Option<Body>,
+    pub body: Option<Arc<Body>>,
     /// The bytes that are written.
     pub payload: Bytes,
 }

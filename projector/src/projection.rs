@@ -67,7 +67,7 @@ pub struct Stored {
     /// The resource type's name.
     pub resource_type: String,
     /// The document.
-    pub document: Object,
+    pub document: Arc<Object>,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// Log time of its first event.
@@ -174,7 +174,7 @@ impl Projection {
     /// What was just applied is remembered for its readers, and whoever waits is woken.
     pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
-        for read in entered {
+        for read in &entered {
             self.inner.hot.learn(read);
         }
         // Two that apply at once may come here in the other order.
@@ -331,7 +331,7 @@ impl Projection {
             None => {
                 let row = self.row(tenant, entry.row).await?;
                 let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
-                let content = Arc::new(Content::of(body));
+                let content = Arc::new(Content::of(&body));
                 self.inner.hot.put(entry.row, content.clone());
                 content
             }
@@ -361,12 +361,13 @@ impl Projection {
         let grave = self.with(tenant, |directory| directory.grave(resource_type, key)).flatten();
         let Some(grave) = grave else { return Ok(None) };
         let row = self.row(tenant, grave.row).await?;
-        let external_ids = self.opened(tenant, &row).await?.body.unwrap_or_default().external_ids;
+        let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
+        let external_ids = body.external_ids.clone();
         Ok(Some(Former { id: grave.id, deleted: grave.deleted.time, external_ids }))
     }
 
     /// The document and the source that a resource began with.
-    pub async fn beginning(&self, tenant: &Tenant, id: ResourceId) -> Result<Option<(String, Body)>, Error> {
+    pub async fn beginning(&self, tenant: &Tenant, id: ResourceId) -> Result<Option<(String, Arc<Body>)>, Error> {
         let sequence = self.with(tenant, |directory| Some(directory.get(id)?.created.position.sequence));
         let Some(sequence) = sequence.flatten() else { return Ok(None) };
         let row = self.row(tenant, sequence).await?;

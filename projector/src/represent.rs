@@ -30,7 +30,7 @@ impl Projection {
     /// whom it names (`manager.displayName`).
     pub fn represent(&self, tenant: &Tenant, stored: &Stored, kind: &ResourceType, lens: &Lens) -> Object {
         let registry = &self.inner.registry;
-        let mut object = stored.document.clone();
+        let mut object = Object::clone(&stored.document);
         let extensions = registry.extensions(kind).map(|schema| &schema.id);
         let schemas: Vec<&String> =
             std::iter::once(&kind.schema).chain(extensions.filter(|urn| object.contains_key(*urn))).collect();
@@ -77,7 +77,7 @@ impl Projection {
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {
             let members = match extension {
-                None => Some(&stored.document),
+                None => Some(&*stored.document),
                 Some(urn) => stored.document.get(urn)?.as_object(),
             };
             members?.get(&attribute.name)?.get("value")?.as_str()?.parse().ok()

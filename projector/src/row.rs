@@ -1,5 +1,7 @@
 //! One event as the directory keeps it: sealed, with what the log knows about it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use eventlog::{Keyring, Message};
 use jiff::Timestamp;
@@ -25,7 +27,7 @@ pub(crate) struct ReadRow {
     pub(crate) row: Row,
     pub(crate) event: Event,
     /// Nothing when the event has none, or its key was erased.
-    pub(crate) body: Option<Body>,
+    pub(crate) body: Option<Arc<Body>>,
 }
 
 impl Row {
@@ -75,7 +77,7 @@ impl ReadRow {
                 None => None,
                 Some(key) => {
                     let sequence = row.sequence;
-                    Some(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?)
+                    Some(Arc::new(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?))
                 }
             },
         };

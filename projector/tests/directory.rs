@@ -77,7 +77,7 @@ impl World {
             kind,
         };
         let body = Body {
-            document: document.as_object().cloned().unwrap_or_default(),
+            document: document.as_object().cloned().unwrap_or_default().into(),
             external_ids: [("hr".to_string(), format!("ext-{id}"))].into_iter().collect(),
             ..Body::default()
         };

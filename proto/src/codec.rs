@@ -1,5 +1,7 @@
 //! Events as bytes: an envelope in the clear, a body sealed with the envelope's exact bytes as associated data.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
@@ -94,7 +96,7 @@ impl Encoded {
     pub fn open(&self, key: &DataKey) -> Result<Body, Error> {
         let body = wire::Body::decode(Bytes::from(self.frame.open(key)?))?;
         Ok(Body {
-            document: object(&body.document)?,
+            document: Arc::new(object(&body.document)?),
             external_ids: body.external_ids,
             changes: body.changes.iter().map(change).collect::<Result<_, _>>()?,
             caller_address: body.caller_address,

@@ -1,6 +1,7 @@
 //! What happened to people and groups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use scim::{Change, Object};
@@ -105,8 +106,8 @@ impl Kind {
 /// The sealed part of an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
-    /// The document after the change; see [`scim`].
-    pub document: Object,
+    /// The document after the change; see [`scim`]. It never changes, so whoever needs it shares it.
+    pub document: Arc<Object>,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// What changed.

@@ -1,6 +1,7 @@
 //! What an event means for a resource: the fold that every projection must agree with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use scim::Object;
@@ -24,7 +25,7 @@ pub struct Resource {
     /// The resource type's name.
     pub resource_type: String,
     /// The document.
-    pub document: Object,
+    pub document: Arc<Object>,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// Members that were added and not removed; whether each is alive is another resource's matter.

@@ -48,7 +48,7 @@ fn event(kind: Kind, sealed: bool) -> Event {
 
 fn body() -> Body {
     Body {
-        document: json!({"userName": "ada", "active": true}).as_object().unwrap().clone(),
+        document: json!({"userName": "ada", "active": true}).as_object().unwrap().clone().into(),
         external_ids: [("okta".to_string(), "00u1".to_string())].into_iter().collect(),
         changes: vec![scim::Change { path: "active".to_string(), before: None, after: Some(json!(true)) }],
         caller_address: "127.0.0.1".to_string(),
@@ -141,7 +141,7 @@ fn provisioning_events() {
             why: "missing at the app".to_string(),
             kind,
         };
-        let details = Details { intended: body().document, detail: "words".to_string() };
+        let details = Details { intended: scim::Object::clone(&body().document), detail: "words".to_string() };
         let key = DataKey::new(KEY);
         let bytes = provisioning::encode(&event, Some((&details, &key, NONCE)));
         let read = provisioning::decode(golden("provisioning", name, &bytes)).unwrap();

@@ -138,7 +138,7 @@ mod tests {
             after: Some(after.clone()),
         };
         Body {
-            document: document.as_object().unwrap().clone(),
+            document: document.as_object().unwrap().clone().into(),
             changes: changes.iter().map(change).collect(),
             ..Body::default()
         }

@@ -76,6 +76,9 @@ impl Committer {
     /// Writes one command and returns the sequence of its first message.
     async fn command(&self, appends: Vec<Append>, deadline: Instant) -> Result<u64, Error> {
         let shared = &self.shared;
+        if deadline <= Instant::now() {
+            return Err(Error::Unavailable { doing: shared.doing(), source: None });
+        }
         let subjects = subjects(&appends);
         let answer = {
             let mut state = shared.lock();

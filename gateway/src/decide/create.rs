@@ -100,7 +100,7 @@ fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> 
 
 /// The resource that another source made, with what this source adds; nothing is cleared.
 fn joined(stored: &Stored, parts: &Parts) -> Parts {
-    let mut document = stored.document.clone();
+    let mut document = Object::clone(&stored.document);
     for (name, value) in &parts.document {
         match (document.get_mut(name).and_then(Value::as_object_mut), value.as_object()) {
             (Some(old), Some(new)) if name.contains(':') => old.extend(new.clone()),

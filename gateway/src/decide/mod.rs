@@ -3,13 +3,14 @@
 mod create;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::{KeyState, Stored};
 use proto::subject::Key;
 use proto::{Body, Kind, ResourceId};
 use scim::validate::{self, Context, Parts};
-use scim::{Error, MemberChange, Object, Patch, ScimType, diff};
+use scim::{Change, Error, MemberChange, Object, Patch, ScimType, diff};
 use serde_json::Value;
 
 use crate::Limits;
@@ -198,7 +199,7 @@ fn patch(
     {
         return member_changes(state, limits, current, &changes);
     }
-    let mut full = current.document.clone();
+    let mut full = Object::clone(&current.document);
     if let Some(external_id) = current.external_ids.get(&caller.source) {
         full.insert("externalId".to_string(), external_id.clone().into());
     }
@@ -302,9 +303,26 @@ fn claims(
     Ok((claimed, released))
 }
 
+/// Counts what is written.
+struct Length(usize);
+
+impl std::io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A resource has its size, whatever small steps it grew in.
 fn within_size(limits: &Limits, document: &Object) -> Result<(), Rejection> {
-    let length = serde_json::to_vec(document).map_or(0, |text| text.len());
+    let mut length = Length(0);
+    // A count of bytes cannot fail.
+    let _ = serde_json::to_writer(&mut length, document);
+    let Length(length) = length;
     if length > limits.resource_bytes_max {
         return Err(too_large(format!(
             "a resource may have {} bytes, not {length}",
@@ -381,17 +399,18 @@ fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
         Some(external_id) => external_ids.insert(caller.source.clone(), external_id),
         None => external_ids.remove(&caller.source),
     };
-    let whole = |document: &Object, external_id: Option<&String>| {
-        let mut whole = document.clone();
-        if let Some(external_id) = external_id {
-            whole.insert("externalId".to_string(), external_id.clone().into());
-        }
-        whole
-    };
-    let before = current.map(|current| whole(&current.document, current.external_ids.get(&caller.source)));
-    let after = whole(&parts.document, external_ids.get(&caller.source));
-    let changes = diff(&before.unwrap_or_default(), &after);
-    Body { document: parts.document, external_ids, changes, ..Body::default() }
+    let nothing = Object::new();
+    let before = current.map_or(&nothing, |current| &current.document);
+    let mut changes = diff(before, &parts.document);
+    let was = current.and_then(|current| current.external_ids.get(&caller.source));
+    let is = external_ids.get(&caller.source);
+    if was != is {
+        let value = |id: Option<&String>| id.map(|id| Value::String(id.clone()));
+        let change = Change { path: "externalId".to_string(), before: value(was), after: value(is) };
+        let place = changes.partition_point(|other| other.path < change.path);
+        changes.insert(place, change);
+    }
+    Body { document: Arc::new(parts.document), external_ids, changes, ..Body::default() }
 }
 
 fn unique_value<'a>(context: Context<'_>, document: &'a Object) -> Option<(String, &'a str)> {

@@ -102,7 +102,7 @@ impl Given {
         self.current = Some(Stored {
             id: id(number),
             resource_type: self.kind.to_string(),
-            document: document.as_object().unwrap().clone(),
+            document: document.as_object().unwrap().clone().into(),
             external_ids: BTreeMap::new(),
             created: Timestamp::UNIX_EPOCH,
             last_modified: Timestamp::UNIX_EPOCH,
@@ -300,7 +300,7 @@ fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
     given.rules.reactivate = true;
     let write = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
     assert_eq!((write.id, write.guard), (id(1), Guard::Last(5)));
-    assert_eq!(Value::from(write.body.document), json!({"userName": "ada", "title": "Dr", "active": true}));
+    assert_eq!(Value::from(Object::clone(&write.body.document)), json!({"userName": "ada", "title": "Dr", "active": true}));
     // Somebody of another source is another matter.
     given.current.as_mut().unwrap().external_ids.insert("other".to_string(), "y".to_string());
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
@@ -364,7 +364,7 @@ fn a_further_unique_value_is_claimed_and_released() {
     let mut held = given.ada();
     held.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(1)) });
     let current = held.current.as_mut().unwrap();
-    current.document.insert("nickName".to_string(), "Liz".into());
+    Arc::make_mut(&mut current.document).insert("nickName".to_string(), "Liz".into());
     current.claims.insert("nickName".to_string(), key.clone());
     let write = held.written(&patch(1, json!([{"op": "remove", "path": "nickName"}])));
     assert_eq!(write.released, [Claim { attribute: "nickName".to_string(), key, last: 9 }]);

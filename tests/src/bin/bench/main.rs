@@ -1,4 +1,5 @@
-//! `make bench`, or `make bench GROUP=scim`: what things cost, each beside a baseline of the same run.
+//! `make bench`, or `make bench GROUP=scim`: what things cost, each beside a baseline of the same run. Further words
+//! narrow a group down: `make bench GROUP="write sync 64"`.
 
 mod broker;
 mod floor;
@@ -7,12 +8,16 @@ mod load;
 mod scim_group;
 mod write;
 
+/// As the gateway, so that the floor is the same kind of server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A group: its name, what runs it, and whether it runs when nothing is named.
-type Group = (&'static str, fn(), bool);
+type Group = (&'static str, fn(&[String]), bool);
 
 const GROUPS: [Group; 4] = [
-    ("scim", scim_group::run, true),
-    ("http", http::run, true),
+    ("scim", |_| scim_group::run(), true),
+    ("http", |_| http::run(), true),
     ("write", write::run, true),
     ("write-million", write::run_million, false),
 ];
@@ -31,10 +36,11 @@ fn main() {
         eprintln!("there is no group {name:?}; there are {}", known.join(", "));
         std::process::exit(2);
     }
+    let words: Vec<String> = arguments.collect();
     for (name, run, by_itself) in GROUPS {
         if wanted.as_deref().map_or(by_itself, |wanted| wanted == name) {
             println!("== {name} ==");
-            run();
+            run(&words);
         }
     }
 }

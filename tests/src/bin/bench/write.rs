@@ -15,21 +15,37 @@ use crate::load::{self, Figures, Pace, Target, Work};
 const CELL: Duration = Duration::from_millis(2_500);
 const ROUNDS: usize = 3;
 
-pub(crate) fn run() {
+/// Words narrow it down: `sync`, `lazy`, `open`, a number of connections.
+pub(crate) fn run(words: &[String]) {
     println!("client, gateway and broker share this machine; one replica; each cell in {ROUNDS} rounds, in turn with its floor");
+    let wanted = |group: [&str; 2], word: &str| {
+        let named = words.iter().any(|given| group.contains(&given.as_str()));
+        !named || words.iter().any(|given| given == word)
+    };
+    if wanted(["sync", "lazy"], "sync") {
+        always_synced(words);
+    }
+    if wanted(["sync", "lazy"], "lazy") {
+        lazily_synced(words);
+    }
+}
+
+fn always_synced(words: &[String]) {
     println!("\nsync_interval: always");
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
-    pairs(&house, house.env("NATS_URL"), "sync");
-    drop(house);
+    pairs(&house, house.env("NATS_URL"), "sync", words);
+}
+
+fn lazily_synced(words: &[String]) {
     println!("\nlazy sync (the broker's own default: acknowledges before the disk has it)");
     let broker = Lazy::start();
     let flags = ["--no-demo", "--nats", broker.url()].map(str::to_string).to_vec();
     let house = House::start_with(Options { flags, ..Options::default() });
-    pairs(&house, broker.url(), "lazy");
+    pairs(&house, broker.url(), "lazy", words);
 }
 
 /// The same for a log that grows to a million.
-pub(crate) fn run_million() {
+pub(crate) fn run_million(_: &[String]) {
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
     let target = Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN"));
     println!("creates at 256 connections, sync_interval: always, from an empty log");
@@ -42,10 +58,12 @@ pub(crate) fn run_million() {
     }
 }
 
-fn pairs(house: &House, nats: &str, name: &str) {
+fn pairs(house: &House, nats: &str, name: &str, words: &[String]) {
     let floor = floor::Running::start(nats);
     let target = Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN"));
-    for connections in [1, 16, 64, 256] {
+    let numbers: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let narrowed = !numbers.is_empty();
+    for connections in if narrowed { numbers } else { vec![1, 16, 64, 256] } {
         println!(" {connections} connections, closed loop");
         let mut cells: [Vec<Figures>; 3] = Default::default();
         for round in 0..ROUNDS {
@@ -70,6 +88,9 @@ fn pairs(house: &House, nats: &str, name: &str) {
                 figures.p50 / floors.p50
             );
         }
+    }
+    if narrowed && !words.iter().any(|word| word == "open") {
+        return;
     }
     for rate in [500.0, 2_000.0, 4_000.0] {
         let creates = Arc::new(Creates::new(target.clone(), &format!("{name}-open-{rate}")));
