@@ -88,7 +88,7 @@ mod tests {
         let text = "x".repeat(1_000);
         for sequence in 0..1_000 {
             let document = json!({"title": text}).as_object().unwrap().clone();
-            hot.put(sequence, Arc::new(Content { document, ..Content::default() }));
+            hot.put(sequence, Arc::new(Content { document: Arc::new(document), ..Content::default() }));
         }
         let held = (0..1_000).filter(|sequence| hot.get(*sequence).is_some()).count();
         assert!((50..200).contains(&held), "{held}");
