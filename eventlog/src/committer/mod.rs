@@ -161,6 +161,7 @@ impl Worker {
     async fn run(mut self, mut arriving: mpsc::Receiver<Job>) {
         let mut open = true;
         while open || !self.waiting.is_empty() || !self.tasks.is_empty() {
+            let first_deadline = self.first_deadline();
             tokio::select! {
                 job = arriving.recv(), if open && self.waiting.len() < self.waiting_max => match job {
                     None => open = false,
@@ -182,7 +183,9 @@ impl Worker {
                         (self.batch, self.singles) = (false, 0);
                     }
                 },
+                () = tokio::time::sleep_until(first_deadline), if !self.waiting.is_empty() => {}
             }
+            self.tell_late();
             self.send();
             metrics::gauge!("rollcall_committer_waiting").set(self.waiting.len() as f64);
         }
@@ -221,6 +224,28 @@ impl Worker {
         }
     }
 
+    fn first_deadline(&self) -> Instant {
+        self.waiting.iter().map(|job| job.deadline).min().unwrap_or_else(Instant::now)
+    }
+
+    /// Whoever waited until the deadline without being sent is told so, whatever is under way.
+    fn tell_late(&mut self) {
+        let now = Instant::now();
+        if self.waiting.iter().all(|job| job.deadline > now) {
+            return;
+        }
+        let doing = format!("appending to {} (others went before until the deadline)", self.log.name());
+        for job in std::mem::take(&mut self.waiting) {
+            if job.deadline > now {
+                self.waiting.push_back(job);
+            } else if job.unknown {
+                job.answer(Err(Error::Unknown { doing: doing.clone() }));
+            } else {
+                job.answer(Err(Error::Unavailable { doing: doing.clone(), source: None }));
+            }
+        }
+    }
+
     /// Sends whatever may go now.
     fn send(&mut self) {
         if self.batch || self.waiting.is_empty() {
@@ -233,16 +258,6 @@ impl Worker {
         let mut guards: BTreeSet<String> = BTreeSet::new();
         let mut others: BTreeSet<String> = BTreeSet::new();
         for job in std::mem::take(&mut self.waiting) {
-            if job.deadline <= now {
-                let doing = format!("appending to {}", self.log.name());
-                let late = if job.unknown {
-                    Error::Unknown { doing }
-                } else {
-                    Error::Unavailable { doing, source: None }
-                };
-                job.answer(Err(late));
-                continue;
-            }
             let subject = job.append.subject.clone();
             let (guarded, under_way) =
                 (job.guarded(), self.under_way.get(&subject).copied().unwrap_or_default());
