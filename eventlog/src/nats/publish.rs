@@ -16,7 +16,8 @@ use super::log::{NatsLog, RETRY_DELAY};
 use super::stands;
 use crate::{Append, Error, Guard};
 
-/// How long one attempt waits for its acknowledgement.
+/// How long the first attempt waits for its acknowledgement; each that waits in vain doubles it, or a broker that needs
+/// longer for every answer would never be heard, and be asked ever more.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Another attempt is begun only when it has at least this long: a shorter one would end unknown more often than well.
 const ATTEMPT_MIN: Duration = Duration::from_millis(200);
@@ -52,6 +53,8 @@ enum Attempt {
     Later(String),
     /// Written or not, and why that is not known.
     NoAnswer(String),
+    /// There was no time left for it.
+    Late,
     /// Never.
     Refused(String),
 }
@@ -64,11 +67,18 @@ struct Trying {
     unknown: bool,
     /// Why the last attempt came to nothing.
     why: String,
+    /// How long the next attempt waits.
+    patience: Duration,
 }
 
 impl Trying {
     fn new(doing: String, deadline: Instant) -> Self {
-        Self { doing, deadline, unknown: false, why: "there was no time left".to_string() }
+        let why = "there was no time left".to_string();
+        Self { doing, deadline, unknown: false, why, patience: ATTEMPT_TIMEOUT }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).min(self.patience)
     }
 
     /// Where the first message stands after this attempt; nothing when there must be another.
@@ -94,7 +104,11 @@ impl Trying {
                 }
             }
             Attempt::Later(why) => self.why = why,
-            Attempt::NoAnswer(why) => self.unknown(why),
+            Attempt::NoAnswer(why) => {
+                self.patience *= 2;
+                self.unknown(why);
+            }
+            Attempt::Late => {}
             Attempt::Refused(reason) => return Err(Error::Refused { doing: self.doing.clone(), reason }),
         }
         Ok(None)
@@ -125,7 +139,7 @@ impl Trying {
 pub(super) async fn single(log: &NatsLog, append: &Append, deadline: Instant) -> Result<u64, Error> {
     let mut trying = Trying::new(format!("appending to {}", log.name), deadline);
     loop {
-        let attempt = send(log, append, headers(append), deadline).await;
+        let attempt = send(log, append, headers(append), trying.left()).await;
         if let Some(sequence) = trying.judge(log, std::slice::from_ref(append), 0, attempt).await? {
             return Ok(sequence);
         }
@@ -147,7 +161,7 @@ pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant)
             floor = timeout_at(deadline, crate::Log::last_sequence(log)).await.ok().and_then(Result::ok);
         }
         let attempt = match floor {
-            Some(_) => send_batch(log, appends, last, deadline).await,
+            Some(_) => send_batch(log, appends, last, &trying).await,
             None => Attempt::Later("the log's end cannot be read".to_string()),
         };
         if let Some(first) = trying.judge(log, appends, floor.unwrap_or_default(), attempt).await? {
@@ -169,13 +183,13 @@ fn headers(append: &Append) -> HeaderMap {
     headers
 }
 
-async fn send_batch(log: &NatsLog, appends: &[Append], last: &Append, deadline: Instant) -> Attempt {
+async fn send_batch(log: &NatsLog, appends: &[Append], last: &Append, trying: &Trying) -> Attempt {
     if let Some(why) = not_connected(log) {
         return Attempt::Later(why);
     }
     let batch = uuid::Uuid::new_v4().simple().to_string();
     // Without the last message, which commits, nothing of it can be written.
-    match timeout_at(deadline, send_all_but_last(log, appends, &batch)).await {
+    match timeout_at(trying.deadline, send_all_but_last(log, appends, &batch)).await {
         Ok(Ok(())) => {}
         Ok(Err(())) | Err(_) => {
             return Attempt::Later("the batch could not be handed to the connection".to_string());
@@ -185,7 +199,7 @@ async fn send_batch(log: &NatsLog, appends: &[Append], last: &Append, deadline: 
     headers.insert(header::NATS_BATCH_ID, batch.as_str());
     headers.insert(header::NATS_BATCH_SEQUENCE, appends.len().to_string().as_str());
     headers.insert(header::NATS_BATCH_COMMIT, "1");
-    send(log, last, headers, deadline).await
+    send(log, last, headers, trying.left()).await
 }
 
 async fn send_all_but_last(log: &NatsLog, appends: &[Append], batch: &str) -> Result<(), ()> {
@@ -208,13 +222,12 @@ fn not_connected(log: &NatsLog) -> Option<String> {
         .then(|| "there is no connection to the broker".to_string())
 }
 
-async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, deadline: Instant) -> Attempt {
+async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, left: Duration) -> Attempt {
     if let Some(why) = not_connected(log) {
         return Attempt::Later(why);
     }
-    let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_TIMEOUT);
     if left.is_zero() {
-        return Attempt::Later("there was no time left".to_string());
+        return Attempt::Late;
     }
     let request = Request::new().headers(headers).payload(append.payload.clone()).timeout(Some(left));
     // The client's own limit begins only once its queue has room.
