@@ -26,6 +26,7 @@ const FILE: &str = "rollcall.toml";
 const SCIM_PORT: u16 = 7643;
 const ADMIN_PORT: u16 = 7644;
 const NATS_PORT: u16 = 7422;
+const VERIFY_INTERVAL_S: u64 = 60;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -51,6 +52,8 @@ pub(crate) struct Nats {
     pub(crate) replicas: usize,
     pub(crate) credentials: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
+    /// How often the broker's version, limits, streams and clock are read back.
+    pub(crate) verify_interval: Duration,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,6 +65,7 @@ struct NatsSection {
     replicas: Option<usize>,
     credentials: Option<PathBuf>,
     ca: Option<PathBuf>,
+    verify_interval_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -151,6 +155,7 @@ impl Settings {
                 replicas: cli.nats_replicas.or(nats.replicas).unwrap_or(1),
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
+                verify_interval: Duration::from_secs(nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1)),
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),

@@ -3,6 +3,7 @@
 
 mod child;
 mod find;
+mod room;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
