@@ -80,7 +80,8 @@ async fn standing(broker: &Broker) -> BTreeMap<EventId, Vec<u64>> {
 /// What was told is what stands: once and whole, or not at all.
 fn agree(told: &[Told], standing: &BTreeMap<EventId, Vec<u64>>) {
     for Told { ids, result } in told {
-        let found: Vec<Vec<u64>> = ids.iter().map(|id| standing.get(id).cloned().unwrap_or_default()).collect();
+        let found: Vec<Vec<u64>> =
+            ids.iter().map(|id| standing.get(id).cloned().unwrap_or_default()).collect();
         let once: Vec<u64> = found.iter().flatten().copied().collect();
         match result {
             Ok(first) => {

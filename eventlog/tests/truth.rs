@@ -206,13 +206,19 @@ async fn an_older_backup_is_noticed_while_running() {
     std::fs::remove_dir_all(&store).unwrap();
     copy(&backup, &store);
     let server = again(folder.path(), &url);
-    says(&verdict(&direct).await, &["IDENTITY", "went to sequence 10 and now ends at 5", "start this process again"]);
+    says(
+        &verdict(&direct).await,
+        &["IDENTITY", "went to sequence 10 and now ends at 5", "start this process again"],
+    );
     says(&end(&mut followed).await, &["following IDENTITY", "up to sequence 10", "ends at 5", "backup"]);
     // The other one comes back only when the log is longer than what it has read.
     let fresh = nats::connect(&config(url)).await.unwrap();
     write(&fresh, "other", 8).await;
     wire.come_back();
-    says(&end(&mut elsewhere).await, &["following IDENTITY", "at sequence 10 it holds another event", "backup"]);
+    says(
+        &end(&mut elsewhere).await,
+        &["following IDENTITY", "at sequence 10 it holds another event", "backup"],
+    );
     server.stop();
 }
 
@@ -238,10 +244,8 @@ struct Foreign {
 
 impl Foreign {
     fn start(folder: &Path, port: u16, settings: &str) -> Self {
-        let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\n{settings}\n",
-            folder.display()
-        );
+        let text =
+            format!("listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\n{settings}\n", folder.display());
         let path = folder.join("foreign.conf");
         std::fs::write(&path, text.replace(":0\"", ":-1\"")).unwrap();
         let child = Command::new(server::find(None, "").unwrap())
@@ -296,7 +300,10 @@ async fn a_store_that_is_full_refuses_until_there_is_room() {
     let foreign = Foreign::start(folder.path(), 0, &settings("2MB"));
     let (config, port) = (foreign.config(), foreign.url.rsplit_once(':').unwrap().1.parse().unwrap());
     let broker = nats::connect(&config).await.unwrap();
-    let noise: Bytes = (0..300_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).take(300_000).collect();
+    let noise: Bytes = (0..300_000_u32)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes())
+        .take(300_000)
+        .collect();
     let mut stand = Vec::new();
     let error = loop {
         let append = append(&format!("big-{}", stand.len()), noise.clone());

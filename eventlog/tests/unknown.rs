@@ -256,15 +256,16 @@ async fn wrong_last_sequence_on_several_replicas_is_judged_as_on_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_stands_is_found_whatever_came_after_it() {
     let scene = Scene::start().await;
-    for (round, guards) in [[Guard::None, Guard::None], [Guard::None, Guard::Last(0)]].into_iter().enumerate() {
+    for (round, guards) in [[Guard::None, Guard::None], [Guard::None, Guard::Last(0)]].into_iter().enumerate()
+    {
         let (free, key) = (format!("f{round}"), format!("k{round}"));
         scene.other(&free, Guard::None).await;
         let pair = [write(&free, guards[0]), write(&key, guards[1])];
         scene.wire.next([Fault::LoseAnswer]);
         let (sequences, ()) = tokio::join!(scene.pair(&pair, SOON), async {
             while scene.stands(&pair[1]).await == 0 {
-            pause().await;
-        }
+                pause().await;
+            }
             for _ in 0..3 {
                 scene.other(&free, Guard::None).await;
             }
@@ -345,7 +346,8 @@ async fn a_deadline_that_passed_is_told_as_it_is() {
         let result = scene.append(&single, SHORT).await;
         assert!(matches!(result, Err(Error::Unknown { .. })), "{fault:?}: {result:?}");
         assert_eq!(scene.stands(&single).await, standing);
-        let pair = [write(&format!("a{number}"), Guard::Last(0)), write(&format!("b{number}"), Guard::Last(0))];
+        let pair =
+            [write(&format!("a{number}"), Guard::Last(0)), write(&format!("b{number}"), Guard::Last(0))];
         let result = scene.pair(&pair, SHORT).await;
         scene.wire.calm();
         assert!(matches!(result, Err(Error::Unknown { .. })), "{fault:?}: {result:?}");
@@ -363,7 +365,9 @@ async fn a_deadline_that_passed_is_told_as_it_is() {
 async fn more_batches_than_the_broker_takes_are_waited_for() {
     let scene = Scene::start().await;
     let many: Vec<Vec<Append>> = (0..60)
-        .map(|number| vec![write(&format!("a{number}"), Guard::Last(0)), write(&format!("b{number}"), Guard::Last(0))])
+        .map(|number| {
+            vec![write(&format!("a{number}"), Guard::Last(0)), write(&format!("b{number}"), Guard::Last(0))]
+        })
         .collect();
     let all = futures::future::join_all(many.iter().map(|pair| scene.pair(pair, SOON))).await;
     assert!(all.iter().all(Result::is_ok), "{all:?}");
@@ -377,7 +381,10 @@ async fn more_batches_than_the_broker_takes_are_waited_for() {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Batch-Id", format!("abandoned-{number}").as_str());
         headers.insert("Nats-Batch-Sequence", "1");
-        client.publish_with_headers(format!("identity.corp.User.z{number}"), headers, "x".into()).await.unwrap();
+        client
+            .publish_with_headers(format!("identity.corp.User.z{number}"), headers, "x".into())
+            .await
+            .unwrap();
     }
     client.flush().await.unwrap();
     let pair = [write("late-a", Guard::Last(0)), write("late-b", Guard::Last(0))];

@@ -41,12 +41,16 @@ impl Scene {
         let server = Server::start(&config).unwrap();
         let wire = Wire::to(server.url().rsplit_once('@').unwrap().1.parse().unwrap());
         let house = |timeout_ms: u64| {
-            let flags = ["--no-demo", "--nats", &wire.url(server.url()), "--master-key", &"a".repeat(64)];
-            House::start_with(Options {
+            let key = "a".repeat(64);
+            let flags = ["--no-demo", "--nats", &wire.url(server.url()), "--master-key", &key];
+            let house = House::start_with(Options {
                 flags: flags.map(ToString::to_string).to_vec(),
                 configuration: Some(format!("[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n")),
                 ..Options::default()
-            })
+            });
+            // For the operator's commands, which are given no key.
+            std::fs::write(house.data_dir().join("master.key"), key).unwrap();
+            house
         };
         let (patient, hasty) = (house(PATIENT_MS), house(HASTY_MS));
         Self { server, wire, patient, hasty, _folder: folder }
@@ -72,9 +76,8 @@ struct Told {
 
 fn ask(client: &Client, id: Option<&String>, name: &str) -> Reply {
     match id {
-        Some(id) => {
-            client.patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "userName", "value": name}]))
-        }
+        Some(id) => client
+            .patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "userName", "value": name}])),
         None => client.post("/Users", &user(name)),
     }
 }
@@ -82,7 +85,8 @@ fn ask(client: &Client, id: Option<&String>, name: &str) -> Reply {
 /// As many creates as renames at once, each from a client of its own.
 fn crowd(house: &House, who: &str, ids: &[String]) -> Vec<thread::JoinHandle<Told>> {
     let creates = (0..COUNT).map(|number| (format!("{who}-new-{number}"), None));
-    let renames = ids.iter().enumerate().map(|(number, id)| (format!("{who}-renamed-{number}"), Some(id.clone())));
+    let renames =
+        ids.iter().enumerate().map(|(number, id)| (format!("{who}-renamed-{number}"), Some(id.clone())));
     let wishes: Vec<(String, Option<String>)> = creates.chain(renames).collect();
     let ask = |(name, id): (String, Option<String>)| {
         let corp = house.corp();
@@ -93,11 +97,18 @@ fn crowd(house: &House, who: &str, ids: &[String]) -> Vec<thread::JoinHandle<Tol
 
 fn members(house: &House, who: &str) -> Vec<String> {
     let corp = house.corp();
-    (0..COUNT).map(|number| corp.post("/Users", &user(&format!("{who}-old-{number}"))).expect(201).id()).collect()
+    (0..COUNT)
+        .map(|number| corp.post("/Users", &user(&format!("{who}-old-{number}"))).expect(201).id())
+        .collect()
 }
 
 fn busy(told: &Told) {
-    assert_eq!((told.reply.status, told.reply.header("retry-after")), (503, Some("1")), "{}", told.reply.text);
+    assert_eq!(
+        (told.reply.status, told.reply.header("retry-after")),
+        (503, Some("1")),
+        "{}",
+        told.reply.text
+    );
 }
 
 fn metric(house: &House, name: &str) -> f64 {
@@ -127,9 +138,17 @@ fn agree(house: &House, told: &[Told]) {
         let shown: Option<Value> = corp.find("/Users", "userName", name);
         let stands = taken.contains_key(name.as_str());
         assert_eq!(shown.is_some(), stands, "{name} is shown as the log has it");
-        assert!(reply.status == 503 || stands, "{name} was acknowledged with {} and is not there", reply.status);
+        assert!(
+            reply.status == 503 || stands,
+            "{name} was acknowledged with {} and is not there",
+            reply.status
+        );
         let Some(id) = id else { continue };
-        assert_eq!((count("Updated", id), count("Moved", id)), (usize::from(stands), usize::from(stands)), "{name}");
+        assert_eq!(
+            (count("Updated", id), count("Moved", id)),
+            (usize::from(stands), usize::from(stands)),
+            "{name}"
+        );
         let now = corp.get(&format!("/Users/{id}")).expect(200).body["userName"].clone();
         assert_eq!(now == json!(name), stands, "{name}: {now}");
         // The name that a rename freed can be taken, and no other.
@@ -169,7 +188,10 @@ fn a_broker_that_is_cut_off_for_ten_seconds() {
         (scene.hasty.corp().post("/Users", &user("after")).status == 201).then_some(())
     });
     let shown = |name: &str| scene.hasty.corp().find("/Users", "userName", name).is_some();
-    assert!(!told.iter().any(|told| told.reply.status == 503 && shown(&told.name)), "refused means not written");
+    assert!(
+        !told.iter().any(|told| told.reply.status == 503 && shown(&told.name)),
+        "refused means not written"
+    );
     agree(&scene.patient, &told);
     assert!(metric(&scene.hasty, "rollcall_append_timeouts_total{unknown=\"false\"}") >= 1.0);
 }

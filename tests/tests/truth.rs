@@ -30,7 +30,9 @@ fn operate<F: Future<Output = ()>>(house: &House, act: impl FnOnce(async_nats::j
 fn last_words(house: &House) -> String {
     let corp = house.corp();
     eventually("the house ends", || corp.try_send("GET", "/Users?count=0", &[], None).err());
-    eventually("it says why", || house.log().lines().rev().find(|line| line.starts_with("rollcall: ")).map(str::to_string))
+    eventually("it says why", || {
+        house.log().lines().rev().find(|line| line.starts_with("rollcall: ")).map(str::to_string)
+    })
 }
 
 fn says(text: &str, words: &[&str]) {
@@ -48,7 +50,10 @@ fn a_setting_that_drifts_ends_the_house() {
         config.max_messages = 1_000;
         context.update_stream(config).await.unwrap();
     });
-    says(&last_words(&house), &["IDENTITY", "max_msgs is 1000, should be unlimited", "nats stream edit IDENTITY"]);
+    says(
+        &last_words(&house),
+        &["IDENTITY", "max_msgs is 1000, should be unlimited", "nats stream edit IDENTITY"],
+    );
 }
 
 #[test]

@@ -155,7 +155,9 @@ impl Settings {
                 replicas: cli.nats_replicas.or(nats.replicas).unwrap_or(1),
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
-                verify_interval: Duration::from_secs(nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1)),
+                verify_interval: Duration::from_secs(
+                    nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1),
+                ),
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),

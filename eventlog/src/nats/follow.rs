@@ -157,7 +157,9 @@ impl Following {
                 self.lacks = 0;
                 return Ok(true);
             }
-            Ok(Some(_)) => format!("at sequence {sequence} it holds another event than the one that was read there"),
+            Ok(Some(_)) => {
+                format!("at sequence {sequence} it holds another event than the one that was read there")
+            }
             Ok(None) => {
                 self.lacks += 1;
                 if self.lacks < LACKS_MAX {

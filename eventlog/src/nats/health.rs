@@ -93,11 +93,7 @@ impl NatsHealth {
 
 /// How far their clock is ahead of ours, when they looked at it between our two looks.
 fn skew_ms(asked: i64, theirs: i64, answered: i64) -> i64 {
-    if theirs < asked {
-        theirs - asked
-    } else {
-        (theirs - answered).max(0)
-    }
+    if theirs < asked { theirs - asked } else { (theirs - answered).max(0) }
 }
 
 #[async_trait::async_trait]

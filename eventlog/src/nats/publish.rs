@@ -128,11 +128,7 @@ impl Trying {
         let unknown = if self.unknown { "true" } else { "false" };
         metrics::counter!("rollcall_append_timeouts_total", "unknown" => unknown).increment(1);
         let doing = format!("{} ({})", self.doing, self.why);
-        Err(if self.unknown {
-            Error::Unknown { doing }
-        } else {
-            Error::Unavailable { doing, source: None }
-        })
+        Err(if self.unknown { Error::Unknown { doing } } else { Error::Unavailable { doing, source: None } })
     }
 }
 
@@ -242,11 +238,12 @@ async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, left: Duration
             Ok(_) | Err(_) => Attempt::NoAnswer("the broker's answer cannot be read".to_string()),
         },
         Err(error) => match error.kind() {
-            RequestErrorKind::TimedOut => Attempt::NoAnswer(format!(
-                "the broker did not acknowledge within {} ms",
-                left.as_millis()
-            )),
-            RequestErrorKind::Other => Attempt::NoAnswer("the connection ended before the answer".to_string()),
+            RequestErrorKind::TimedOut => {
+                Attempt::NoAnswer(format!("the broker did not acknowledge within {} ms", left.as_millis()))
+            }
+            RequestErrorKind::Other => {
+                Attempt::NoAnswer("the connection ended before the answer".to_string())
+            }
             RequestErrorKind::NoResponders => Attempt::Later(format!(
                 "nobody serves the stream {}: it has no leader at the moment, or it was deleted",
                 log.name
@@ -280,7 +277,9 @@ fn judge(refusal: &Refusal) -> Attempt {
             "{said}: its disk or its max_file_store is full; make room, then restart nats-server"
         )),
         // The stream is busy, has no leader or is offline; too many batches are in flight or one was abandoned.
-        10_008 | 10_009 | 10_074 | 10_118 | 10_163 | 10_167 | 10_176 | 10_194 | 10_210 => Attempt::Later(said),
+        10_008 | 10_009 | 10_074 | 10_118 | 10_163 | 10_167 | 10_176 | 10_194 | 10_210 => {
+            Attempt::Later(said)
+        }
         _ => Attempt::Refused(said),
     }
 }

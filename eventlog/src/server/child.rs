@@ -100,7 +100,9 @@ impl Watch {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return end(&mut child),
             }
             if room.calls_for_a_start() {
-                tracing::warn!("there is room again; starting the managed NATS server anew, so that it writes");
+                tracing::warn!(
+                    "there is room again; starting the managed NATS server anew, so that it writes"
+                );
                 end(&mut child);
                 room.started();
             }

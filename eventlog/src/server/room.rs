@@ -87,7 +87,8 @@ impl Room {
         file.take(READ_MAX_BYTES).read_to_end(&mut bytes).ok()?;
         // Half a line is read again, unless it fills everything.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        self.read += if whole == 0 && bytes.len() as u64 == READ_MAX_BYTES { READ_MAX_BYTES } else { whole as u64 };
+        self.read +=
+            if whole == 0 && bytes.len() as u64 == READ_MAX_BYTES { READ_MAX_BYTES } else { whole as u64 };
         let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default()).into_owned();
         text.lines()
             .find(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)))
