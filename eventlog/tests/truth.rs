@@ -6,13 +6,14 @@
 #[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod common;
+#[path = "common/foreign.rs"]
+mod foreign;
 #[path = "common/wire.rs"]
 #[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod wire;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -25,6 +26,7 @@ use proto::sealing::DataKey;
 use tokio::time::{Instant, sleep, timeout};
 
 use common::House;
+use foreign::Foreign;
 use wire::Wire;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -234,50 +236,6 @@ async fn a_clock_that_is_far_off_is_noticed() {
     broker.verify().await.unwrap();
     let year_ms = 365 * 24 * 60 * 60 * 1_000;
     assert!(broker.clock_skew_ms() > 4 * year_ms, "{}", broker.clock_skew_ms());
-}
-
-/// A server that somebody else runs, with settings of their own.
-struct Foreign {
-    child: Child,
-    url: String,
-}
-
-impl Foreign {
-    fn start(folder: &Path, port: u16, settings: &str) -> Self {
-        let text =
-            format!("listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\n{settings}\n", folder.display());
-        let path = folder.join("foreign.conf");
-        std::fs::write(&path, text.replace(":0\"", ":-1\"")).unwrap();
-        let child = Command::new(server::find(None, "").unwrap())
-            .arg("--config")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let file = folder.join(format!("nats-server_{}.ports", child.id()));
-        let begun = std::time::Instant::now();
-        let url = loop {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if let Ok(ports) = serde_json::from_str::<serde_json::Value>(&text) {
-                break ports["nats"][0].as_str().unwrap().to_string();
-            }
-            assert!(begun.elapsed() < SOON, "it does not listen");
-            std::thread::yield_now();
-        };
-        Self { child, url }
-    }
-
-    fn config(&self) -> nats::Config {
-        nats::Config { url: self.url.clone(), replicas: 1, connect_timeout: SOON, ..Default::default() }
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ impl Trying {
                 match timeout_at(self.deadline + ASK_MORE, found).await {
                     Ok(Ok(Some(sequence))) => return Ok(Some(sequence)),
                     Ok(Ok(None)) => self.unknown("our own message is still on its way".to_string()),
-                    Ok(Err(error @ Error::Conflict { .. })) => return Err(error),
+                    Ok(Err(error @ Error::Conflict)) => return Err(error),
                     Ok(Err(_)) | Err(_) => {
                         self.unknown("the guard did not hold, and who came first cannot be read".to_string());
                     }
