@@ -8,6 +8,7 @@ use dispatcher::Dispatcher;
 use eventlog::{Broker, Keyring, nats};
 use gateway::{Bound, Gateway, Tokens};
 use projector::Projection;
+use proto::sealing::DataKey;
 use scim::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -21,8 +22,6 @@ use crate::{Failure, dev_env, telemetry};
 
 /// How long catching up at the start may take before we say that it goes on.
 const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
-/// How often the broker's version and the streams' settings are read back.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +163,8 @@ impl Node {
             admin_token.clone(),
         ));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
-        tasks.spawn(verify(broker.clone(), shutdown.clone()));
+        let interval = settings.nats.verify_interval;
+        tasks.spawn(verify(broker.clone(), settings.master_key()?, interval, shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
         let parts = Parts { projection, keyring, registry, about, holder };
         Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts })
@@ -245,18 +245,35 @@ async fn catch_up(projection: &Projection) -> Result<(), Failure> {
     }
 }
 
-/// A stream whose settings were changed deletes history or lets others do so: stop before it is too late.
-async fn verify(broker: Broker, shutdown: CancellationToken) -> Result<(), Failure> {
+/// A stream whose settings were changed deletes history or lets others do so, and one that was exchanged is another
+/// history: stop before it is too late.
+async fn verify(
+    broker: Broker,
+    master: DataKey,
+    interval: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(VERIFY_INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
         match broker.verify().await {
             Ok(()) => {}
             Err(error) if error.is_retryable() => {
                 tracing::warn!(error = causes(&error), "the broker's settings cannot be read at the moment");
+                continue;
             }
+            Err(error) => return Err(Failure::of("checking the broker", &error)),
+        }
+        // This process still knows the secret; the next that starts would not.
+        match eventlog::read_subject_secret(&broker, &master).await {
+            Ok(Some(_)) => {}
+            Ok(None) => tracing::error!(
+                "the subject secret is gone from the bucket ROLLCALL: no process will start any more. Restore the bucket from \
+                 a backup while this one runs"
+            ),
+            Err(error) if error.is_retryable() => {}
             Err(error) => return Err(Failure::of("checking the broker", &error)),
         }
     }

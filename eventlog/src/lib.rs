@@ -50,7 +50,13 @@ impl Broker {
         self.health.reachable()
     }
 
-    /// Reads the server's version and every stream's configuration back and compares them with what was asked for.
+    /// How many milliseconds the broker's clock was ahead of ours when it was last looked at.
+    pub fn clock_skew_ms(&self) -> i64 {
+        self.health.clock_skew_ms()
+    }
+
+    /// Reads the server's version and every stream's configuration back and compares them with what was asked for;
+    /// a stream must also be the one that it was, and no shorter. Looks at the broker's clock.
     pub async fn verify(&self) -> Result<(), Error> {
         self.health.verify().await
     }
@@ -60,5 +66,6 @@ impl Broker {
 #[async_trait::async_trait]
 pub(crate) trait Health: Send + Sync {
     fn reachable(&self) -> bool;
+    fn clock_skew_ms(&self) -> i64;
     async fn verify(&self) -> Result<(), Error>;
 }

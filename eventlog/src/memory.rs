@@ -52,6 +52,10 @@ impl Health for Always {
         true
     }
 
+    fn clock_skew_ms(&self) -> i64 {
+        0
+    }
+
     async fn verify(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -57,6 +57,14 @@ pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Op
     };
     let secret = SubjectSecret::new(bytes);
     match broker.identity.note(NOTE).await? {
+        // The note is made before the first key, and a key before the first event.
+        None if !broker.keys.keys().await?.is_empty() => {
+            return Err(refused(
+                "the stream IDENTITY bears no mark of the secret in the bucket ROLLCALL, but the bucket KEYS holds keys of \
+                 what was written to it: the stream was deleted and made anew. Restore it from the backup that belongs to \
+                 the buckets; to begin with nothing, delete the broker's whole store",
+            ));
+        }
         None => broker.identity.set_note(NOTE, &secret.fingerprint()).await?,
         Some(noted) if noted == secret.fingerprint() => {}
         Some(_) => {

@@ -27,14 +27,6 @@ fn append(subject: &str, guard: Guard) -> Append {
     }
 }
 
-fn kill(pid: u32) {
-    // SAFETY: a signal to a child of ours, by its id.
-    #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
-    unsafe {
-        libc::kill(libc::pid_t::try_from(pid).unwrap(), libc::SIGKILL);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
     let house = House::start();
@@ -44,7 +36,7 @@ async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
     for round in 0..3 {
         for number in 0..20 {
             if number == 10 {
-                kill(house.server.pid());
+                house.signal(libc::SIGKILL);
             }
             let write = append(&format!("kill-{round}-{number}"), Guard::Last(0));
             expected.push(write.id);

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
+#[allow(dead_code, reason = "the other tests use the rest")]
 mod common;
 
 use std::collections::BTreeSet;

@@ -26,6 +26,7 @@ const FILE: &str = "rollcall.toml";
 const SCIM_PORT: u16 = 7643;
 const ADMIN_PORT: u16 = 7644;
 const NATS_PORT: u16 = 7422;
+const VERIFY_INTERVAL_S: u64 = 60;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -52,6 +53,8 @@ pub(crate) struct Nats {
     pub(crate) credentials: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
     pub(crate) writes_waiting_max: usize,
+    /// How often the broker's version, limits, streams and clock are read back.
+    pub(crate) verify_interval: Duration,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +67,7 @@ struct NatsSection {
     credentials: Option<PathBuf>,
     ca: Option<PathBuf>,
     writes_waiting_max: Option<usize>,
+    verify_interval_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +158,9 @@ impl Settings {
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
                 writes_waiting_max: nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX),
+                verify_interval: Duration::from_secs(
+                    nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1),
+                ),
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),

@@ -57,6 +57,8 @@ struct State {
     driving: bool,
     /// At how many waiting it need not wait longer.
     gather: usize,
+    /// Of the last job that waited.
+    tickets: u64,
 }
 
 impl State {
@@ -92,16 +94,25 @@ impl Committer {
                 return Err(Error::Unavailable { doing: shared.doing(), source: Some(source.into()) });
             } else {
                 let (reply, answer) = oneshot::channel();
-                let job = Job { appends: appends.clone(), deadline, reply, alone: false, unknown: false };
-                state.queue.push(job);
+                state.tickets += 1;
+                let ticket = state.tickets;
+                let appends = appends.clone();
+                state.queue.push(Job { ticket, appends, deadline, reply, alone: false, unknown: false });
                 shared.kick(&mut state);
-                Some(answer)
+                Some((ticket, answer))
             }
         };
-        let Some(answer) = answer else {
+        let Some((ticket, mut answer)) = answer else {
             return Going { shared: shared.clone(), subjects, messages: appends.len() }.write(appends, deadline).await;
         };
-        // Nothing is sent after its deadline, but somebody else's batch can keep us from being told.
+        if let Ok(Ok(result)) = tokio::time::timeout_at(deadline, &mut answer).await {
+            return result;
+        }
+        // What still waits was not written, whatever is under way before it.
+        let withdrawn = shared.lock().queue.withdraw(ticket);
+        if let Some(job) = withdrawn {
+            return Err(shared.too_late(&job));
+        }
         match tokio::time::timeout_at(deadline + TOLD, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Error::Unknown { doing: shared.doing() }),
@@ -175,7 +186,8 @@ impl Shared {
     /// Sends those who wait, each alone, as far as they may go.
     fn send_alone(self: &Arc<Self>, state: &mut State, wanted: impl Fn(&Job) -> bool) {
         for late in state.queue.take_late(Instant::now()) {
-            self.too_late(late);
+            let error = self.too_late(&late);
+            late.answer(Err(error));
         }
         let room = ALONE_MAX.saturating_sub(state.queue.going());
         for job in state.queue.take(room, wanted) {
@@ -189,11 +201,9 @@ impl Shared {
         }
     }
 
-    fn too_late(&self, job: Job) {
-        let doing = self.doing();
-        let late =
-            if job.unknown { Error::Unknown { doing } } else { Error::Unavailable { doing, source: None } };
-        job.answer(Err(late));
+    fn too_late(&self, job: &Job) -> Error {
+        let doing = format!("{} (others went before until the deadline)", self.doing());
+        if job.unknown { Error::Unknown { doing } } else { Error::Unavailable { doing, source: None } }
     }
 
     /// Gathers and sends batches for as long as that is the way.
@@ -204,7 +214,8 @@ impl Shared {
                 let mut state = self.lock();
                 let now = Instant::now();
                 for late in state.queue.take_late(now) {
-                    self.too_late(late);
+                    let error = self.too_late(&late);
+                    late.answer(Err(error));
                 }
                 self.send_alone(&mut state, |job| job.alone || job.deadline <= now + HURRY);
                 let crowd = state.pace.way(state.present()) == Way::Together;

@@ -9,6 +9,8 @@ use crate::{Append, Error, Guard};
 
 /// One command, of one message or several, that somebody waits for.
 pub(super) struct Job {
+    /// By which its writer knows it.
+    pub(super) ticket: u64,
     pub(super) appends: Vec<Append>,
     pub(super) deadline: Instant,
     /// Told the sequence of its first message.
@@ -101,6 +103,12 @@ impl Queue {
 
     pub(super) fn push(&mut self, job: Job) {
         self.waiting.push_back(job);
+    }
+
+    /// Takes a job back that was not sent.
+    pub(super) fn withdraw(&mut self, ticket: u64) -> Option<Job> {
+        let place = self.waiting.iter().position(|job| job.ticket == ticket)?;
+        self.waiting.remove(place)
     }
 
     /// Puts jobs back where they came from.

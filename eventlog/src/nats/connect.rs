@@ -7,11 +7,12 @@ use std::time::Duration;
 use async_nats::jetstream::{self, kv};
 use async_nats::{Client, ConnectOptions, ServerAddr};
 
+use super::health::NatsHealth;
 use super::log::NatsLog;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
-use crate::{Broker, Bucket, Committer, Error, Health, Log, WAITING_MAX};
+use crate::{Broker, Bucket, Committer, Error, Log, WAITING_MAX};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
@@ -59,18 +60,17 @@ fn shown(url: &str) -> String {
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let client = client(config).await?;
-    let version = client.server_info().version;
-    settings::check_version(&version)?;
+    settings::check_server(&client.server_info())?;
     let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
-        settings::ensure(&context, &wanted).await?;
-        streams.push(wanted);
+        streams.push((settings::ensure(&context, &wanted).await?, wanted));
     }
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
     };
-    let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
+    let health = NatsHealth::new(client.clone(), context.clone(), streams);
+    health.read_clock().await?;
     Ok(Broker {
         identity: Arc::new(Committer::new(log("IDENTITY"), config.waiting_max)),
         provisioning: Arc::new(Committer::new(log("PROVISIONING"), config.waiting_max)),
@@ -153,25 +153,4 @@ async fn bucket(
             .map_err(|error| unavailable(doing(), error))?,
     };
     Ok(Arc::new(NatsBucket::new(name, store)))
-}
-
-struct NatsHealth {
-    client: Client,
-    context: jetstream::Context,
-    streams: Vec<StreamSettings>,
-}
-
-#[async_trait::async_trait]
-impl Health for NatsHealth {
-    fn reachable(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
-    }
-
-    async fn verify(&self) -> Result<(), Error> {
-        settings::check_version(&self.client.server_info().version)?;
-        for wanted in &self.streams {
-            settings::check(&self.context, wanted).await?;
-        }
-        Ok(())
-    }
 }

@@ -1,5 +1,6 @@
 //! Following a stream. The client's ordered consumer does the work; what it delivers is checked here, and when it
-//! fails it is made anew at the next sequence, for as long as it takes.
+//! fails it is made anew at the next sequence, for as long as it takes. Before that the log must still hold what it
+//! delivered last: a broker that was restored from a backup has another history, and must not be read on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use proto::EventId;
 
 use super::log::{NatsLog, event_id, timestamp};
 use crate::{Error, Log, Message};
@@ -21,13 +23,21 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const LOOKS_UNTIL_ASKED: u32 = 20;
 /// How many gaps in a row the log itself must confirm before it counts as damaged.
 const GAPS_MAX: u32 = 3;
+/// How often in a row the log must lack what it delivered: a new leader may have to catch up first.
+const LACKS_MAX: u32 = 10;
 /// How many messages that are already here are taken at once.
 const READY_MAX: usize = 512;
 
 struct Following {
     log: NatsLog,
     next: u64,
+    /// What was delivered last.
+    last: Option<(u64, Option<EventId>)>,
+    /// How often in a row the log lacked it.
+    lacks: u32,
     consumer: Option<Ordered>,
+    /// The consumer's name at the broker; the client makes another one, unasked, when the first vanishes.
+    name: String,
     /// How often the client had connected when the consumer was made.
     connects: u64,
     /// Looks at a consumer that delivered nothing.
@@ -43,7 +53,10 @@ pub(super) fn from(log: NatsLog, from: u64) -> BoxStream<'static, Result<Message
     let following = Following {
         log,
         next: from.max(1),
+        last: None,
+        lacks: 0,
         consumer: None,
+        name: String::new(),
         connects: 0,
         looks: 0,
         undelivered_at: None,
@@ -68,11 +81,10 @@ impl Following {
                 return Some(Ok(message));
             }
             let Some(mut consumer) = self.consumer.take() else {
-                self.connects = self.log.client.statistics().connects.load(Ordering::Relaxed);
-                self.looks = 0;
-                self.consumer = start(&self.log, self.next).await;
-                if self.consumer.is_none() {
-                    tokio::time::sleep(AGAIN_DELAY).await;
+                match self.begin().await {
+                    Ok(Some(consumer)) => self.consumer = Some(consumer),
+                    Ok(None) => tokio::time::sleep(AGAIN_DELAY).await,
+                    Err(error) => return self.end(error),
                 }
                 continue;
             };
@@ -80,12 +92,18 @@ impl Following {
                 Ok(Some(Ok(first))) => first,
                 Ok(Some(Err(_)) | None) => continue,
                 Err(_) => {
-                    if self.still_delivers().await {
-                        self.consumer = Some(consumer);
+                    match self.still_delivers().await {
+                        Ok(true) => self.consumer = Some(consumer),
+                        Ok(false) => {}
+                        Err(error) => return self.end(error),
                     }
                     continue;
                 }
             };
+            if self.reconnected() {
+                // It comes again, once the log has shown that it is the same.
+                continue;
+            }
             self.looks = 0;
             let mut keep = self.take(&first);
             while keep && self.ready.len() < READY_MAX {
@@ -100,43 +118,107 @@ impl Following {
             } else if self.ready.is_empty()
                 && let Err(error) = self.gap().await
             {
-                self.damaged = true;
-                return Some(Err(error));
+                return self.end(error);
             }
         }
     }
 
+    fn end(&mut self, error: Error) -> Option<Result<Message, Error>> {
+        self.damaged = true;
+        Some(Err(error))
+    }
+
+    fn connects(&self) -> u64 {
+        self.log.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    fn reconnected(&self) -> bool {
+        self.connects() != self.connects
+    }
+
+    /// A consumer at the next sequence; nothing when there is none to be had at the moment.
+    async fn begin(&mut self) -> Result<Option<Ordered>, Error> {
+        self.connects = self.connects();
+        self.looks = 0;
+        self.name.clear();
+        if !self.same_log().await? {
+            return Ok(None);
+        }
+        Ok(start(&self.log, self.next).await)
+    }
+
+    /// Whether the log still holds what it delivered last; no as well when it cannot be read.
+    async fn same_log(&mut self) -> Result<bool, Error> {
+        let Some((sequence, id)) = self.last else { return Ok(true) };
+        let log = self.log.clone();
+        let reason = match log.read(sequence).await {
+            Err(_) => return Ok(false),
+            Ok(Some(found)) if found.id == id => {
+                self.lacks = 0;
+                return Ok(true);
+            }
+            Ok(Some(_)) => {
+                format!("at sequence {sequence} it holds another event than the one that was read there")
+            }
+            Ok(None) => {
+                self.lacks += 1;
+                if self.lacks < LACKS_MAX {
+                    return Ok(false);
+                }
+                let last = log.last_sequence().await.map_or("?".to_string(), |last| last.to_string());
+                format!("it was read up to sequence {sequence}, but now it ends at {last}")
+            }
+        };
+        Err(Error::Damaged {
+            doing: format!("following {}", self.log.name),
+            reason: format!(
+                "{reason}: the stream was restored from a backup or made anew. If that was meant, start this process \
+                 again: what it derived from the old log is then built again; if not, put the broker's newer store back"
+            ),
+        })
+    }
+
     /// Whether a consumer that is quiet has reason to be. The client notices a lost one only after many seconds.
-    async fn still_delivers(&mut self) -> bool {
-        if self.log.client.statistics().connects.load(Ordering::Relaxed) != self.connects {
-            return false;
+    async fn still_delivers(&mut self) -> Result<bool, Error> {
+        if self.reconnected() {
+            return Ok(false);
         }
         self.looks += 1;
         if self.looks < LOOKS_UNTIL_ASKED {
-            return true;
+            return Ok(true);
         }
         self.looks = 0;
+        if !self.same_log().await? {
+            return Ok(false);
+        }
         let (log, next) = (self.log.clone(), self.next);
         // What is there since this moment is on its way; what stays undelivered for a whole round is not.
         let undelivered = log.last_sequence().await.is_ok_and(|last| last >= next);
         let twice = undelivered && self.undelivered_at == Some(next);
         self.undelivered_at = undelivered.then_some(next);
-        !twice
+        Ok(!twice)
     }
 
     /// Takes a message that is the next one; passes over repeats; says no to a gap.
     fn take(&mut self, message: &async_nats::jetstream::Message) -> bool {
         let Ok(info) = message.info() else { return false };
+        if self.name.is_empty() {
+            self.name.push_str(info.consumer);
+        } else if self.name != info.consumer {
+            return false;
+        }
         if info.stream_sequence < self.next {
             return true;
         }
         if info.stream_sequence > self.next {
             return false;
         }
+        let id = message.headers.as_ref().and_then(event_id);
+        self.last = Some((info.stream_sequence, id));
         self.ready.push_back(Message {
             sequence: info.stream_sequence,
             subject: message.subject.to_string(),
-            id: message.headers.as_ref().and_then(event_id),
+            id,
             payload: message.payload.clone(),
             time: timestamp(info.published.unix_timestamp_nanos()),
         });

@@ -2,13 +2,16 @@
 
 mod connect;
 mod follow;
+mod health;
 mod log;
 mod publish;
 mod settings;
+mod stands;
 mod store;
 
 pub use connect::{Config, connect};
-pub use settings::SERVER_VERSION_MIN;
+pub use health::CLOCK_SKEW_MAX;
+pub use settings::{PAYLOAD_MIN_BYTES, SERVER_VERSION_MIN};
 
 use crate::Error;
 

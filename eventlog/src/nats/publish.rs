@@ -2,21 +2,27 @@
 //!
 //! A lost acknowledgement leaves us not knowing. The message is sent again with the same id and guard; the broker
 //! then answers `duplicate` (several replicas check the id first) or "wrong last sequence" (one replica checks the
-//! guard first). The second answer is ours or another's: under the guard "last is G" our message, if it stands
-//! anywhere, is the *first* on its subject after G, so reading that one decides.
+//! guard first). The second answer is ours or another's, which `stands` finds out by reading.
 
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
+use async_nats::connection::State;
 use async_nats::{HeaderMap, Request, header};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::log::{NatsLog, RETRY_DELAY};
+use super::stands;
 use crate::{Append, Error, Guard};
 
-/// How long one attempt waits for its acknowledgement.
+/// How long the first attempt waits for its acknowledgement; each that waits in vain doubles it, or a broker that needs
+/// longer for every answer would never be heard, and be asked ever more.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Another attempt is begun only when it has at least this long: a shorter one would end unknown more often than well.
+const ATTEMPT_MIN: Duration = Duration::from_millis(200);
+/// How long after the deadline it may still be asked whose message stands there, so that fewer end unknown.
+const ASK_MORE: Duration = Duration::from_millis(500);
 
 /// What the broker answers to a publish.
 #[derive(Debug, Deserialize)]
@@ -35,126 +41,134 @@ struct Refusal {
 }
 
 /// What one attempt came to.
+#[derive(Debug)]
 enum Attempt {
     /// Stands in the log; for a batch the sequence of its last message.
     Stands(u64),
     /// The guard did not hold: somebody's message, perhaps ours, came first; where, if the broker says it.
     GuardFailed { at: Option<u64> },
-    /// The batch stands in the log already.
+    /// An id of the batch stands in the log already.
     BatchStands,
-    /// Not now: nothing of this attempt was written.
-    Later,
-    /// No answer: written or not.
-    NoAnswer,
+    /// Not now, and why: nothing of this attempt was written.
+    Later(String),
+    /// Written or not, and why that is not known.
+    NoAnswer(String),
+    /// There was no time left for it.
+    Late,
     /// Never.
     Refused(String),
 }
 
-pub(super) async fn single(log: &NatsLog, append: &Append, deadline: Instant) -> Result<u64, Error> {
-    let doing = || format!("appending to {}", log.name);
-    let mut unknown = false;
-    loop {
-        match send(log, append, headers(append), deadline).await {
-            Attempt::Stands(sequence) => return Ok(sequence),
-            Attempt::GuardFailed { .. } | Attempt::BatchStands => match resolve(log, append, unknown).await {
-                Ok(Some(sequence)) => return Ok(sequence),
-                Ok(None) => {}
-                Err(error @ Error::Conflict { .. }) => return Err(error),
-                Err(_) => unknown = true,
-            },
-            Attempt::Later => {}
-            Attempt::NoAnswer => unknown = true,
-            Attempt::Refused(reason) => return Err(Error::Refused { doing: doing(), reason }),
+/// What is known after some attempts.
+struct Trying {
+    doing: String,
+    deadline: Instant,
+    /// An attempt may have been written without our hearing of it.
+    unknown: bool,
+    /// Why the last attempt came to nothing.
+    why: String,
+    /// How long the next attempt waits.
+    patience: Duration,
+}
+
+impl Trying {
+    fn new(doing: String, deadline: Instant) -> Self {
+        let why = "there was no time left".to_string();
+        Self { doing, deadline, unknown: false, why, patience: ATTEMPT_TIMEOUT }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).min(self.patience)
+    }
+
+    /// Where the first message stands after this attempt; nothing when there must be another.
+    async fn judge(
+        &mut self,
+        log: &NatsLog,
+        appends: &[Append],
+        floor: u64,
+        attempt: Attempt,
+    ) -> Result<Option<u64>, Error> {
+        match attempt {
+            Attempt::Stands(last) => return Ok((last + 1).checked_sub(appends.len() as u64)),
+            Attempt::GuardFailed { .. } | Attempt::BatchStands => {
+                let known = matches!(attempt, Attempt::BatchStands);
+                let at = match attempt {
+                    Attempt::GuardFailed { at } => at,
+                    _ => None,
+                };
+                let found = stands::find(log, appends, floor, self.unknown, known);
+                match timeout_at(self.deadline + ASK_MORE, found).await {
+                    Ok(Ok(Some(sequence))) => return Ok(Some(sequence)),
+                    Ok(Ok(None)) => self.unknown("our own message is still on its way".to_string()),
+                    Ok(Err(Error::Conflict { .. })) => return Err(Error::Conflict { at }),
+                    Ok(Err(_)) | Err(_) => {
+                        self.unknown("the guard did not hold, and who came first cannot be read".to_string());
+                    }
+                }
+            }
+            Attempt::Later(why) => self.why = why,
+            Attempt::NoAnswer(why) => {
+                self.patience *= 2;
+                self.unknown(why);
+            }
+            Attempt::Late => {}
+            Attempt::Refused(reason) => return Err(Error::Refused { doing: self.doing.clone(), reason }),
         }
-        pause(deadline, unknown, doing).await?;
+        Ok(None)
+    }
+
+    fn unknown(&mut self, why: String) {
+        self.unknown = true;
+        self.why = why;
+    }
+
+    /// Waits for the next attempt, or gives up at the deadline.
+    async fn pause(&self) -> Result<(), Error> {
+        if Instant::now() + RETRY_DELAY + ATTEMPT_MIN < self.deadline {
+            tokio::time::sleep(RETRY_DELAY).await;
+            return Ok(());
+        }
+        let unknown = if self.unknown { "true" } else { "false" };
+        metrics::counter!("rollcall_append_timeouts_total", "unknown" => unknown).increment(1);
+        let doing = format!("{} ({})", self.doing, self.why);
+        Err(if self.unknown { Error::Unknown { doing } } else { Error::Unavailable { doing, source: None } })
+    }
+}
+
+pub(super) async fn single(log: &NatsLog, append: &Append, deadline: Instant) -> Result<u64, Error> {
+    let mut trying = Trying::new(format!("appending to {}", log.name), deadline);
+    loop {
+        let attempt = send(log, append, headers(append), trying.left()).await;
+        if let Some(sequence) = trying.judge(log, std::slice::from_ref(append), 0, attempt).await? {
+            return Ok(sequence);
+        }
+        trying.pause().await?;
     }
 }
 
 pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant) -> Result<Vec<u64>, Error> {
-    let doing = || format!("appending {} messages to {}", appends.len(), log.name);
-    let [first, .., last] = appends else {
-        return match appends {
-            [only] => Ok(vec![single(log, only, deadline).await?]),
-            _ => Ok(Vec::new()),
-        };
-    };
+    let [.., last] = appends else { return Ok(Vec::new()) };
+    if appends.len() == 1 {
+        return Ok(vec![single(log, last, deadline).await?]);
+    }
     let count = appends.len() as u64;
-    let mut unknown = false;
+    let mut trying = Trying::new(format!("appending {count} messages to {}", log.name), deadline);
+    let mut floor = stands::floor(appends);
     loop {
-        let batch = uuid::Uuid::new_v4().simple().to_string();
-        let attempt = match send_all_but_last(log, appends, &batch).await {
-            Ok(()) => {
-                let mut headers = headers(last);
-                headers.insert(header::NATS_BATCH_ID, batch.as_str());
-                headers.insert(header::NATS_BATCH_SEQUENCE, count.to_string().as_str());
-                headers.insert(header::NATS_BATCH_COMMIT, "1");
-                send(log, last, headers, deadline).await
-            }
-            Err(()) => Attempt::Later,
-        };
-        match attempt {
-            Attempt::Stands(sequence) => return Ok((sequence + 1 - count..=sequence).collect()),
-            // The batch is whole or not there, so any of its messages speaks for all.
-            Attempt::BatchStands => match resolve(log, first, unknown).await {
-                Ok(Some(sequence)) => return Ok((sequence..sequence + count).collect()),
-                Ok(None) => {}
-                Err(error @ Error::Conflict { .. }) => return Err(error),
-                Err(_) => unknown = true,
-            },
-            Attempt::GuardFailed { at } => {
-                let (index, failed) = offender(log, appends, at).await.unwrap_or((0, first));
-                match resolve(log, failed, unknown).await {
-                    Ok(Some(sequence)) => {
-                        let first = sequence.saturating_sub(index);
-                        return Ok((first..first + count).collect());
-                    }
-                    Ok(None) => {}
-                    Err(Error::Conflict { .. }) => return Err(Error::Conflict { at }),
-                    Err(_) => unknown = true,
-                }
-            }
-            Attempt::Later => {}
-            Attempt::NoAnswer => unknown = true,
-            Attempt::Refused(reason) => return Err(Error::Refused { doing: doing(), reason }),
+        if floor.is_none() {
+            // No guard says where to look for it later.
+            floor = timeout_at(deadline, crate::Log::last_sequence(log)).await.ok().and_then(Result::ok);
         }
-        pause(deadline, unknown, doing).await?;
+        let attempt = match floor {
+            Some(_) => send_batch(log, appends, last, &trying).await,
+            None => Attempt::Later("the log's end cannot be read".to_string()),
+        };
+        if let Some(first) = trying.judge(log, appends, floor.unwrap_or_default(), attempt).await? {
+            return Ok((first..first + count).collect());
+        }
+        trying.pause().await?;
     }
-}
-
-/// The message of a batch whose guard did not hold: the one on the subject of the message that stood in the way.
-async fn offender<'a>(log: &NatsLog, appends: &'a [Append], at: Option<u64>) -> Option<(u64, &'a Append)> {
-    let stood = crate::Log::read(log, at?).await.ok()??;
-    (0..).zip(appends).find(|(_, append)| append.subject == stood.subject)
-}
-
-/// Whose message came first: the sequence when it is ours, [`Error::Conflict`] when it is another's, nothing when
-/// there is none yet (it is still on its way, on several replicas).
-async fn resolve(log: &NatsLog, append: &Append, unknown: bool) -> Result<Option<u64>, Error> {
-    let Guard::Last(last) = append.guard else {
-        // Without a guard only our own id can have been refused: find it from the end of its subject.
-        let found = crate::Log::last_on(log, &append.subject).await?;
-        return Ok(found.filter(|message| message.id == Some(append.id)).map(|message| message.sequence));
-    };
-    match log.next_on(&append.subject, last + 1).await? {
-        Some(message) if message.id == Some(append.id) => Ok(Some(message.sequence)),
-        Some(message) => Err(Error::Conflict { at: Some(message.sequence) }),
-        // The subject's last sequence is lower than the guard: the guard names a message that is not there.
-        None if !unknown => Err(Error::Conflict { at: None }),
-        None => Ok(None),
-    }
-}
-
-async fn pause(deadline: Instant, unknown: bool, doing: impl Fn() -> String) -> Result<(), Error> {
-    if Instant::now() + RETRY_DELAY >= deadline {
-        metrics::counter!("rollcall_append_timeouts_total", "unknown" => if unknown { "true" } else { "false" }).increment(1);
-        return Err(if unknown {
-            Error::Unknown { doing: doing() }
-        } else {
-            Error::Unavailable { doing: doing(), source: None }
-        });
-    }
-    tokio::time::sleep(RETRY_DELAY).await;
-    Ok(())
 }
 
 fn headers(append: &Append) -> HeaderMap {
@@ -167,6 +181,25 @@ fn headers(append: &Append) -> HeaderMap {
         headers.insert(name.as_str(), value.as_str());
     }
     headers
+}
+
+async fn send_batch(log: &NatsLog, appends: &[Append], last: &Append, trying: &Trying) -> Attempt {
+    if let Some(why) = not_connected(log) {
+        return Attempt::Later(why);
+    }
+    let batch = uuid::Uuid::new_v4().simple().to_string();
+    // Without the last message, which commits, nothing of it can be written.
+    match timeout_at(trying.deadline, send_all_but_last(log, appends, &batch)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(())) | Err(_) => {
+            return Attempt::Later("the batch could not be handed to the connection".to_string());
+        }
+    }
+    let mut headers = headers(last);
+    headers.insert(header::NATS_BATCH_ID, batch.as_str());
+    headers.insert(header::NATS_BATCH_SEQUENCE, appends.len().to_string().as_str());
+    headers.insert(header::NATS_BATCH_COMMIT, "1");
+    send(log, last, headers, trying.left()).await
 }
 
 async fn send_all_but_last(log: &NatsLog, appends: &[Append], batch: &str) -> Result<(), ()> {
@@ -182,18 +215,43 @@ async fn send_all_but_last(log: &NatsLog, appends: &[Append], batch: &str) -> Re
     Ok(())
 }
 
-async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, deadline: Instant) -> Attempt {
-    let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT_TIMEOUT);
+/// Nothing is handed to a client without a connection: it would keep the message and send it after our deadline, and
+/// we could not say that nothing was written.
+fn not_connected(log: &NatsLog) -> Option<String> {
+    (log.client.connection_state() != State::Connected)
+        .then(|| "there is no connection to the broker".to_string())
+}
+
+async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, left: Duration) -> Attempt {
+    if let Some(why) = not_connected(log) {
+        return Attempt::Later(why);
+    }
+    if left.is_zero() {
+        return Attempt::Late;
+    }
     let request = Request::new().headers(headers).payload(append.payload.clone()).timeout(Some(left));
-    match log.client.send_request(append.subject.clone(), request).await {
+    // The client's own limit begins only once its queue has room.
+    let asked = timeout(left, log.client.send_request(append.subject.clone(), request)).await;
+    let Ok(asked) = asked else {
+        return Attempt::NoAnswer(format!("the broker did not acknowledge within {} ms", left.as_millis()));
+    };
+    match asked {
         Ok(reply) => match serde_json::from_slice::<Answer>(&reply.payload) {
-            Ok(Answer { error: None, seq }) => Attempt::Stands(seq),
+            Ok(Answer { error: None, seq }) if seq > 0 => Attempt::Stands(seq),
             Ok(Answer { error: Some(refusal), .. }) => judge(&refusal),
-            Err(_) => Attempt::NoAnswer,
+            Ok(_) | Err(_) => Attempt::NoAnswer("the broker's answer cannot be read".to_string()),
         },
         Err(error) => match error.kind() {
-            RequestErrorKind::TimedOut | RequestErrorKind::Other => Attempt::NoAnswer,
-            RequestErrorKind::NoResponders => Attempt::Later,
+            RequestErrorKind::TimedOut => {
+                Attempt::NoAnswer(format!("the broker did not acknowledge within {} ms", left.as_millis()))
+            }
+            RequestErrorKind::Other => {
+                Attempt::NoAnswer("the connection ended before the answer".to_string())
+            }
+            RequestErrorKind::NoResponders => Attempt::Later(format!(
+                "nobody serves the stream {}: it has no leader at the moment, or it was deleted",
+                log.name
+            )),
             RequestErrorKind::InvalidSubject => Attempt::Refused("the subject is invalid".to_string()),
             RequestErrorKind::MaxPayloadExceeded => Attempt::Refused(
                 "the event is larger than the broker's max_payload; raise it to 8MB".to_string(),
@@ -203,16 +261,32 @@ async fn send(log: &NatsLog, append: &Append, headers: HeaderMap, deadline: Inst
 }
 
 fn judge(refusal: &Refusal) -> Attempt {
-    match refusal.err_code {
+    let Refusal { err_code, description } = refusal;
+    let said = format!("the broker answers {err_code} {description}");
+    match err_code {
         // Wrong last sequence, on one replica and on several.
         10_071 | 10_164 => {
-            let number = refusal.description.rsplit(' ').next().and_then(|number| number.parse().ok());
-            Attempt::GuardFailed { at: number.filter(|at| *at > 0) }
+            let number = description.rsplit(' ').next().and_then(|number| number.parse().ok());
+            return Attempt::GuardFailed { at: number.filter(|at| *at > 0) };
         }
         // A duplicate within a batch.
-        10_201 => Attempt::BatchStands,
-        // The same id is in flight; the stream is busy or has no leader; too many batches in flight or one abandoned.
-        10_158 | 10_163 | 10_167 | 10_176 | 10_210 | 10_008 | 10_009 | 10_074 | 10_077 => Attempt::Later,
-        _ => Attempt::Refused(format!("the broker answers {} {}", refusal.err_code, refusal.description)),
+        10_201 => return Attempt::BatchStands,
+        _ => {}
+    }
+    metrics::counter!("rollcall_append_refusals_total", "code" => err_code.to_string()).increment(1);
+    match err_code {
+        // The same id is in flight, so another attempt of ours may come to stand.
+        10_158 => Attempt::NoAnswer(said),
+        // One replica that cannot store does not say what the others did.
+        10_077 => Attempt::NoAnswer(format!("{said}; look into the broker's log")),
+        // Storage or memory is used up. The server looks only when it starts at how much there is.
+        10_002 | 10_023 | 10_028 | 10_047 | 10_122 => Attempt::Later(format!(
+            "{said}: its disk or its max_file_store is full; make room, then restart nats-server"
+        )),
+        // The stream is busy, has no leader or is offline; too many batches are in flight or one was abandoned.
+        10_008 | 10_009 | 10_074 | 10_118 | 10_163 | 10_167 | 10_176 | 10_194 | 10_210 => {
+            Attempt::Later(said)
+        }
+        _ => Attempt::Refused(said),
     }
 }

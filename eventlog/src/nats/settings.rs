@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use async_nats::ServerInfo;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, context::GetStreamErrorKind};
+use async_nats::jetstream::{self, Context};
 use proto::subject;
 
 use super::unavailable;
@@ -13,8 +15,17 @@ use crate::Error;
 /// The oldest server whose habits were measured.
 pub const SERVER_VERSION_MIN: (u32, u32) = (2, 15);
 
+/// The largest message that the broker must take: a group of a quarter million members. NATS' own default is 1 MB.
+pub const PAYLOAD_MIN_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long to wait before it is believed that a stream is gone: a server that starts may not know it yet.
+const GONE_DELAY: Duration = Duration::from_secs(1);
+
 /// How long the broker knows a message id again. Longer than any deadline of ours.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// The stream behind the bucket of data keys.
+const KEYS: &str = "KV_KEYS";
 
 /// One stream.
 #[derive(Clone, Debug)]
@@ -56,8 +67,27 @@ impl StreamSettings {
     }
 }
 
+/// Refuses a server that cannot do what is needed.
+pub(super) fn check_server(info: &ServerInfo) -> Result<(), Error> {
+    check_version(&info.version)?;
+    check_payload(info.max_payload)
+}
+
+fn check_payload(found: usize) -> Result<(), Error> {
+    if found >= PAYLOAD_MIN_BYTES {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        doing: "checking the NATS server's max_payload".to_string(),
+        reason: format!(
+            "it takes messages of {found} bytes, but a large group needs {PAYLOAD_MIN_BYTES}. Set `max_payload: 8MB` in \
+             nats-server's configuration and reload it"
+        ),
+    })
+}
+
 /// Refuses a server that is older than what was measured.
-pub(super) fn check_version(version: &str) -> Result<(), Error> {
+fn check_version(version: &str) -> Result<(), Error> {
     let mut parts =
         version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -74,17 +104,30 @@ pub(super) fn check_version(version: &str) -> Result<(), Error> {
     })
 }
 
+/// What was seen of a stream, to be compared with what is seen later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// When it was made, in nanoseconds.
+    pub(super) created: i128,
+    pub(super) last_sequence: u64,
+}
+
+impl StreamSettings {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
 /// Makes the stream if there is none, then checks it.
-pub(super) async fn ensure(context: &jetstream::Context, wanted: &StreamSettings) -> Result<(), Error> {
+pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result<Seen, Error> {
     let doing = || format!("opening the stream {}", wanted.name);
     match context.get_stream(wanted.name).await {
         Ok(_) => {}
+        Err(error) if is_gone(&error) => {
+            not_begun(context, wanted).await?;
+            context.create_stream(wanted.config()).await.map_err(|error| unavailable(doing(), error))?;
+        }
         Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(answer)
-                if answer.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
-            {
-                context.create_stream(wanted.config()).await.map_err(|error| unavailable(doing(), error))?;
-            }
             GetStreamErrorKind::JetStream(answer)
                 if answer.error_code() == jetstream::ErrorCode::JETSTREAM_NOT_ENABLED
                     || answer.error_code() == jetstream::ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
@@ -105,12 +148,80 @@ pub(super) async fn ensure(context: &jetstream::Context, wanted: &StreamSettings
     check(context, wanted).await
 }
 
+fn is_gone(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
+        if answer.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Data keys are issued before the first event, so where there are keys there were events: a stream that is missing
+/// then was deleted, and an empty one in its place would hide that.
+async fn not_begun(context: &Context, wanted: &StreamSettings) -> Result<(), Error> {
+    let doing = || format!("opening the stream {}", wanted.name);
+    match context.get_stream(KEYS).await {
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(unavailable(doing(), error)),
+        Ok(keys) if keys.cached_info().state.last_sequence == 0 => Ok(()),
+        Ok(_) => Err(Error::Refused {
+            doing: doing(),
+            reason: format!(
+                "it is gone, but the bucket KEYS holds keys of what was written to it. Restore the stream {} from the \
+                 backup that belongs to the bucket; to begin with nothing, delete the broker's whole store",
+                wanted.name
+            ),
+        }),
+    }
+}
+
 /// Compares a stream with what it should be; every difference is named.
-pub(super) async fn check(context: &jetstream::Context, wanted: &StreamSettings) -> Result<(), Error> {
+pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<Seen, Error> {
     let doing = format!("checking the stream {}", wanted.name);
-    let stream = context.get_stream(wanted.name).await.map_err(|error| unavailable(doing.clone(), error))?;
-    let found = &stream.cached_info().config;
-    let expected = wanted.config();
+    let mut asked = context.get_stream(wanted.name).await;
+    if asked.as_ref().is_err_and(is_gone) {
+        tokio::time::sleep(GONE_DELAY).await;
+        asked = context.get_stream(wanted.name).await;
+    }
+    let stream = match asked {
+        Ok(stream) => stream,
+        Err(error) if is_gone(&error) => {
+            return Err(Error::Damaged {
+                doing,
+                reason: format!(
+                    "it was deleted underneath us. Restore {} from a backup, then start again",
+                    wanted.name
+                ),
+            });
+        }
+        Err(error) => return Err(unavailable(doing, error)),
+    };
+    let info = stream.cached_info();
+    let differences = differences(&info.config, &wanted.config());
+    if !differences.is_empty() {
+        return Err(Error::Refused {
+            doing,
+            reason: format!(
+                "its configuration is not what keeps events safe: {}. Set it back with `nats stream edit {}`, or restore it",
+                differences.join("; "),
+                wanted.name
+            ),
+        });
+    }
+    let state = &info.state;
+    if state.messages < state.last_sequence {
+        return Err(Error::Damaged {
+            doing,
+            reason: format!(
+                "{} of its {} events are missing (it begins at sequence {}): somebody deleted history, or a limit did that \
+                 was set for a time. Restore the stream from a backup",
+                state.last_sequence - state.messages,
+                state.last_sequence,
+                state.first_sequence
+            ),
+        });
+    }
+    Ok(Seen { created: info.created.unix_timestamp_nanos(), last_sequence: state.last_sequence })
+}
+
+fn differences(found: &stream::Config, expected: &stream::Config) -> Vec<String> {
     let mut differences = Vec::new();
     let mut compare = |name: &str, found: String, expected: String| {
         if found != expected {
@@ -129,18 +240,14 @@ pub(super) async fn check(context: &jetstream::Context, wanted: &StreamSettings)
     compare("max_msgs", limit(found.max_messages), limit(0));
     compare("max_bytes", limit(found.max_bytes), limit(0));
     compare("max_msgs_per_subject", limit(found.max_messages_per_subject), limit(0));
+    compare("max_msg_size", limit(i64::from(found.max_message_size)), limit(0));
     compare("max_age", format!("{:?}", found.max_age), format!("{:?}", Duration::ZERO));
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        doing,
-        reason: format!(
-            "its configuration is not what keeps events safe: {}. Set it back with `nats stream edit {}`, or restore it",
-            differences.join("; "),
-            wanted.name
-        ),
-    })
+    compare(
+        "duplicate_window",
+        format!("{:?}", found.duplicate_window),
+        format!("{:?}", expected.duplicate_window),
+    );
+    differences
 }
 
 #[cfg(test)]
@@ -156,5 +263,12 @@ mod tests {
         );
         let error = check_version("2.12.1").unwrap_err().to_string();
         assert!(error.contains("2.12.1") && error.contains("2.15"), "{error}");
+    }
+
+    #[test]
+    fn a_broker_for_small_messages_is_refused_with_the_number() {
+        assert!(check_payload(PAYLOAD_MIN_BYTES).is_ok());
+        let error = check_payload(1024 * 1024).unwrap_err().to_string();
+        assert!(error.contains("1048576") && error.contains("max_payload: 8MB"), "{error}");
     }
 }

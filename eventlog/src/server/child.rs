@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::room::Room;
 use super::{Config, START_MAX, write_private};
 
 /// How often the watcher looks whether the child lives.
@@ -92,10 +93,18 @@ impl Watch {
                 return drop(report.send(Err(reason)));
             }
         }
+        let mut room = Room::new(&self.folder, &self.log());
         loop {
             match stopped.recv_timeout(LOOK_INTERVAL) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return end(&mut child),
+            }
+            if room.calls_for_a_start() {
+                tracing::warn!(
+                    "there is room again; starting the managed NATS server anew, so that it writes"
+                );
+                end(&mut child);
+                room.started();
             }
             if let Ok(Some(status)) = child.try_wait() {
                 tracing::error!(%status, "the managed NATS server ended by itself; starting it again");
@@ -111,8 +120,12 @@ impl Watch {
         }
     }
 
+    fn log(&self) -> PathBuf {
+        self.folder.join("nats-server.log")
+    }
+
     fn spawn(&self) -> Result<Child, String> {
-        let log = self.folder.join("nats-server.log");
+        let log = self.log();
         let open = || std::fs::OpenOptions::new().create(true).append(true).open(&log);
         let output = open().and_then(|file| Ok((file.try_clone()?, file)));
         let (stdout, stderr) =
@@ -170,7 +183,7 @@ impl Watch {
     }
 
     fn last_words(&self) -> String {
-        let path = self.folder.join("nats-server.log");
+        let path = self.log();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let last =
             text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_string();

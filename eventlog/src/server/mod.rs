@@ -3,6 +3,7 @@
 
 mod child;
 mod find;
+mod room;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -16,7 +17,7 @@ use child::Supervisor;
 pub use find::find;
 
 /// The largest message; a group of a quarter million members fits.
-const PAYLOAD_MAX_BYTES: usize = 8 * 1024 * 1024;
+const PAYLOAD_MAX_BYTES: usize = crate::nats::PAYLOAD_MIN_BYTES;
 /// How long the server may take to listen: a store of millions of events is checked first after a power failure.
 pub(crate) const START_MAX: Duration = Duration::from_secs(120);
 /// The user that is generated.
