@@ -77,7 +77,8 @@ impl Inner {
                 // What no log will ever show is not waited for: it was made up, or the log was restored from a backup.
                 let last = within(deadline, self.projection.readiness()).await?.last;
                 if last < sequence {
-                    let detail = format!("the log ends at {last}, before {sequence}, which the request refers to");
+                    let detail =
+                        format!("the log ends at {last}, before {sequence}, which the request refers to");
                     return Err(Failure::Refused(Error::value(detail)));
                 }
                 within(deadline, async { Ok(self.projection.wait_until(sequence, deadline).await?) }).await

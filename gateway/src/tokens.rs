@@ -105,11 +105,7 @@ impl Tokens {
     /// The token that a client presents; nothing when it is unknown, wrong, revoked or expired. One that is not known
     /// yet may have been made a moment ago elsewhere, so the news are awaited first. Without them nobody is called
     /// unknown: a client that hears that may give up for good.
-    pub(crate) async fn authenticate(
-        &self,
-        presented: &str,
-        now: Timestamp,
-    ) -> Result<Option<Token>, Error> {
+    pub(crate) async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Option<Token>, Error> {
         let parts = presented.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
         let Some((credential, secret)) = parts else { return Ok(None) };
         if credential.len() > 64 || secret.len() > 128 {

@@ -93,7 +93,8 @@ async fn answer(
         None => Window::From(question.start_index),
         Some("") => Window::After(None),
         Some(cursor) => {
-            let (place, seen) = inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
+            let (place, seen) =
+                inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
             // The gateway that gave the page before may have been ahead of us.
             inner.reach(Freshness::AtLeast(seen), deadline).await?;
             Window::After(Some(place))
@@ -125,12 +126,7 @@ async fn answer(
 }
 
 /// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.
-async fn ask(
-    gateway: &Gateway,
-    asked: &Asked,
-    query: Query<'_>,
-    deadline: Instant,
-) -> Result<Page, Problem> {
+async fn ask(gateway: &Gateway, asked: &Asked, query: Query<'_>, deadline: Instant) -> Result<Page, Problem> {
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
     let mut page = inner.projection.query(tenant, query).await;
     if ends(&page, query) && asked.freshness != Freshness::Latest {

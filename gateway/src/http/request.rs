@@ -16,8 +16,8 @@ use url::form_urlencoded;
 
 use super::problem::Problem;
 use super::resources::deadline;
-use crate::fresh::Freshness;
 use crate::execute::Failure;
+use crate::fresh::Freshness;
 use crate::{Caller, Gateway, Heard};
 
 /// Asks for a state that is not older than something.
@@ -205,7 +205,8 @@ fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
         return Ok(Freshness::Own);
     }
     Freshness::parse(&values.join(",")).ok_or_else(|| {
-        let detail = "the header Rollcall-Consistency must be latest, or a version as in an ETag: W/\"42-1f3a57cc\"";
+        let detail =
+            "the header Rollcall-Consistency must be latest, or a version as in an ETag: W/\"42-1f3a57cc\"";
         Error::value(detail).into()
     })
 }

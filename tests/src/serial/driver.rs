@@ -76,9 +76,11 @@ fn request(command: &Command) -> (&'static str, String, Option<&String>, Option<
             ("GET", format!("/Users?filter={filter}"), None, None)
         }
         Command::Delete { id, expected } => ("DELETE", at(id), expected.as_ref(), None),
-        Command::Change { id, set: Set { name: Some(name), title: Some(title), active: Some(active) }, expected } => {
-            ("PUT", at(id), expected.as_ref(), user(name, title, *active))
-        }
+        Command::Change {
+            id,
+            set: Set { name: Some(name), title: Some(title), active: Some(active) },
+            expected,
+        } => ("PUT", at(id), expected.as_ref(), user(name, title, *active)),
         Command::Change { id, set, expected } => {
             let mut operations = Vec::new();
             let mut replace = |path: &str, value: Value| {

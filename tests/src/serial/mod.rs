@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use driver::{Chance, ask, everybody};
-pub use model::{Answer, Command, Set, User};
 use model::State;
+pub use model::{Answer, Command, Set, User};
 
 /// How many combinations are tried before the history is called too long.
 const TRIED_MAX: usize = 3_000_000;
@@ -50,7 +50,8 @@ impl History {
     /// An order that explains everything: places in `steps`, without what was lost and never happened.
     pub fn order(&self) -> Option<Vec<usize>> {
         assert!(self.steps.len() <= 128, "{} steps are too many", self.steps.len());
-        let mut search = Search { history: self, strays: self.strays(), vain: BTreeSet::new(), order: Vec::new() };
+        let mut search =
+            Search { history: self, strays: self.strays(), vain: BTreeSet::new(), order: Vec::new() };
         let found = search.goes_on(0, &State::of(&self.before));
         found.then_some(search.order)
     }

@@ -226,7 +226,9 @@ impl State {
             Command::Create { name, title } => {
                 vec![Effect::Make(Held { name: name.clone(), title: title.clone(), active: true, tag: None })]
             }
-            Command::Read { id } => vec![Effect::See(Some(id.clone()).filter(|id| self.users.contains_key(id)))],
+            Command::Read { id } => {
+                vec![Effect::See(Some(id.clone()).filter(|id| self.users.contains_key(id)))]
+            }
             Command::Find { name } => {
                 let found = self.users.iter().find(|(_, held)| held.name == *name);
                 vec![Effect::See(found.map(|(id, _)| id.clone()))]
@@ -246,12 +248,7 @@ impl State {
         }
     }
 
-    fn guarded(
-        &self,
-        id: &str,
-        expected: &Option<String>,
-        effect: impl Fn(&Held) -> Effect,
-    ) -> Vec<Effect> {
+    fn guarded(&self, id: &str, expected: &Option<String>, effect: impl Fn(&Held) -> Effect) -> Vec<Effect> {
         let Some(held) = self.users.get(id) else { return vec![Effect::Refuse(404)] };
         match (expected, &held.tag) {
             (Some(expected), Some(tag)) if expected != tag => vec![Effect::Refuse(412)],

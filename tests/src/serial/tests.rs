@@ -70,9 +70,8 @@ use Answer::{Deleted, Nobody, Refused, Shown, Unknown};
 #[test]
 fn one_name_is_given_once() {
     let (ada, other) = (seen(ADA, "ada", "", 1), seen(BOB, "ada", "", 2));
-    let both = |second: Answer| {
-        vec![(0, 9, create("ada"), Shown(ada.clone())), (0, 9, create("ada"), second)]
-    };
+    let both =
+        |second: Answer| vec![(0, 9, create("ada"), Shown(ada.clone())), (0, 9, create("ada"), second)];
     check(&[], both(Refused(409)), std::slice::from_ref(&ada), true);
     check(&[], both(Shown(other.clone())), &[ada.clone(), other.clone()], false);
     // Unless it was given back between.
@@ -92,10 +91,7 @@ fn no_change_is_lost() {
     let before = seen(ADA, "ada", "", 1);
     let (first, second) = (seen(ADA, "ada", "A", 2), seen(ADA, "ada", "B", 3));
     let steps = |tag: &User, answer: Answer| {
-        vec![
-            (0, 5, title(ADA, "A"), Shown(first.clone())),
-            (0, 9, guarded(title(ADA, "B"), tag), answer),
-        ]
+        vec![(0, 5, title(ADA, "A"), Shown(first.clone())), (0, 9, guarded(title(ADA, "B"), tag), answer)]
     };
     let all = std::slice::from_ref;
     check(all(&before), steps(&before, Refused(412)), all(&first), true);
