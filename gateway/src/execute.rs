@@ -316,6 +316,7 @@ impl Inner {
         if matches!(command, Command::Delete { .. }) {
             return Ok(Outcome::Deleted);
         }
+        let mut created = None;
         if visible.is_ok() {
             let unguarded = written.write.guard == Guard::None;
             match self.projection.resource(&caller.tenant, &kind.name, id).await? {
@@ -325,11 +326,12 @@ impl Inner {
                 }
                 // Without a guard nobody saw to it that it was still there, and it was not, or is not any more.
                 None if unguarded => return Err(refused(Rejection::NotFound, kind)),
-                Some(_) | None => {}
+                shown => created = shown.map(|shown| shown.created),
             }
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
-        Ok(Outcome::Resource(Box::new(from_event(kind, current, written))))
+        let told = from_event(kind, current, written);
+        Ok(Outcome::Resource(Box::new(Stored { created: created.unwrap_or(told.created), ..told })))
     }
 }
 

@@ -229,6 +229,35 @@ fn a_writer_reads_what_it_wrote() {
     assert!(told.contains("rollcall_catch_up_duration_seconds_count"), "{told}");
 }
 
+/// However many change the same at once, each is answered with what its own change made.
+#[test]
+fn each_hears_of_its_own_change() {
+    let fleet = fleet("");
+    let clients = fleet.clients();
+    let id = clients[0].post("/Users", &user("ada")).expect(201).id();
+    let path = format!("/Users/{id}");
+    let tags = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for number in 0..9 {
+            let (client, path, tags) = (&clients[number % 3], &path, &tags);
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let title = format!("T{number}-{round}");
+                    let patch = json!([{"op": "replace", "path": "title", "value": title}]);
+                    let reply = client.patch(path, patch).expect(200);
+                    assert_eq!(reply.body["title"], title.as_str(), "{}", reply.text);
+                    assert_eq!(reply.body["meta"]["version"].as_str(), reply.header("etag"));
+                    let tag = reply.header("etag").unwrap().to_string();
+                    assert_eq!(tags.lock().unwrap().insert(tag, title), None, "two have one version");
+                }
+            });
+        }
+    });
+    let last = latest(&clients[0], &path).expect(200);
+    let tags = tags.into_inner().unwrap();
+    assert_eq!(last.body["title"].as_str(), tags.get(last.header("etag").unwrap()).map(String::as_str));
+}
+
 /// The same resource as another gateway shows it.
 fn with_host(body: &Value, like: &Value) -> Value {
     let mut body = body.clone();
