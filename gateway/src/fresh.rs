@@ -4,6 +4,8 @@
 //! a client acts on ("there is none", "that was all", "you may not") or the client asks for more: then the log is
 //! asked first how far it is, and the projection is awaited. Never for longer than the request may take.
 
+use std::time::Duration;
+
 use proto::Version;
 use scim::Error;
 use tokio::time::Instant;
@@ -12,6 +14,9 @@ use crate::Inner;
 use crate::command::Command;
 use crate::execute::Failure;
 use crate::policy::Rules;
+
+/// How long to wait before a question that the broker did not answer is asked again.
+const AGAIN_DELAY: Duration = Duration::from_millis(50);
 
 /// What a client asks of the state that a read is answered from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +66,7 @@ impl Inner {
     pub(crate) async fn catch_up(&self, why: &'static str, deadline: Instant) -> Result<(), Failure> {
         metrics::counter!("rollcall_catch_ups_total", "why" => why).increment(1);
         let begun = Instant::now();
-        let caught_up = within(deadline, self.projection.catch_up(deadline)).await;
+        let caught_up = within(deadline, || self.projection.catch_up(deadline)).await;
         metrics::histogram!("rollcall_catch_up_duration_seconds").record(begun.elapsed().as_secs_f64());
         caught_up
     }
@@ -75,24 +80,35 @@ impl Inner {
             Freshness::AtLeast(sequence) => {
                 metrics::counter!("rollcall_catch_ups_total", "why" => "version").increment(1);
                 // What no log will ever show is not waited for: it was made up, or the log was restored from a backup.
-                let last = within(deadline, self.projection.readiness()).await?.last;
+                let last = within(deadline, || self.projection.readiness()).await?.last;
                 if last < sequence {
                     let detail =
                         format!("the log ends at {last}, before {sequence}, which the request refers to");
                     return Err(Failure::Refused(Error::value(detail)));
                 }
-                within(deadline, async { Ok(self.projection.wait_until(sequence, deadline).await?) }).await
+                Ok(self.projection.wait_until(sequence, deadline).await.map_err(projector::Error::from)?)
             }
         }
     }
 }
 
-/// The broker's client waits for an answer in its own time, and for one question after the other.
-async fn within<T>(
-    deadline: Instant,
-    waiting: impl Future<Output = Result<T, projector::Error>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout_at(deadline, waiting).await {
+/// Asks until there is an answer or the time is over. The broker's client gives up a question in its own time, which is
+/// shorter, and takes one question after the other, which can be longer.
+async fn within<T, F>(deadline: Instant, ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, projector::Error>>,
+{
+    let asking = async {
+        loop {
+            match ask().await {
+                Err(projector::Error::Log(error)) if error.is_retryable() => {
+                    tokio::time::sleep(AGAIN_DELAY).await;
+                }
+                result => return result,
+            }
+        }
+    };
+    match tokio::time::timeout_at(deadline, asking).await {
         Ok(result) => Ok(result?),
         Err(elapsed) => Err(Failure::Busy { doing: "asking the log", source: elapsed.into() }),
     }
