@@ -64,7 +64,7 @@ fn case<'a>(
 /// Every one is answered "come back later" while the log is held back, and rightly when it is not.
 fn check(street: &Street, cases: &[Case<'_>]) {
     let replies: Vec<Reply> = thread::scope(|scope| {
-        let running: Vec<_> = cases.iter().map(|Case { send, .. }| scope.spawn(move || send())).collect();
+        let running: Vec<_> = cases.iter().map(|Case { send, .. }| scope.spawn(send)).collect();
         running.into_iter().map(|one| one.join().expect("a request")).collect()
     });
     let wrong: Vec<_> = cases
