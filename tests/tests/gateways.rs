@@ -309,7 +309,7 @@ fn a_rename_never_shows_two_names_or_none() {
             })
             .collect();
         let end = End(&done);
-        for name in ["after", "before"].into_iter().cycle().take(200) {
+        for name in ["after", "before"].into_iter().cycle().take(60) {
             let rename = json!([{"op": "replace", "path": "userName", "value": name}]);
             let shown = eventually("the name is changed", || {
                 let reply = clients[0].patch(&format!("/Users/{id}"), rename.clone());
