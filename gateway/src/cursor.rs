@@ -18,6 +18,9 @@ use sha2::{Digest, Sha256};
 struct Content {
     place: Place,
     count: usize,
+    /// How far the gateway was that gave the page.
+    #[serde(default)]
+    seen: u64,
     /// Seconds since the epoch.
     expires: i64,
 }
@@ -40,10 +43,11 @@ impl Cursors {
         question: &str,
         place: &Place,
         count: usize,
+        seen: u64,
         now: Timestamp,
     ) -> Result<String, eventlog::Error> {
         let expires = now.as_second().saturating_add_unsigned(self.timeout.as_secs());
-        let content = Content { place: place.clone(), count, expires };
+        let content = Content { place: place.clone(), count, seen, expires };
         let plain = serde_json::to_vec(&content).unwrap_or_default();
         let nonce = clock::random::<NONCE_BYTES>()?;
         let mut bytes = nonce.to_vec();
@@ -51,14 +55,14 @@ impl Cursors {
         Ok(BASE64URL_NOPAD.encode(&bytes))
     }
 
-    /// The place that a cursor continues after. Forged, foreign and damaged ones are told apart from nothing.
+    /// The place that a cursor continues after, and how far the log was known then. Forged, foreign and damaged ones are told apart from nothing.
     pub(crate) fn open(
         &self,
         question: &str,
         cursor: &str,
         count: usize,
         now: Timestamp,
-    ) -> Result<Place, ScimType> {
+    ) -> Result<(Place, u64), ScimType> {
         let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| ScimType::InvalidCursor)?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES).ok_or(ScimType::InvalidCursor)?;
         let plain = self.key.open(nonce, sealed, question.as_bytes()).map_err(|_| ScimType::InvalidCursor)?;
@@ -69,7 +73,7 @@ impl Cursors {
         if content.count != count {
             return Err(ScimType::InvalidCount);
         }
-        Ok(content.place)
+        Ok((content.place, content.seen))
     }
 }
 
@@ -82,9 +86,9 @@ mod tests {
         let cursors = Cursors::new(&SubjectSecret::new([5; 32]), Duration::from_secs(60));
         let place: Place = serde_json::from_str(r#"{"key": null, "created": 7}"#).unwrap();
         let now = clock::now();
-        let cursor = cursors.seal("corp", &place, 10, now).unwrap();
+        let cursor = cursors.seal("corp", &place, 10, 7, now).unwrap();
         assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')));
-        assert!(cursors.open("corp", &cursor, 10, now).is_ok());
+        assert_eq!(cursors.open("corp", &cursor, 10, now).map(|(_, seen)| seen), Ok(7));
         let refused =
             |question, cursor: &str, count, now| cursors.open(question, cursor, count, now).unwrap_err();
         assert_eq!(refused("other", &cursor, 10, now), ScimType::InvalidCursor);

@@ -1,12 +1,13 @@
 //! From a command to its outcome: look, decide, append under the guard, wait for our own projection.
 //!
 //! Nothing is decided on stale state. A success is protected by its guard; whatever appends nothing (a no-op, 404,
-//! 409, 412) is said only after catching up with the log and deciding again.
+//! 409, 412, and 400 too: what a path leads to is a matter of the state) is said only after catching up with the log
+//! and deciding again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::{Append, Error as LogError, clock};
+use eventlog::{Append, Error as LogError, Guard, clock};
 use projector::{Announced, KeyState, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
 use crate::decide::{Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
+use crate::fresh::looks_beyond_guards;
 use crate::messages::{Unsent, messages};
 use crate::rival::Found;
 use crate::{Gateway, Inner};
@@ -141,7 +143,11 @@ impl Gateway {
         let rules = inner.policies.rules(caller, &inner.registry, kind);
         let context = Context { registry: &inner.registry, kind, speech: caller.speech() };
         let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
-        let mut caught_up = false;
+        let has_members = inner.registry.core(kind).iter().any(|attribute| attribute.name == "members");
+        let mut caught_up = looks_beyond_guards(command, &rules, has_members);
+        if caught_up {
+            inner.catch_up("premise", deadline).await?;
+        }
         for attempt in 0..inner.limits.attempts_max.max(1) {
             let found = match command {
                 Command::Create { parts, .. } => inner.rival(caller, kind, &rules, parts).await?,
@@ -169,7 +175,7 @@ impl Gateway {
                     match inner.append(caller, kind, current.as_ref(), *write, txn, deadline).await {
                         Err(LogError::Conflict { .. }) => {
                             metrics::counter!("rollcall_command_conflicts_total").increment(1);
-                            inner.projection.catch_up(deadline).await?;
+                            inner.catch_up("conflict", deadline).await?;
                             caught_up = true;
                             pause(attempt).await;
                         }
@@ -186,10 +192,9 @@ impl Gateway {
                         .map(Outcome::Resource)
                         .ok_or_else(|| refused(Rejection::NotFound, kind));
                 }
-                Err(Rejection::Invalid(error)) => return Err(Failure::Refused(error)),
                 Err(rejection) if caught_up => return Err(refused(rejection, kind)),
                 Ok(Decision::Nothing) | Err(_) => {
-                    inner.projection.catch_up(deadline).await?;
+                    inner.catch_up("nothing written", deadline).await?;
                     caught_up = true;
                 }
             }
@@ -313,13 +318,22 @@ impl Inner {
         if matches!(command, Command::Delete { .. }) {
             return Ok(Outcome::Deleted);
         }
-        if visible.is_ok()
-            && let Some(stored) = self.projection.resource(&caller.tenant, &kind.name, id).await?
-        {
-            return Ok(Outcome::Resource(Box::new(stored)));
+        let mut created = None;
+        if visible.is_ok() {
+            let unguarded = written.write.guard == Guard::None;
+            match self.projection.resource(&caller.tenant, &kind.name, id).await? {
+                // Somebody may have changed it again since: what the client hears is what its own command led to.
+                Some(stored) if unguarded || stored.version.sequence() <= written.position.sequence => {
+                    return Ok(Outcome::Resource(Box::new(stored)));
+                }
+                // Without a guard nobody saw to it that it was still there, and it was not, or is not any more.
+                None if unguarded => return Err(refused(Rejection::NotFound, kind)),
+                shown => created = shown.map(|shown| shown.created),
+            }
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
-        Ok(Outcome::Resource(Box::new(from_event(kind, current, written))))
+        let told = from_event(kind, current, written);
+        Ok(Outcome::Resource(Box::new(Stored { created: created.unwrap_or(told.created), ..told })))
     }
 }
 

@@ -10,6 +10,7 @@ mod command;
 mod cursor;
 mod decide;
 mod execute;
+mod fresh;
 mod http;
 mod later;
 mod limits;

@@ -59,7 +59,7 @@ impl Default for Limits {
             async_requests_max: 64,
             scan_rows_max: 200_000,
             request_timeout_ms: 10_000,
-            attempts_max: 32,
+            attempts_max: 256,
         }
     }
 }

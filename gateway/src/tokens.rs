@@ -103,23 +103,25 @@ impl Tokens {
     }
 
     /// The token that a client presents; nothing when it is unknown, wrong, revoked or expired. One that is not known
-    /// yet may have been made a moment ago elsewhere, so the news are awaited first.
-    pub(crate) async fn authenticate(&self, presented: &str, now: Timestamp) -> Option<Token> {
-        let (credential, secret) = presented.strip_prefix(PREFIX)?.split_once('_')?;
+    /// yet may have been made a moment ago elsewhere, so the news are awaited first. Without them nobody is called
+    /// unknown: a client that hears that may give up for good.
+    pub(crate) async fn authenticate(&self, presented: &str, now: Timestamp) -> Result<Option<Token>, Error> {
+        let parts = presented.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+        let Some((credential, secret)) = parts else { return Ok(None) };
         if credential.len() > 64 || secret.len() > 128 {
-            return None;
+            return Ok(None);
         }
         let mut found = self.get(credential);
         if found.is_none() {
-            let _ = self.catch_up(Instant::now() + NEWS_TIMEOUT).await;
+            self.catch_up(Instant::now() + NEWS_TIMEOUT).await?;
             found = self.get(credential);
         }
-        let token = found?;
+        let Some(token) = found else { return Ok(None) };
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         let valid = bool::from(hash.ct_eq(&token.hash))
             && !token.revoked
             && token.expires_at.is_none_or(|end| end > now);
-        valid.then_some(token)
+        Ok(valid.then_some(token))
     }
 
     fn get(&self, credential: &str) -> Option<Token> {
@@ -244,7 +246,7 @@ mod tests {
         let control = &*broker.control;
         let minted = mint(control, &tenant, "okta", Dialect::Okta, None, "", None).await.unwrap();
         let now = clock::now();
-        let token = tokens.authenticate(&minted.secret, now).await.unwrap();
+        let token = tokens.authenticate(&minted.secret, now).await.unwrap().unwrap();
         assert_eq!(
             (token.tenant.clone(), token.source.as_str(), token.dialect),
             (tenant.clone(), "okta", Dialect::Okta)
@@ -252,13 +254,13 @@ mod tests {
         let mut wrong = minted.secret.clone();
         wrong.pop();
         for text in [wrong.as_str(), "", "rc_", "rc_a_b", &minted.secret[3..]] {
-            assert!(tokens.authenticate(text, now).await.is_none(), "{text}");
+            assert!(tokens.authenticate(text, now).await.unwrap().is_none(), "{text}");
         }
         let past = mint(control, &tenant, "okta", Dialect::Okta, Some(now), "", None).await.unwrap();
-        assert!(tokens.authenticate(&past.secret, now).await.is_none());
+        assert!(tokens.authenticate(&past.secret, now).await.unwrap().is_none());
         revoke(control, &token, "leaked").await.unwrap();
         tokens.catch_up(Instant::now() + WRITE_TIMEOUT).await.unwrap();
-        assert!(tokens.authenticate(&minted.secret, now).await.is_none());
+        assert!(tokens.authenticate(&minted.secret, now).await.unwrap().is_none());
         assert_eq!(read_tokens(control).await.unwrap().iter().filter(|token| token.revoked).count(), 1);
         let stored = broker.control.read(1).await.unwrap().unwrap().payload;
         let secret = minted.secret.rsplit_once('_').unwrap().1.as_bytes();

@@ -158,6 +158,20 @@ impl Version {
     }
 }
 
+impl FromStr for Version {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let opaque = text.strip_prefix("W/").unwrap_or(text).strip_prefix('"')?.strip_suffix('"')?;
+            let (sequence, tail) = opaque.split_once('-')?;
+            let read = Self { sequence: sequence.parse().ok()?, tail: u32::from_str_radix(tail, 16).ok()? };
+            read.is(opaque).then_some(read)
+        };
+        parse().ok_or_else(|| InvalidId::new("version", text))
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "W/\"{}-{:08x}\"", self.sequence, self.tail)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long starting may take on a busy machine.
-const START_MAX: Duration = Duration::from_secs(120);
+pub(crate) const START_MAX: Duration = Duration::from_secs(120);
 /// How long a condition may take to become true.
 pub const SOON: Duration = Duration::from_secs(60);
 

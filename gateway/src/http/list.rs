@@ -5,12 +5,14 @@ use axum::extract::State;
 use projector::{Lens, Page, Part, Query, Window};
 use scim::list::{self, Place, Question};
 use scim::{AttributeSelection, Error, Filter, ResourceType, ScimType, Sort};
+use tokio::time::Instant;
 
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
 use super::resources::deadline;
 use crate::Gateway;
+use crate::fresh::Freshness;
 
 /// GET on the endpoint of a type.
 pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
@@ -83,13 +85,18 @@ async fn answer(
         groups: selection.wants("groups"),
     };
     let count = question.count.unwrap_or(inner.limits.page_max).min(inner.limits.page_max);
+    let deadline = deadline(gateway);
+    inner.reach(asked.freshness, deadline).await?;
     let identity = identity(asked, kinds, &question);
     let now = eventlog::clock::now();
     let window = match question.cursor.as_deref() {
         None => Window::From(question.start_index),
         Some("") => Window::After(None),
         Some(cursor) => {
-            let place = inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
+            let (place, seen) =
+                inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
+            // The gateway that gave the page before may have been ahead of us.
+            inner.reach(Freshness::AtLeast(seen), deadline).await?;
             Window::After(Some(place))
         }
     };
@@ -100,12 +107,12 @@ async fn answer(
         count,
         scan_rows_max: inner.limits.scan_rows_max,
     };
-    let page = ask(gateway, asked, query).await?;
+    let page = ask(gateway, asked, query, deadline).await?;
     let place = match (&window, &page.next) {
         (Window::From(first), _) => Place::Index(*first),
         (Window::After(_), None) => Place::Cursor(None),
         (Window::After(_), Some(next)) => {
-            let cursor = inner.cursors.seal(&identity, next, count, now);
+            let cursor = inner.cursors.seal(&identity, next, count, inner.projection.applied(), now);
             Place::Cursor(Some(cursor.map_err(crate::execute::Failure::from)?))
         }
     };
@@ -118,23 +125,35 @@ async fn answer(
     Ok(Reply::ok(list::response(page.total, place, resources)).accepted(asked.wants_plain_json()))
 }
 
-/// "Nobody has this name" is what a client acts on, so it is never said from an old state.
-async fn ask(gateway: &Gateway, asked: &Asked, query: Query<'_>) -> Result<Page, Problem> {
-    let (projection, tenant) = (&gateway.inner.projection, &asked.caller.tenant);
-    let page = match projection.query(tenant, query).await {
-        Err(projector::Error::TooMany { rows_max }) => {
+/// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.
+async fn ask(gateway: &Gateway, asked: &Asked, query: Query<'_>, deadline: Instant) -> Result<Page, Problem> {
+    let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
+    let mut page = inner.projection.query(tenant, query).await;
+    if ends(&page, query) && asked.freshness != Freshness::Latest {
+        inner.catch_up("miss", deadline).await?;
+        page = inner.projection.query(tenant, query).await;
+    }
+    page.map_err(|error| match error {
+        projector::Error::TooMany { rows_max } => {
             let detail = format!(
                 "the question would look at more than {rows_max} resources; narrow it with eq on userName, externalId, displayName or id"
             );
-            return Err(Error::new(ScimType::TooMany, detail).into());
+            Error::new(ScimType::TooMany, detail).into()
         }
-        page => page?,
-    };
-    if page.total > 0 {
-        return Ok(page);
+        error => error.into(),
+    })
+}
+
+/// Whether an answer says that there is nothing, or nothing more: no result, the last of several pages, or a refusal
+/// that depends on how much there is.
+fn ends(page: &Result<Page, projector::Error>, query: Query<'_>) -> bool {
+    match (page, query.window) {
+        (Err(projector::Error::TooMany { .. }), _) => true,
+        (Err(_), _) => false,
+        (Ok(page), _) if page.total == 0 => true,
+        (Ok(page), Window::From(first)) => *first > 1 && first - 1 + page.resources.len() >= page.total,
+        (Ok(page), Window::After(place)) => place.is_some() && page.next.is_none(),
     }
-    projection.catch_up(deadline(gateway)).await?;
-    Ok(projection.query(tenant, query).await?)
 }
 
 /// What a cursor belongs to: who asks what.

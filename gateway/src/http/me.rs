@@ -10,7 +10,7 @@ use super::resources;
 use crate::Gateway;
 
 pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
-    let asked = asked.for_me(&gateway)?;
+    let asked = asked.for_me(&gateway).await?;
     resources::read(State(gateway), asked).await
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn replace(
     asked: Asked,
     body: Body,
 ) -> Result<Reply, Problem> {
-    let asked = asked.for_me(&gateway)?;
+    let asked = asked.for_me(&gateway).await?;
     resources::replace(State(gateway), asked, body).await
 }
 
@@ -34,11 +34,11 @@ pub(super) async fn patch(
     asked: Asked,
     body: Body,
 ) -> Result<Reply, Problem> {
-    let asked = asked.for_me(&gateway)?;
+    let asked = asked.for_me(&gateway).await?;
     resources::patch(State(gateway), asked, body).await
 }
 
 pub(super) async fn delete(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
-    let asked = asked.for_me(&gateway)?;
+    let asked = asked.for_me(&gateway).await?;
     resources::delete(State(gateway), asked).await
 }

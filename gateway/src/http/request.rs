@@ -15,7 +15,13 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::problem::Problem;
+use super::resources::deadline;
+use crate::execute::Failure;
+use crate::fresh::Freshness;
 use crate::{Caller, Gateway, Heard};
+
+/// Asks for a state that is not older than something.
+const CONSISTENCY: header::HeaderName = header::HeaderName::from_static("rollcall-consistency");
 
 /// A request whose sender is known.
 pub(crate) struct Asked {
@@ -26,6 +32,8 @@ pub(crate) struct Asked {
     endpoint: String,
     pub(crate) id: String,
     user: Option<ResourceId>,
+    /// How new the state must be that a read is answered from.
+    pub(crate) freshness: Freshness,
     /// The transaction: one for each request.
     pub(crate) txn: String,
 }
@@ -43,11 +51,16 @@ impl Asked {
     }
 
     /// The same request on the resource of the subject that the credential stands for (RFC 7644 §3.11).
-    pub(crate) fn for_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
+    pub(crate) async fn for_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
         let Some(user) = self.user else {
             return Err(Error::status(501, "this credential stands for a service, not for a user").into());
         };
-        let resource_type = gateway.inner.projection.type_of(&self.caller.tenant, user);
+        let inner = &gateway.inner;
+        let mut resource_type = inner.projection.type_of(&self.caller.tenant, user);
+        if resource_type.is_none() {
+            inner.catch_up("miss", deadline(gateway)).await?;
+            resource_type = inner.projection.type_of(&self.caller.tenant, user);
+        }
         let kind = resource_type.and_then(|name| gateway.inner.registry.by_name(&name));
         let kind = kind.ok_or_else(|| Problem::not_found("the credential's user is gone"))?;
         self.endpoint = kind.endpoint.trim_start_matches('/').to_string();
@@ -108,10 +121,11 @@ impl FromRequestParts<Gateway> for Asked {
             None => return Err(Problem::unauthorized(false)),
             Some(token) => gateway.inner.tokens.authenticate(token, eventlog::clock::now()).await,
         };
-        let token = found.ok_or_else(|| Problem::unauthorized(true))?;
+        let token = found.map_err(Failure::from)?.ok_or_else(|| Problem::unauthorized(true))?;
         if path.get("tenant").is_some_and(|tenant| tenant != token.tenant.as_str()) {
             return Err(Error::status(403, "the token belongs to another tenant").into());
         }
+        let freshness = freshness(&parts.headers)?;
         let get = |name: &str| path.get(name).cloned().unwrap_or_default();
         let heard = Heard::of(&token.tenant, &token.source);
         let (parameters, plus) = parameters(parts);
@@ -134,6 +148,7 @@ impl FromRequestParts<Gateway> for Asked {
             endpoint: get("endpoint"),
             id: get("id"),
             user: token.user,
+            freshness,
             txn: eventlog::clock::new_uuid().to_string(),
         })
     }
@@ -180,6 +195,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// What the header asks for. A wish that we do not know is refused: whoever has one must not believe that it was heard.
+fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
+    let values = headers.get_all(CONSISTENCY).iter().map(|value| value.to_str().unwrap_or_default());
+    let values: Vec<&str> = values.collect();
+    if values.is_empty() {
+        return Ok(Freshness::Own);
+    }
+    Freshness::parse(&values.join(",")).ok_or_else(|| {
+        let detail =
+            "the header Rollcall-Consistency must be latest, or a version as in an ETag: W/\"42-1f3a57cc\"";
+        Error::value(detail).into()
+    })
 }
 
 /// Where a client reached us: `public_url`, else what it wrote in Host.

@@ -17,6 +17,7 @@ use super::request::Asked;
 use crate::Gateway;
 use crate::command::Command;
 use crate::execute::Outcome;
+use crate::fresh::Freshness;
 
 pub(super) async fn create(
     State(gateway): State<Gateway>,
@@ -83,10 +84,12 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
     let selection = asked.selection(&gateway)?;
     let id = id(&asked, kind)?;
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
+    let deadline = deadline(&gateway);
+    inner.reach(asked.freshness, deadline).await?;
     let mut found = inner.projection.resource(tenant, &kind.name, id).await?;
-    if found.is_none() {
+    if found.is_none() && asked.freshness != Freshness::Latest {
         // It may have been made a moment ago through another gateway.
-        inner.projection.catch_up(deadline(&gateway)).await?;
+        inner.catch_up("miss", deadline).await?;
         found = inner.projection.resource(tenant, &kind.name, id).await?;
     }
     let stored = found.ok_or_else(|| no_such(kind))?;
