@@ -11,7 +11,7 @@ use super::log::NatsLog;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
-use crate::{Broker, Bucket, Committer, Error, Health, Log};
+use crate::{Broker, Bucket, Committer, Error, Health, Log, Timeline, timeline};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
@@ -46,7 +46,7 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let client = client(config).await?;
     let version = client.server_info().version;
     settings::check_version(&version)?;
-    let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+    let context = context(&client);
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
         settings::ensure(&context, &wanted).await?;
@@ -55,7 +55,15 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
     };
-    let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
+    let rollcall = bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?;
+    let timeline = timeline::read(&*rollcall).await?;
+    let health = NatsHealth {
+        client: client.clone(),
+        context: context.clone(),
+        streams,
+        rollcall: rollcall.clone(),
+        timeline: timeline.clone(),
+    };
     Ok(Broker {
         identity: Arc::new(Committer::new(log("IDENTITY"))),
         provisioning: Arc::new(Committer::new(log("PROVISIONING"))),
@@ -64,12 +72,19 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
         requests: bucket(&context, "REQUESTS", config.replicas, FOR_EVER).await?,
         completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
-        rollcall: bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?,
+        rollcall,
+        timeline,
         health: Arc::new(health),
     })
 }
 
-async fn client(config: &Config) -> Result<Client, Error> {
+/// What JetStream is asked through.
+pub(super) fn context(client: &Client) -> jetstream::Context {
+    jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone())
+}
+
+/// A connection, and nothing made.
+pub(super) async fn client(config: &Config) -> Result<Client, Error> {
     let doing = format!("connecting to the NATS server at {}", shown(&config.url));
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
@@ -144,6 +159,8 @@ struct NatsHealth {
     client: Client,
     context: jetstream::Context,
     streams: Vec<StreamSettings>,
+    rollcall: Arc<dyn Bucket>,
+    timeline: Option<Timeline>,
 }
 
 #[async_trait::async_trait]
@@ -156,6 +173,14 @@ impl Health for NatsHealth {
         settings::check_version(&self.client.server_info().version)?;
         for wanted in &self.streams {
             settings::check(&self.context, wanted).await?;
+        }
+        if timeline::read(&*self.rollcall).await? != self.timeline {
+            return Err(Error::Refused {
+                doing: "checking the broker".to_string(),
+                reason: "it was restored from a backup while this process ran, which knows what never happened there; \
+                         start it again"
+                    .to_string(),
+            });
         }
         Ok(())
     }

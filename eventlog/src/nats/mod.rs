@@ -1,13 +1,19 @@
 //! Logs and buckets on NATS JetStream. Everything that depends on the server's habits is in this folder.
 
+mod backup;
 mod connect;
 mod follow;
 mod log;
+mod manifest;
 mod publish;
+mod restore;
 mod settings;
 mod store;
 
+pub use backup::{Progress, Told, backup};
 pub use connect::{Config, connect};
+pub use manifest::{Backup, Entry, MANIFEST, Manifest, STREAMS, SecretProof};
+pub use restore::restore;
 pub use settings::SERVER_VERSION_MIN;
 
 use crate::Error;

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageT
 use async_nats::jetstream::{self, context::GetStreamErrorKind};
 use proto::subject;
 
-use super::unavailable;
+use super::{restore, unavailable};
 use crate::Error;
 
 /// The oldest server whose habits were measured.
@@ -58,10 +58,7 @@ impl StreamSettings {
 
 /// Refuses a server that is older than what was measured.
 pub(super) fn check_version(version: &str) -> Result<(), Error> {
-    let mut parts =
-        version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if found >= SERVER_VERSION_MIN {
+    if numbers(version) >= SERVER_VERSION_MIN {
         return Ok(());
     }
     let (major, minor) = SERVER_VERSION_MIN;
@@ -72,6 +69,24 @@ pub(super) fn check_version(version: &str) -> Result<(), Error> {
              safe. Upgrade the server"
         ),
     })
+}
+
+/// Refuses to restore into a server that is older than the one whose snapshots these are.
+pub(super) fn check_not_older(version: &str, wanted: &str) -> Result<(), Error> {
+    let (found, expected) = (numbers(version), numbers(wanted));
+    if found >= expected {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        doing: "checking the NATS server's version".to_string(),
+        reason: format!("it is {version}, but the backup was made by {wanted}; restore into that or a newer one"),
+    })
+}
+
+fn numbers(version: &str) -> (u32, u32) {
+    let mut parts =
+        version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Makes the stream if there is none, then checks it.
@@ -110,6 +125,13 @@ pub(super) async fn check(context: &jetstream::Context, wanted: &StreamSettings)
     let doing = format!("checking the stream {}", wanted.name);
     let stream = context.get_stream(wanted.name).await.map_err(|error| unavailable(doing.clone(), error))?;
     let found = &stream.cached_info().config;
+    if found.metadata.contains_key(restore::UNFINISHED) {
+        return Err(Error::Refused {
+            doing,
+            reason: "it is being restored from a backup, or that was interrupted; wait, or run `rollcall restore` again"
+                .to_string(),
+        });
+    }
     let expected = wanted.config();
     let mut differences = Vec::new();
     let mut compare = |name: &str, found: String, expected: String| {
