@@ -50,7 +50,7 @@ async fn filled(house: &House) -> Broker {
     let broker = house.broker().await;
     subject_secret(&broker, &master()).await.unwrap();
     for number in 0..300 {
-        let event = append(&format!("identity.corp.User.u{number}"), vec![number as u8; 3000]);
+        let event = append(&format!("identity.corp.User.u{number}"), clock::random::<3000>().unwrap().to_vec());
         broker.identity.append(event, soon()).await.unwrap();
     }
     let batch = (0..3).map(|number| append(&format!("identity.corp.User.b{number}"), "batch")).collect();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::connect::{self, Config};
+use super::connect::{self, Config, PATIENT_TIMEOUT};
 use super::manifest::{self, Backup, Entry, Manifest, STREAMS, SecretProof, damaged, hexadecimal, refused};
 use super::{settings, unavailable};
 use crate::{Error, clock, secret};
@@ -123,10 +123,10 @@ fn finish(partial: &Path, folder: &Path) -> std::io::Result<()> {
 }
 
 async fn into_partial(config: &Config, partial: &Path, told: Told<'_>) -> Result<(), Error> {
-    let client = connect::client(config).await?;
+    let client = connect::client(config, PATIENT_TIMEOUT).await?;
     let version = client.server_info().version;
     settings::check_version(&version)?;
-    let context = connect::context(&client);
+    let context = connect::context(&client, PATIENT_TIMEOUT);
     let mut manifest = Manifest::new(version, clock::now());
     manifest.subject_secret = proof(&context).await?;
     for name in STREAMS {

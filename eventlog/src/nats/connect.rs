@@ -19,6 +19,8 @@ const FOR_EVER: Duration = Duration::ZERO;
 const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long one question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same, where the broker may first have to give up an unfinished restore or to read a large stream.
+pub(super) const PATIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which broker, and how to get in.
 #[derive(Clone, Default)]
@@ -43,10 +45,10 @@ fn shown(url: &str) -> String {
 /// Connects, and makes what is missing. Refuses a server that is too old and streams that differ from what they
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
-    let client = client(config).await?;
+    let client = client(config, REQUEST_TIMEOUT).await?;
     let version = client.server_info().version;
     settings::check_version(&version)?;
-    let context = context(&client);
+    let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
         settings::ensure(&context, &wanted).await?;
@@ -79,12 +81,12 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
 }
 
 /// What JetStream is asked through.
-pub(super) fn context(client: &Client) -> jetstream::Context {
-    jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone())
+pub(super) fn context(client: &Client, timeout: Duration) -> jetstream::Context {
+    jetstream::context::ContextBuilder::new().timeout(timeout).build(client.clone())
 }
 
 /// A connection, and nothing made.
-pub(super) async fn client(config: &Config) -> Result<Client, Error> {
+pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client, Error> {
     let doing = format!("connecting to the NATS server at {}", shown(&config.url));
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
@@ -98,7 +100,7 @@ pub(super) async fn client(config: &Config) -> Result<Client, Error> {
     let mut options = ConnectOptions::new()
         .name("rollcall")
         .connection_timeout(config.connect_timeout)
-        .request_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(timeout))
         .client_capacity(16 * 1024)
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50)

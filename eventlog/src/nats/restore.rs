@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::backup::{Numbers, Progress, Told};
-use super::connect::{self, Config};
+use super::connect::{self, Config, PATIENT_TIMEOUT};
 use super::manifest::{Backup, Entry, damaged, hexadecimal, refused};
 use super::{settings, unavailable};
 use crate::{Error, Timeline, clock, secret, timeline};
@@ -49,11 +49,11 @@ pub async fn restore(
 ) -> Result<Timeline, Error> {
     let sources = sources(backup, keys_from)?;
     backup.manifest.check_master(master)?;
-    let client = connect::client(config).await?;
+    let client = connect::client(config, PATIENT_TIMEOUT).await?;
     let version = client.server_info().version;
     settings::check_version(&version)?;
     settings::check_not_older(&version, &backup.manifest.server)?;
-    let context = connect::context(&client);
+    let context = connect::context(&client, PATIENT_TIMEOUT);
     clear(&context, &sources).await?;
     for (source, entry) in &sources {
         stream_of(&client, &context, config, source, entry, &backup.id, told).await?;
