@@ -246,6 +246,31 @@ async fn keys_of_a_newer_backup_keep_the_erased_erased() {
     assert_eq!(value.as_ref(), b"erased");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_replaced_during_the_snapshot_is_not_lost() {
+    let house = House::start();
+    let broker = filled(&house).await;
+    // More than the broker sends before it waits for acknowledgements, so that the last value is not read yet.
+    for number in 0..100 {
+        let value = Bytes::from(clock::random::<100_000>().unwrap().to_vec());
+        broker.leases.create(&format!("v{number}"), value).await.unwrap();
+    }
+    let (_, revision) = broker.leases.get("v99").await.unwrap().unwrap();
+    let replaced = AtomicBool::new(false);
+    let told = |progress: Progress<'_>| {
+        if progress.stream == "KV_LEASES" && !replaced.swap(true, Ordering::SeqCst) {
+            let replacing = broker.leases.update("v99", Bytes::from_static(b"replaced"), revision);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(replacing)).unwrap();
+        }
+    };
+    let taken = nats::backup(&house.config(), &house.folder.path().join("backup"), &told).await.unwrap();
+    assert!(replaced.load(Ordering::SeqCst));
+    let other = House::start();
+    nats::restore(&other.config(), &taken, None, &master(), &silent).await.unwrap();
+    let (value, _) = other.broker().await.leases.get("v99").await.unwrap().expect("the value is lost");
+    assert_eq!(value.as_ref(), b"replaced");
+}
+
 /// One writer: a person under a key, what an app was told of it, a watermark behind both; and a request for it.
 async fn write(broker: Broker, keyring: Keyring, writer: usize, stop: Arc<AtomicBool>) {
     let tenant: Tenant = "corp".parse().unwrap();
