@@ -47,7 +47,9 @@ async fn take(settings: &Settings, to: &Path) -> Result<(), Failure> {
     ));
     match settings.known_master_key()? {
         None => {
-            print("Whether you have it was not checked: there is none in the data folder and none was given.");
+            print(
+                "Whether you have it was not checked: there is none in the data folder and none was given.",
+            );
         }
         Some(master) => match manifest.check_master(&master) {
             Ok(()) => drop(print("The master key that is there now opens this backup.")),
@@ -59,7 +61,12 @@ async fn take(settings: &Settings, to: &Path) -> Result<(), Failure> {
 
 async fn verify(folder: &Path) -> Result<(), Failure> {
     let backup = whole(folder).await?;
-    print(&format!("Backup {} in {} is whole, taken at {}.", backup.id, folder.display(), backup.manifest.begun_at));
+    print(&format!(
+        "Backup {} in {} is whole, taken at {}.",
+        backup.id,
+        folder.display(),
+        backup.manifest.begun_at
+    ));
     tell(&backup);
     Ok(())
 }
@@ -109,7 +116,9 @@ pub(crate) async fn restore(settings: &Settings, restore: &args::Restore) -> Res
     print("");
     print("Counts, last sequences, last ids and settings are those of the backup; the master key opens it.");
     print("Start rollcall now. Apps are planned again, each account is read before it is changed.");
-    print("Feeds stop until after_restore = \"go_on\" is set: their subscribers may have heard what never happened.");
+    print(
+        "Feeds stop until after_restore = \"go_on\" is set: their subscribers may have heard what never happened.",
+    );
     if keys_from.is_none() {
         print("People who were erased after the backup must be erased again (or restore with --keys-from).");
     }

@@ -132,7 +132,8 @@ impl Links {
     fn is_doubted(&self, id: ResourceId, link: &Link) -> bool {
         let Some(restored) = &self.restored else { return false };
         let made_at = id.uuid().get_timestamp().map_or(0, |time| time.to_unix().0);
-        let was_there = i64::try_from(made_at).is_ok_and(|made_at| made_at <= restored.restored_at.as_second());
+        let was_there =
+            i64::try_from(made_at).is_ok_and(|made_at| made_at <= restored.restored_at.as_second());
         link.last <= restored.provisioning && (link.last > 0 || was_there)
     }
 
@@ -230,7 +231,13 @@ mod tests {
     fn links(restored: bool) -> Links {
         let broker = memory::broker(memory::Faults::default());
         let time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let timeline = Timeline { id: "t".to_string(), restored_at: time, backup_of: time, identity: 9, provisioning: 5 };
+        let timeline = Timeline {
+            id: "t".to_string(),
+            restored_at: time,
+            backup_of: time,
+            identity: 9,
+            provisioning: 5,
+        };
         let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
         Links::new(broker.provisioning.clone(), keyring, restored.then_some(timeline))
     }

@@ -50,7 +50,8 @@ async fn filled(house: &House) -> Broker {
     let broker = house.broker().await;
     subject_secret(&broker, &master()).await.unwrap();
     for number in 0..300 {
-        let event = append(&format!("identity.corp.User.u{number}"), clock::random::<3000>().unwrap().to_vec());
+        let event =
+            append(&format!("identity.corp.User.u{number}"), clock::random::<3000>().unwrap().to_vec());
         broker.identity.append(event, soon()).await.unwrap();
     }
     let batch = (0..3).map(|number| append(&format!("identity.corp.User.b{number}"), "batch")).collect();
@@ -171,7 +172,10 @@ async fn what_is_broken_or_would_be_overwritten_is_refused() {
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
     std::fs::write(&file, &bad).unwrap();
-    says(&refusal(&folder, &empty, &master()).await, &["IDENTITY.snapshot", "digest", "must not be restored"]);
+    says(
+        &refusal(&folder, &empty, &master()).await,
+        &["IDENTITY.snapshot", "digest", "must not be restored"],
+    );
     std::fs::write(&file, &good[..good.len() - 10]).unwrap();
     says(&refusal(&folder, &empty, &master()).await, &["IDENTITY.snapshot", "cut off"]);
     std::fs::remove_file(&file).unwrap();
@@ -239,7 +243,8 @@ async fn keys_of_a_newer_backup_keep_the_erased_erased() {
     let new = backup(&house, &house.folder.path().join("new")).await;
 
     let other = House::start();
-    let error = nats::restore(&other.config(), &new, Some(&old), &master(), &silent).await.unwrap_err().to_string();
+    let error =
+        nats::restore(&other.config(), &new, Some(&old), &master(), &silent).await.unwrap_err().to_string();
     says(&error, &["older"]);
     nats::restore(&other.config(), &old, Some(&new), &master(), &silent).await.unwrap();
     let (value, _) = other.broker().await.keys.get("page.1").await.unwrap().unwrap();

@@ -53,7 +53,8 @@ fn rollcall(arguments: &[&str], data_dir: &std::path::Path) -> Output {
 
 #[track_caller]
 fn says(output: &Output, words: &[&str]) {
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(words.iter().all(|word| text.contains(word)), "lacks one of {words:?}: {text}");
 }
 
@@ -147,7 +148,8 @@ fn what_was_backed_up_is_there_again_and_everything_follows() {
     put("Newer").expect(200);
     put("Newest").expect(412);
     let statuses: BTreeSet<u16> = std::thread::scope(|scope| {
-        let racing: Vec<_> = (0..2).map(|_| scope.spawn(|| corp.post("/Users", &user("eve")).status)).collect();
+        let racing: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| corp.post("/Users", &user("eve")).status)).collect();
         racing.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(statuses, [201, 409].into());

@@ -70,7 +70,8 @@ pub(super) struct Numbers {
 pub async fn backup(config: &Config, folder: &Path, told: Told<'_>) -> Result<Backup, Error> {
     let partial = partial(folder)?;
     let result = into_partial(config, &partial, told).await.and_then(|()| {
-        finish(&partial, folder).map_err(|error| refused(doing(folder), format!("it cannot be finished: {error}")))
+        finish(&partial, folder)
+            .map_err(|error| refused(doing(folder), format!("it cannot be finished: {error}")))
     });
     if result.is_err() {
         // What is half-made is worth nothing, and its room may be needed.
@@ -88,7 +89,9 @@ fn doing(folder: &Path) -> String {
 fn partial(folder: &Path) -> Result<PathBuf, Error> {
     let refused = |reason: String| refused(doing(folder), reason);
     if folder.symlink_metadata().is_ok() {
-        return Err(refused("it exists, and nothing is overwritten. Name a folder that does not exist".to_string()));
+        return Err(refused(
+            "it exists, and nothing is overwritten. Name a folder that does not exist".to_string(),
+        ));
     }
     let Some(name) = folder.file_name() else {
         return Err(refused("this is no name for a new folder".to_string()));
@@ -207,7 +210,8 @@ async fn snapshot(
     told: Told<'_>,
 ) -> Result<(Entry, Numbers), Error> {
     let doing = || format!("taking a snapshot of the stream {name}");
-    let disk = |error: std::io::Error| refused(doing(), format!("{} cannot be written: {error}", path.display()));
+    let disk =
+        |error: std::io::Error| refused(doing(), format!("{} cannot be written: {error}", path.display()));
     let inbox = client.new_inbox();
     let mut pieces = client.subscribe(inbox.clone()).await.map_err(|error| unavailable(doing(), error))?;
     let request = json!({
@@ -272,7 +276,9 @@ fn ended(status: Option<StatusCode>, description: Option<&str>) -> Result<(), St
     match status {
         None => Ok(()),
         Some(status) if status.as_u16() == 204 => Ok(()),
-        Some(status) => Err(format!("the broker ended it with {status} {}; try again", description.unwrap_or_default())),
+        Some(status) => {
+            Err(format!("the broker ended it with {status} {}; try again", description.unwrap_or_default()))
+        }
     }
 }
 

@@ -136,8 +136,9 @@ impl Manifest {
     /// Writes it into the folder and makes it last.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join(MANIFEST);
-        let failed =
-            |error: &dyn std::fmt::Display| refused("writing the manifest", format!("{}: {error}", path.display()));
+        let failed = |error: &dyn std::fmt::Display| {
+            refused("writing the manifest", format!("{}: {error}", path.display()))
+        };
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed(&error))?;
         let mut file = private(&path).map_err(|error| failed(&error))?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(|error| failed(&error))
@@ -168,9 +169,10 @@ impl Manifest {
         if let Some(missing) = NEEDED.iter().find(|name| self.stream(name).is_none()) {
             return Some(format!("its manifest does not have the stream {missing}"));
         }
-        let strange = self.streams.iter().find(|entry| {
-            !STREAMS.contains(&entry.name.as_str()) || entry.file != file_name(&entry.name)
-        });
+        let strange = self
+            .streams
+            .iter()
+            .find(|entry| !STREAMS.contains(&entry.name.as_str()) || entry.file != file_name(&entry.name));
         strange.map(|entry| {
             format!(
                 "its manifest has the stream {:?} in the file {:?}, which this version of rollcall does not know",
@@ -219,7 +221,10 @@ impl Backup {
                     entry.file, entry.bytes
                 )),
                 Ok((_, sha256)) if sha256 != entry.sha256 => {
-                    mistakes.push(format!("{} has another digest than when it was written: it is damaged", entry.file));
+                    mistakes.push(format!(
+                        "{} has another digest than when it was written: it is damaged",
+                        entry.file
+                    ));
                 }
                 Ok(_) => {}
             }

@@ -76,7 +76,8 @@ fn sources<'a>(
 ) -> Result<Vec<(&'a Backup, &'a Entry)>, Error> {
     let doing = "taking the data keys from another backup";
     if let Some(newer) = keys_from {
-        let fingerprint = |backup: &Backup| backup.manifest.subject_secret.as_ref().map(|it| it.fingerprint.clone());
+        let fingerprint =
+            |backup: &Backup| backup.manifest.subject_secret.as_ref().map(|it| it.fingerprint.clone());
         if fingerprint(newer) != fingerprint(backup) {
             return Err(refused(doing, format!("{} is of another installation", newer.folder.display())));
         }
@@ -224,7 +225,8 @@ async fn send(
 ) -> Result<Made, Error> {
     let doing = || format!("restoring the stream {}", entry.name);
     let path = source.folder.join(&entry.file);
-    let disk = |error: std::io::Error| refused(doing(), format!("{} cannot be read: {error}", path.display()));
+    let disk =
+        |error: std::io::Error| refused(doing(), format!("{} cannot be read: {error}", path.display()));
     let mut file = tokio::fs::File::open(&path).await.map_err(disk)?;
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| unavailable(doing(), error))?;

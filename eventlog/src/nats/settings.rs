@@ -79,7 +79,9 @@ pub(super) fn check_not_older(version: &str, wanted: &str) -> Result<(), Error> 
     }
     Err(Error::Refused {
         doing: "checking the NATS server's version".to_string(),
-        reason: format!("it is {version}, but the backup was made by {wanted}; restore into that or a newer one"),
+        reason: format!(
+            "it is {version}, but the backup was made by {wanted}; restore into that or a newer one"
+        ),
     })
 }
 
