@@ -52,7 +52,9 @@ async fn take(settings: &Settings, to: &Path) -> Result<(), Failure> {
             );
         }
         Some(master) => match manifest.check_master(&master) {
-            Ok(()) => drop(print("The master key that is there now opens this backup.")),
+            Ok(()) => {
+                print("The master key that is there now opens this backup.");
+            }
             Err(error) => return Err(Failure::new(causes(&error))),
         },
     }
