@@ -32,7 +32,7 @@ pub(crate) struct Cli {
     pub(crate) nats: Option<String>,
 
     /// Replicas of each stream: 1, or 3 on a cluster [default: 1]
-    #[arg(long, global = true, value_name = "COUNT", env = "ROLLCALL_NATS_REPLICAS")]
+    #[arg(long, alias = "replicas", global = true, value_name = "COUNT", env = "ROLLCALL_NATS_REPLICAS")]
     pub(crate) nats_replicas: Option<usize>,
 
     /// NATS credentials file, for --nats
@@ -89,6 +89,24 @@ pub(crate) enum Command {
     /// Look at the identity log
     #[command(subcommand)]
     Events(Events),
+    /// Write everything that must not be lost into a folder, while rollcall runs or while it does not
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Examples:\n  rollcall backup --to /backups/2026-11-24\n  rollcall backup verify /backups/2026-11-24\n  \
+                            rollcall backup --to /backups/2026-11-24 --nats nats://user:password@host:4222\n\n\
+                            The master key is not in it: keep DATA_DIR/master.key somewhere else. Without it nothing \
+                            in a backup can be read."
+    )]
+    Backup(Backup),
+    /// Restore a backup into a broker that holds nothing yet, and compare it with what was backed up
+    #[command(
+        after_help = "Example, into a new data folder:\n  mkdir -p var && cp /safe/master.key var/\n  \
+                            rollcall restore --from /backups/2026-11-24\n  rollcall up\n\n\
+                            Stop every process of the installation first. Nothing is overwritten; a restore that was \
+                            interrupted can be run again. Into a cluster: --nats URL --replicas 3"
+    )]
+    Restore(Restore),
     /// Stand between a live client and a SCIM service and write their dialogue to a file, without personal data
     #[command(
         after_help = "Example:\n  rollcall record --upstream http://127.0.0.1:7643/t/corp/scim/v2 --client okta \\\n    \
@@ -97,6 +115,34 @@ pub(crate) enum Command {
                             you share it."
     )]
     Record(Record),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Backup {
+    /// The folder, which must not exist; its name appears when the backup is whole
+    #[arg(long, value_name = "FOLDER", required = true)]
+    pub(crate) to: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<BackupCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Read a backup and compare it with its manifest; needs no broker
+    Verify {
+        /// The folder of the backup
+        folder: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// The folder of the backup
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) from: PathBuf,
+    /// Take the data keys from this newer backup, so that people who were erased since stay erased
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keys_from: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod backup;
 mod dev_env;
 mod failure;
 mod file;
@@ -54,6 +55,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(_) => node::run(settings, node::Role::Gateway).await,
         Command::Projector(_) => node::run(settings, node::Role::Projector).await,
         Command::Dispatcher(_) => node::run(settings, node::Role::Dispatcher).await,
+        Command::Backup(command) => backup::run(&settings, command).await,
+        Command::Restore(restore) => backup::restore(&settings, &restore).await,
         Command::Record(record) => record::run(record).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
@@ -64,6 +67,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 fn default_filter(command: &Command) -> &'static str {
     match command {
         Command::Up(_) | Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) => "info",
-        Command::Token(_) | Command::Events(_) | Command::Record(_) => "warn",
+        Command::Token(_)
+        | Command::Events(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Record(_) => "warn",
     }
 }

@@ -25,7 +25,7 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
     })?;
     let server = match settings.nats.url {
         Some(_) => None,
-        None => Some(start_server(&settings).await?),
+        None => Some(start_server(&settings, settings.nats.port).await?),
     };
     dev_env::remove(&settings.data_dir);
     let config = settings.broker_config(server.as_ref().map(Server::url))?;
@@ -63,10 +63,11 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
     result
 }
 
-async fn start_server(settings: &Settings) -> Result<Server, Failure> {
+/// The managed broker of the data folder.
+pub(crate) async fn start_server(settings: &Settings, port: u16) -> Result<Server, Failure> {
     let binary = server::find(settings.nats.server.as_deref(), &settings.search_path)
         .map_err(|error| Failure::new(error.to_string()))?;
-    let config = server::Config { binary, folder: settings.data_dir.join("nats"), port: settings.nats.port };
+    let config = server::Config { binary, folder: settings.data_dir.join("nats"), port };
     tracing::info!(program = %config.binary.display(), folder = %config.folder.display(), "starting the managed NATS server");
     let started = tokio::task::spawn_blocking(move || Server::start(&config)).await;
     match started {

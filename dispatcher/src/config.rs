@@ -83,6 +83,17 @@ impl AppConfig {
     }
 }
 
+/// What a feed does when the log was restored: its subscriber may have heard what never happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterRestore {
+    /// It stops until a person says how it goes on.
+    #[default]
+    Stop,
+    /// It goes on where it was at the backup.
+    GoOn,
+}
+
 /// One webhook.
 #[derive(Clone, Debug)]
 pub struct FeedConfig {
@@ -96,6 +107,8 @@ pub struct FeedConfig {
     pub attributes: Vec<String>,
     /// Whether a new feed begins with the first event or with the next.
     pub from_start: bool,
+    /// What becomes of it when the log was restored from a backup.
+    pub after_restore: AfterRestore,
     /// How long one delivery may take.
     pub timeout_ms: u64,
 }

@@ -16,7 +16,7 @@ mod link;
 mod plan;
 mod watermark;
 
-pub use config::{AppConfig, Config, FeedConfig, Leave, Secret};
+pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +103,7 @@ impl Dispatcher {
         registry: Arc<Registry>,
         holder: String,
     ) -> Self {
-        let links = Links::new(broker.provisioning.clone(), keyring.clone());
+        let links = Links::new(broker.provisioning.clone(), keyring.clone(), broker.timeline.clone());
         let status = Arc::default();
         Self { config, shared: Shared { broker, projection, keyring, registry, links, holder, status } }
     }

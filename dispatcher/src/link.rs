@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use eventlog::{Keyring, Log, Message};
+use eventlog::{Keyring, Log, Message, Timeline};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
@@ -52,13 +52,15 @@ pub(crate) type LinkId = (String, ResourceId);
 pub(crate) struct Links {
     log: Arc<dyn Log>,
     keyring: Keyring,
+    /// The restore that the log comes from.
+    restored: Option<Timeline>,
     links: Arc<RwLock<BTreeMap<LinkId, Link>>>,
     applied: Arc<watch::Sender<u64>>,
 }
 
 impl Links {
-    pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring) -> Self {
-        Self { log, keyring, links: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+    pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring, restored: Option<Timeline>) -> Self {
+        Self { log, keyring, restored, links: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Follows PROVISIONING until told to stop.
@@ -108,8 +110,31 @@ impl Links {
     }
 
     pub(crate) fn get(&self, app: &str, id: ResourceId) -> Link {
+        let mut link = self.known(app, id);
+        // As after a crash: the app is read before anything is sent to it.
+        link.intent_open |= self.is_doubted(id, &link);
+        link
+    }
+
+    fn known(&self, app: &str, id: ResourceId) -> Link {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.get(&(app.to_string(), id)).cloned().unwrap_or_default()
+    }
+
+    /// Whether a resource waits to be read back because of a restore.
+    pub(crate) fn waits_for_reading(&self, app: &str, id: ResourceId) -> bool {
+        let link = self.known(app, id);
+        link.held.is_none() && self.is_doubted(id, &link)
+    }
+
+    /// After a restore from a backup the app may hold anything that it was told since the backup. What was written
+    /// down about a resource after the restore is known again, and what was made after it was never told to anybody.
+    fn is_doubted(&self, id: ResourceId, link: &Link) -> bool {
+        let Some(restored) = &self.restored else { return false };
+        let made_at = id.uuid().get_timestamp().map_or(0, |time| time.to_unix().0);
+        let was_there =
+            i64::try_from(made_at).is_ok_and(|made_at| made_at <= restored.restored_at.as_second());
+        link.last <= restored.provisioning && (link.last > 0 || was_there)
     }
 
     pub(crate) fn remote_id(&self, app: &str, id: ResourceId) -> Option<String> {
@@ -190,5 +215,57 @@ impl Link {
             }
             Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventlog::memory;
+    use proto::sealing::DataKey;
+
+    /// UUIDv7 of 2023, and of 2030.
+    const OLD: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+    const NEW: &str = "01b8d3b0-5c00-774b-bcce-b302099a8057";
+
+    fn links(restored: bool) -> Links {
+        let broker = memory::broker(memory::Faults::default());
+        let time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let timeline = Timeline {
+            id: "t".to_string(),
+            restored_at: time,
+            backup_of: time,
+            identity: 9,
+            provisioning: 5,
+        };
+        let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
+        Links::new(broker.provisioning.clone(), keyring, restored.then_some(timeline))
+    }
+
+    #[track_caller]
+    fn check(links: &Links, id: &str, last: u64, expected: bool) {
+        let id: ResourceId = id.parse().unwrap();
+        let link = Link { last, ..Link::default() };
+        links.links.write().unwrap().insert(("app".to_string(), id), link);
+        assert_eq!(links.get("app", id).intent_open, expected);
+        assert_eq!(links.waits_for_reading("app", id), expected);
+    }
+
+    #[test]
+    fn after_a_restore_the_app_is_read_first() {
+        let links = links(true);
+        check(&links, OLD, 5, true);
+        check(&links, OLD, 0, true);
+        // Read back since.
+        check(&links, OLD, 6, false);
+        // Made since.
+        check(&links, NEW, 0, false);
+    }
+
+    #[test]
+    fn without_a_restore_nothing_is_doubted() {
+        let links = links(false);
+        check(&links, OLD, 5, false);
+        check(&links, OLD, 0, false);
     }
 }

@@ -1,6 +1,6 @@
 //! Up to where an app or a feed has done its work; kept in the bucket LEASES.
 
-use eventlog::{Bucket, Error, Log};
+use eventlog::{Broker, Error};
 use proto::Position;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,9 @@ pub(crate) struct Watermark {
     pub(crate) position: Option<Position>,
     /// Of what the work was planned with.
     pub(crate) configuration_hash: String,
+    /// The restore that the log came from then.
+    #[serde(default)]
+    pub(crate) timeline: Option<String>,
 }
 
 /// What a stored watermark is worth.
@@ -20,6 +23,8 @@ pub(crate) enum Found {
     None,
     /// Work goes on after it.
     Trusted(Watermark),
+    /// The log was restored from a backup since. It goes as far as this, but more was done than it knows of.
+    Restored(Watermark),
     /// The log has another event there: another timeline.
     OtherTimeline,
 }
@@ -29,33 +34,37 @@ fn key(name: &str) -> String {
 }
 
 /// Reads a watermark and compares it with the log.
-pub(crate) async fn load(bucket: &dyn Bucket, log: &dyn Log, name: &str) -> Result<Found, Error> {
-    let Some((bytes, _)) = bucket.get(&key(name)).await? else { return Ok(Found::None) };
+pub(crate) async fn load(broker: &Broker, name: &str) -> Result<Found, Error> {
+    let Some((bytes, _)) = broker.leases.get(&key(name)).await? else { return Ok(Found::None) };
     let Ok(watermark) = serde_json::from_slice::<Watermark>(&bytes) else { return Ok(Found::None) };
-    let Some(position) = watermark.position else { return Ok(Found::Trusted(watermark)) };
-    match log.read(position.sequence).await? {
-        Some(message) if message.id == Some(position.event) => Ok(Found::Trusted(watermark)),
-        Some(_) | None => Ok(Found::OtherTimeline),
+    if let Some(position) = watermark.position {
+        let message = broker.identity.read(position.sequence).await?;
+        if message.is_none_or(|message| message.id != Some(position.event)) {
+            return Ok(Found::OtherTimeline);
+        }
     }
+    if watermark.timeline != timeline(broker) {
+        return Ok(Found::Restored(watermark));
+    }
+    Ok(Found::Trusted(watermark))
+}
+
+fn timeline(broker: &Broker) -> Option<String> {
+    broker.timeline.as_ref().map(|timeline| timeline.id.clone())
 }
 
 /// Writes a watermark. The event at the sequence is read from the log, so that another timeline is noticed later.
-pub(crate) async fn save(
-    bucket: &dyn Bucket,
-    log: &dyn Log,
-    name: &str,
-    sequence: u64,
-    hash: &str,
-) -> Result<(), Error> {
-    let position = match log.read(sequence).await? {
+pub(crate) async fn save(broker: &Broker, name: &str, sequence: u64, hash: &str) -> Result<(), Error> {
+    let position = match broker.identity.read(sequence).await? {
         Some(message) => message.id.map(|event| Position { sequence, event }),
         None => None,
     };
-    let watermark = Watermark { position, configuration_hash: hash.to_string() };
+    let timeline = timeline(broker);
+    let watermark = Watermark { position, configuration_hash: hash.to_string(), timeline };
     let value = serde_json::to_vec(&watermark).unwrap_or_default();
-    match bucket.get(&key(name)).await? {
-        None => bucket.create(&key(name), value.into()).await?,
-        Some((_, revision)) => bucket.update(&key(name), value.into(), revision).await?,
+    match broker.leases.get(&key(name)).await? {
+        None => broker.leases.create(&key(name), value.into()).await?,
+        Some((_, revision)) => broker.leases.update(&key(name), value.into(), revision).await?,
     };
     Ok(())
 }

@@ -13,12 +13,14 @@ mod committer;
 mod keyring;
 mod log;
 mod secret;
+mod timeline;
 
 pub use bucket::Bucket;
 pub use committer::{Committer, WAITING_MAX};
 pub use keyring::Keyring;
 pub use log::{Append, Error, Guard, Log, Message};
 pub use secret::{read_subject_secret, subject_secret};
+pub use timeline::Timeline;
 
 use std::sync::Arc;
 
@@ -41,6 +43,8 @@ pub struct Broker {
     pub completions: Arc<dyn Bucket>,
     /// The subject secret and other facts about the whole.
     pub rollcall: Arc<dyn Bucket>,
+    /// What the last restore from a backup left behind.
+    pub timeline: Option<Timeline>,
     pub(crate) health: Arc<dyn Health>,
 }
 

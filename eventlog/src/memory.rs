@@ -40,6 +40,7 @@ pub fn broker(faults: Faults) -> Broker {
         requests: bucket(),
         completions: bucket(),
         rollcall: bucket(),
+        timeline: None,
         health: Arc::new(Always),
     }
 }

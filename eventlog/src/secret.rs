@@ -7,9 +7,9 @@ use proto::subject::SubjectSecret;
 use crate::{Broker, Error, clock};
 
 /// Where it stands in the bucket ROLLCALL.
-const KEY: &str = "subject-secret";
+pub(crate) const KEY: &str = "subject-secret";
 /// The note on the stream IDENTITY.
-const NOTE: &str = "rollcall-subject-secret";
+pub(crate) const NOTE: &str = "rollcall-subject-secret";
 /// Associated data of the sealed secret.
 const ASSOCIATED: &[u8] = b"rollcall subject secret";
 
@@ -46,16 +46,12 @@ pub async fn subject_secret(broker: &Broker, master: &DataKey) -> Result<Subject
 /// Reads the secret; nothing when it was never made.
 pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Option<SubjectSecret>, Error> {
     let Some((value, _)) = broker.rollcall.get(KEY).await? else { return Ok(None) };
-    let opened = value
-        .split_at_checked(NONCE_BYTES)
-        .and_then(|(nonce, sealed)| master.open(nonce, sealed, ASSOCIATED).ok());
-    let Some(bytes) = opened.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) else {
+    let Some(secret) = unseal(&value, master) else {
         return Err(refused(
             "the subject secret in the bucket ROLLCALL does not open under this master key; start with the master key \
              that the stream was written with (the file master.key in the data folder)",
         ));
     };
-    let secret = SubjectSecret::new(bytes);
     match broker.identity.note(NOTE).await? {
         // The note is made before the first key, and a key before the first event.
         None if !broker.keys.keys().await?.is_empty() => {
@@ -75,6 +71,13 @@ pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Op
         }
     }
     Ok(Some(secret))
+}
+
+/// Opens the sealed secret; nothing when the master key is another.
+pub(crate) fn unseal(value: &[u8], master: &DataKey) -> Option<SubjectSecret> {
+    let (nonce, sealed) = value.split_at_checked(NONCE_BYTES)?;
+    let bytes = master.open(nonce, sealed, ASSOCIATED).ok()?;
+    Some(SubjectSecret::new(<[u8; 32]>::try_from(bytes).ok()?))
 }
 
 fn refused(reason: &str) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dispatcher::{AppConfig, FeedConfig, Leave, Secret};
+use dispatcher::{AfterRestore, AppConfig, FeedConfig, Leave, Secret};
 use proto::Tenant;
 use scim::{Dialect, Filter, FilterLimits, Registry};
 use serde::Deserialize;
@@ -54,6 +54,8 @@ struct FeedSection {
     attributes: Vec<String>,
     #[serde(default)]
     from_start: bool,
+    #[serde(default)]
+    after_restore: AfterRestore,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
 }
@@ -124,6 +126,7 @@ pub(super) fn feed(place: &str, value: Value, mistakes: &mut Mistakes) -> Option
         secret,
         attributes: section.attributes,
         from_start: section.from_start,
+        after_restore: section.after_restore,
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
     })
 }

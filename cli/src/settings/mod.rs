@@ -143,6 +143,8 @@ impl Settings {
             | Command::Dispatcher(_)
             | Command::Token(_)
             | Command::Events(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
             | Command::Record(_) => (None, None),
         };
         let gateway = gateway_config(serve, gateway, policies, &mut mistakes);
@@ -195,6 +197,12 @@ impl Settings {
         })
     }
 
+    /// The master key if there is one; it is not made.
+    pub(crate) fn known_master_key(&self) -> Result<Option<proto::sealing::DataKey>, Failure> {
+        let known = self.master_key.is_some() || dev_env::kept(&self.data_dir, "master.key").is_some();
+        if known { self.master_key().map(Some) } else { Ok(None) }
+    }
+
     /// How to connect: the URL that was given, or the one of the house that runs on this data folder.
     pub(crate) fn broker_config(&self, managed: Option<&str>) -> Result<eventlog::nats::Config, Failure> {
         let url = managed
@@ -229,7 +237,11 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         Command::Up(up) => (Some(&up.serve), Some(&up.serve.admin)),
         Command::Gateway(serve) => (Some(serve), Some(&serve.admin)),
         Command::Projector(admin) | Command::Dispatcher(admin) => (None, Some(admin)),
-        Command::Token(_) | Command::Events(_) | Command::Record(_) => (None, None),
+        Command::Token(_)
+        | Command::Events(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Record(_) => (None, None),
     }
 }
 

@@ -127,7 +127,7 @@ impl Worker {
                 _ = save.tick() => {
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
                     if saved != Some(watermark) {
-                        watermark::save(&*broker.leases, &*broker.identity, &self.name, watermark, &self.hash).await?;
+                        watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
                     self.shared.tell(&self.name, Status {
@@ -156,13 +156,13 @@ impl Worker {
     /// Where to go on. Another configuration, another timeline or a first start mark everything.
     async fn begin(&self, due: &mut Due) -> Result<u64, Error> {
         let (broker, projection) = (&self.shared.broker, &self.shared.projection);
-        let found = watermark::load(&*broker.leases, &*broker.identity, &self.name).await?;
+        let found = watermark::load(broker, &self.name).await?;
         if let Found::Trusted(watermark) = &found
             && watermark.configuration_hash == self.hash
         {
             return Ok(watermark.position.map_or(0, |position| position.sequence));
         }
-        if found == Found::OtherTimeline {
+        if matches!(found, Found::OtherTimeline | Found::Restored(_)) {
             tracing::warn!(
                 app = self.name,
                 "the log is on another timeline than this app's watermark; planning everything again"

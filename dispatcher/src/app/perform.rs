@@ -30,6 +30,9 @@ const RETRY_MIN_MS: u64 = 500;
 /// Longest delay.
 const RETRY_MAX_MS: u64 = 60_000;
 
+/// How long a group waits before it is looked at again whether its members were read back.
+const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
+
 /// How settling ended.
 pub(crate) enum Ended {
     /// The app holds what it should. A link that came or went matters to groups.
@@ -67,6 +70,10 @@ impl Performer {
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
             let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled { link_changed }) };
+            if self.waits_for_members(id, &now) {
+                let due_at = clock::now().checked_add(MEMBERS_DELAY).unwrap_or(Timestamp::MAX);
+                return Ok(Ended::Later { due_at });
+            }
             let (call, why) =
                 match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now())
                 {
@@ -74,7 +81,10 @@ impl Performer {
                     Plan::Held => return Ok(Ended::Held),
                     Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
                     Plan::ReadBack => match self.read_back(id, &now, &link).await? {
-                        None => continue,
+                        None => {
+                            link_changed = true;
+                            continue;
+                        }
                         Some(ended) => return Ok(ended),
                     },
                     Plan::Call { call, why } => (call, why),
@@ -109,6 +119,15 @@ impl Performer {
             Err(Leaving { leave, why: "left the app's scope" })
         };
         Ok(Some(Now { kind, desired, key_ref }))
+    }
+
+    /// After a restore a group is read back when its members were: those whose accounts are not known again would be
+    /// left out of it.
+    fn waits_for_members(&self, id: ResourceId, now: &Now) -> bool {
+        let waits = |id| self.shared.links.waits_for_reading(&self.name, id);
+        waits(id)
+            && has_members(&self.shared, &now.kind)
+            && self.shared.projection.members(&self.config.tenant, id).into_iter().any(waits)
     }
 
     /// The type of a resource that is gone, from the last thing we wrote about it.
@@ -248,8 +267,8 @@ impl Performer {
         let elapsed = begun.elapsed();
         metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone())
             .record(elapsed.as_secs_f64());
-        metrics::counter!("rollcall_app_calls_total", "app" => self.name.clone(), "call" => name, "outcome" => outcome_name(&outcome)).increment(1);
-        tracing::debug!(app = self.name, resource.id = %id, call = name, why, outcome = outcome_name(&outcome), duration_ms = elapsed.as_millis(), "called the app");
+        metrics::counter!("rollcall_app_calls_total", "app" => self.name.clone(), "call" => name, "outcome" => outcome.name()).increment(1);
+        tracing::debug!(app = self.name, resource.id = %id, call = name, why, outcome = outcome.name(), duration_ms = elapsed.as_millis(), "called the app");
         match outcome {
             Outcome::Done { remote_id, status } => {
                 let (kind, intended) = outcome_event(call, remote_id, status);
@@ -488,16 +507,5 @@ fn outcome_event(call: Call, answered_id: Option<String>, status: u16) -> (Kind,
             let (added, removed) = (added.into_iter().collect(), removed.into_iter().collect());
             (done(name, remote_id, added, removed, false, status), None)
         }
-    }
-}
-
-fn outcome_name(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done { .. } => "done",
-        Outcome::Missing => "missing",
-        Outcome::Taken => "taken",
-        Outcome::Retry { .. } => "retry",
-        Outcome::Unavailable { .. } => "unavailable",
-        Outcome::Refused { .. } => "refused",
     }
 }

@@ -36,3 +36,17 @@ pub(crate) enum Found {
     /// The app did not answer.
     Unavailable { after: Option<Duration>, error: String },
 }
+
+impl Outcome {
+    /// The outcome's name in metrics and logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Missing => "missing",
+            Self::Taken => "taken",
+            Self::Retry { .. } => "retry",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}

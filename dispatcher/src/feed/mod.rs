@@ -3,6 +3,7 @@
 mod event;
 mod webhook;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventlog::clock;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::read_event;
-use crate::config::{FeedConfig, short_hash};
+use crate::config::{AfterRestore, FeedConfig, short_hash};
 use crate::lease::{Lease, RENEW};
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
@@ -34,13 +35,15 @@ pub(crate) struct Worker {
     config: FeedConfig,
     shared: Shared,
     webhook: Webhook,
+    /// Whether it was said that the log is on another timeline.
+    told: AtomicBool,
 }
 
 impl Worker {
     pub(crate) fn new(name: String, config: FeedConfig, shared: Shared) -> Result<Self, Error> {
         let name = format!("feed.{name}");
         let webhook = Webhook::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
-        Ok(Self { name, config, shared, webhook })
+        Ok(Self { name, config, shared, webhook, told: AtomicBool::new(false) })
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
@@ -111,30 +114,53 @@ impl Worker {
     /// the same.
     async fn begin(&self) -> Result<Option<u64>, Error> {
         let broker = &self.shared.broker;
-        match watermark::load(&*broker.leases, &*broker.identity, &self.name).await? {
+        match watermark::load(broker, &self.name).await? {
             Found::Trusted(found) => Ok(Some(found.position.map_or(0, |position| position.sequence))),
             Found::None => {
                 let from = if self.config.from_start { 0 } else { broker.identity.last_sequence().await? };
                 self.save(from).await?;
                 Ok(Some(from))
             }
-            Found::OtherTimeline => {
-                let why = "the log is on another timeline than this feed's cursor";
-                tracing::error!(
+            Found::Restored(found) if self.config.after_restore == AfterRestore::GoOn => {
+                let from = found.position.map_or(0, |position| position.sequence);
+                tracing::warn!(
                     feed = self.name,
-                    "{why}; remove the cursor from the bucket LEASES to begin anew"
+                    from,
+                    "the log was restored from a backup; the feed goes on where it was then, and its subscriber may have \
+                     heard what never happened"
                 );
-                self.shared
-                    .tell(&self.name, Status { waiting_for: Some(why.to_string()), ..Status::default() });
+                self.save(from).await?;
+                Ok(Some(from))
+            }
+            Found::Restored(_) => {
+                self.stopped(
+                    "the log was restored from a backup, and the subscriber may have heard what never happened; tell it, \
+                     then set after_restore = \"go_on\" for this feed",
+                );
+                Ok(None)
+            }
+            Found::OtherTimeline => {
+                self.stopped(
+                    "the log is on another timeline than this feed's cursor; remove the cursor from the bucket LEASES to \
+                     begin anew",
+                );
                 Ok(None)
             }
         }
     }
 
+    /// Says why nothing goes on: once in the log, and in the status for as long as it is so.
+    fn stopped(&self, why: &str) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(feed = self.name, why, "the feed is stopped");
+        }
+        self.shared.tell(&self.name, Status { waiting_for: Some(why.to_string()), ..Status::default() });
+    }
+
     async fn save(&self, sequence: u64) -> Result<(), Error> {
         let broker = &self.shared.broker;
         let hash = short_hash(self.config.url.as_str().as_bytes());
-        Ok(watermark::save(&*broker.leases, &*broker.identity, &self.name, sequence, &hash).await?)
+        Ok(watermark::save(broker, &self.name, sequence, &hash).await?)
     }
 
     /// Delivers what a message means, in order, until it is taken.

@@ -12,7 +12,7 @@ use super::log::NatsLog;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
-use crate::{Broker, Bucket, Committer, Error, Log, WAITING_MAX};
+use crate::{Broker, Bucket, Committer, Error, Log, WAITING_MAX, timeline};
 
 /// A bucket whose values stay.
 const FOR_EVER: Duration = Duration::ZERO;
@@ -20,6 +20,8 @@ const FOR_EVER: Duration = Duration::ZERO;
 const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long one question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same, where the broker may first have to give up an unfinished restore or to read a large stream.
+pub(super) const PATIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which broker, and how to get in.
 #[derive(Clone)]
@@ -59,9 +61,9 @@ fn shown(url: &str) -> String {
 /// Connects, and makes what is missing. Refuses a server that is too old and streams that differ from what they
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
-    let client = client(config).await?;
+    let client = client(config, REQUEST_TIMEOUT).await?;
     settings::check_server(&client.server_info())?;
-    let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+    let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
         streams.push((settings::ensure(&context, &wanted).await?, wanted));
@@ -69,7 +71,10 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
     };
-    let health = NatsHealth::new(client.clone(), context.clone(), streams);
+    let rollcall = bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?;
+    let timeline = timeline::read(&*rollcall).await?;
+    let health =
+        NatsHealth::new(client.clone(), context.clone(), streams, rollcall.clone(), timeline.clone());
     health.read_clock().await?;
     Ok(Broker {
         identity: Arc::new(Committer::new(log("IDENTITY"), config.waiting_max)),
@@ -79,12 +84,19 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
         requests: bucket(&context, "REQUESTS", config.replicas, FOR_EVER).await?,
         completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
-        rollcall: bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?,
+        rollcall,
+        timeline,
         health: Arc::new(health),
     })
 }
 
-async fn client(config: &Config) -> Result<Client, Error> {
+/// What JetStream is asked through.
+pub(super) fn context(client: &Client, timeout: Duration) -> jetstream::Context {
+    jetstream::context::ContextBuilder::new().timeout(timeout).build(client.clone())
+}
+
+/// A connection, and nothing made.
+pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client, Error> {
     let doing = format!("connecting to the NATS server at {}", shown(&config.url));
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
@@ -98,7 +110,7 @@ async fn client(config: &Config) -> Result<Client, Error> {
     let mut options = ConnectOptions::new()
         .name("rollcall")
         .connection_timeout(config.connect_timeout)
-        .request_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(timeout))
         .client_capacity(16 * 1024)
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50)

@@ -1,7 +1,7 @@
 //! Is the broker still the one we connected to? Its version and limits, the streams' settings, their age and length, its
 //! clock.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::settings::{self, Seen, StreamSettings};
 use super::unavailable;
-use crate::{Error, Health, clock};
+use crate::{Bucket, Error, Health, Timeline, clock, timeline};
 
 /// How far the broker's clock may be from ours before we say so: log time is made of the broker's.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5);
@@ -26,12 +26,20 @@ pub(super) struct NatsHealth {
     context: Context,
     streams: Vec<(Mutex<Seen>, StreamSettings)>,
     skew_ms: AtomicI64,
+    rollcall: Arc<dyn Bucket>,
+    timeline: Option<Timeline>,
 }
 
 impl NatsHealth {
-    pub(super) fn new(client: Client, context: Context, streams: Vec<(Seen, StreamSettings)>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        context: Context,
+        streams: Vec<(Seen, StreamSettings)>,
+        rollcall: Arc<dyn Bucket>,
+        timeline: Option<Timeline>,
+    ) -> Self {
         let streams = streams.into_iter().map(|(seen, wanted)| (Mutex::new(seen), wanted)).collect();
-        Self { client, context, streams, skew_ms: AtomicI64::new(0) }
+        Self { client, context, streams, skew_ms: AtomicI64::new(0), rollcall, timeline }
     }
 
     /// Compares the broker's clock with ours.
@@ -108,6 +116,14 @@ impl Health for NatsHealth {
 
     async fn verify(&self) -> Result<(), Error> {
         settings::check_server(&self.client.server_info())?;
+        if timeline::read(&*self.rollcall).await? != self.timeline {
+            return Err(Error::Refused {
+                doing: "checking the broker".to_string(),
+                reason: "it was restored from a backup while this process ran, which knows what never happened there; \
+                         start it again"
+                    .to_string(),
+            });
+        }
         for (seen, wanted) in &self.streams {
             self.check(seen, wanted).await?;
         }

@@ -1,16 +1,22 @@
 //! Logs and buckets on NATS JetStream. Everything that depends on the server's habits is in this folder.
 
+mod backup;
 mod connect;
 mod follow;
 mod health;
 mod log;
+mod manifest;
 mod publish;
+mod restore;
 mod settings;
 mod stands;
 mod store;
 
+pub use backup::{Progress, Told, backup};
 pub use connect::{Config, connect};
 pub use health::CLOCK_SKEW_MAX;
+pub use manifest::{Backup, Entry, MANIFEST, Manifest, STREAMS, SecretProof};
+pub use restore::restore;
 pub use settings::{PAYLOAD_MIN_BYTES, SERVER_VERSION_MIN};
 
 use crate::Error;

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageT
 use async_nats::jetstream::{self, Context};
 use proto::subject;
 
-use super::unavailable;
+use super::{restore, unavailable};
 use crate::Error;
 
 /// The oldest server whose habits were measured.
@@ -87,11 +87,8 @@ fn check_payload(found: usize) -> Result<(), Error> {
 }
 
 /// Refuses a server that is older than what was measured.
-fn check_version(version: &str) -> Result<(), Error> {
-    let mut parts =
-        version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if found >= SERVER_VERSION_MIN {
+pub(super) fn check_version(version: &str) -> Result<(), Error> {
+    if numbers(version) >= SERVER_VERSION_MIN {
         return Ok(());
     }
     let (major, minor) = SERVER_VERSION_MIN;
@@ -116,6 +113,26 @@ impl StreamSettings {
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// Refuses to restore into a server that is older than the one whose snapshots these are.
+pub(super) fn check_not_older(version: &str, wanted: &str) -> Result<(), Error> {
+    let (found, expected) = (numbers(version), numbers(wanted));
+    if found >= expected {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        doing: "checking the NATS server's version".to_string(),
+        reason: format!(
+            "it is {version}, but the backup was made by {wanted}; restore into that or a newer one"
+        ),
+    })
+}
+
+fn numbers(version: &str) -> (u32, u32) {
+    let mut parts =
+        version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Makes the stream if there is none, then checks it.
@@ -194,6 +211,13 @@ pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<
         Err(error) => return Err(unavailable(doing, error)),
     };
     let info = stream.cached_info();
+    if info.config.metadata.contains_key(restore::UNFINISHED) {
+        return Err(Error::Refused {
+            doing,
+            reason: "it is being restored from a backup, or that was interrupted; wait, or run `rollcall restore` again"
+                .to_string(),
+        });
+    }
     let differences = differences(&info.config, &wanted.config());
     if !differences.is_empty() {
         return Err(Error::Refused {
