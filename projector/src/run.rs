@@ -38,7 +38,9 @@ impl Projection {
     }
 
     async fn follow(&self) -> Result<(), Error> {
-        let mut chunks = self.inner.log.follow(self.applied() + 1).ready_chunks(CHUNK_MAX);
+        // What was shown from its acknowledgement is still to be confirmed.
+        let confirmed = self.state().confirmed;
+        let mut chunks = self.inner.log.follow(confirmed + 1).ready_chunks(CHUNK_MAX);
         let mut told = Instant::now();
         let mut applied_since = 0;
         // The beginning of a command whose end did not come yet.
