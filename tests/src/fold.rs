@@ -68,8 +68,9 @@ impl LogEvent {
 
     /// The version that a resource has after this event.
     pub fn version(&self) -> Version {
-        let letters = self.id.chars().filter(char::is_ascii_hexdigit);
-        Version { sequence: self.sequence, event: letters.take(4).collect() }
+        let letters: String = self.id.chars().filter(char::is_ascii_hexdigit).collect();
+        let event = letters.chars().skip(letters.len().saturating_sub(8)).collect();
+        Version { sequence: self.sequence, event }
     }
 }
 
@@ -78,12 +79,12 @@ impl LogEvent {
 pub struct Version {
     /// The sequence of the event that made it.
     pub sequence: u64,
-    /// The first letters of that event's id.
+    /// The last letters of that event's id.
     pub event: String,
 }
 
 impl Version {
-    /// Reads `W/"12-abcd"`.
+    /// Reads `W/"12-abcdef01"`.
     pub fn read(tag: &str) -> Option<Self> {
         let (sequence, event) = tag.trim().strip_prefix("W/\"")?.strip_suffix('"')?.split_once('-')?;
         Some(Self { sequence: sequence.parse().ok()?, event: event.to_string() })

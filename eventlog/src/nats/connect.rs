@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use tokio::time::Instant;
 
 use super::log::NatsLog;
+use super::patience::Patience;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
@@ -17,6 +19,8 @@ use crate::{Broker, Bucket, Committer, Error, Health, Log};
 const FOR_EVER: Duration = Duration::ZERO;
 /// How long it can be asked what came of a request.
 const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two attempts to connect.
+const AGAIN_DELAY: Duration = Duration::from_millis(100);
 /// How long one question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,7 +35,7 @@ pub struct Config {
     pub root_certificates: Option<PathBuf>,
     /// Replicas of each stream.
     pub replicas: usize,
-    /// How long connecting may take.
+    /// How long connecting may take, and after it finding or making the streams.
     pub connect_timeout: Duration,
 }
 
@@ -44,27 +48,33 @@ fn shown(url: &str) -> String {
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let client = client(config).await?;
+    let mut patience = Patience::new(config.connect_timeout);
     let version = client.server_info().version;
     settings::check_version(&version)?;
     let context = jetstream::context::ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
-        settings::ensure(&context, &wanted).await?;
+        let awaited = format!("opening the stream {}", wanted.name());
+        patience.attempt(&awaited, async || settings::ensure(&context, &wanted).await).await?;
         streams.push(wanted);
     }
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
+    };
+    let mut bucket = async |name: &'static str, max_age: Duration| {
+        let awaited = format!("opening the bucket {name}");
+        patience.attempt(&awaited, async || bucket(&context, name, config.replicas, max_age).await).await
     };
     let health = NatsHealth { client: client.clone(), context: context.clone(), streams };
     Ok(Broker {
         identity: Arc::new(Committer::new(log("IDENTITY"))),
         provisioning: Arc::new(Committer::new(log("PROVISIONING"))),
         control: log("CONTROL"),
-        keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
-        leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
-        requests: bucket(&context, "REQUESTS", config.replicas, FOR_EVER).await?,
-        completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
-        rollcall: bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?,
+        keys: bucket("KEYS", FOR_EVER).await?,
+        leases: bucket("LEASES", FOR_EVER).await?,
+        requests: bucket("REQUESTS", FOR_EVER).await?,
+        completions: bucket("COMPLETIONS", COMPLETIONS_AGE_MAX).await?,
+        rollcall: bucket("ROLLCALL", FOR_EVER).await?,
         health: Arc::new(health),
     })
 }
@@ -103,8 +113,22 @@ async fn client(config: &Config) -> Result<Client, Error> {
     if let Some(path) = &config.root_certificates {
         options = options.add_root_certificates(path.clone()).require_tls(true);
     }
-    let connecting = tokio::time::timeout(config.connect_timeout, options.connect(addresses));
-    match connecting.await {
+    let deadline = Instant::now() + config.connect_timeout;
+    let mut told = false;
+    let connected = loop {
+        let connecting = options.clone().connect(addresses.clone());
+        match tokio::time::timeout_at(deadline, connecting).await {
+            // Perhaps it is being started at this moment, as we are.
+            Ok(Err(error)) if may_come(error.kind()) && Instant::now() + AGAIN_DELAY < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(server = shown(&config.url), %error, "the NATS server does not answer yet; waiting");
+                }
+                tokio::time::sleep(AGAIN_DELAY).await;
+            }
+            result => break result,
+        }
+    };
+    match connected {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(refused(format!(
             "{error}. Start a NATS server there, or name another with --nats; `rollcall up` without --nats runs its own"
@@ -113,6 +137,19 @@ async fn client(config: &Config) -> Result<Client, Error> {
             "no answer within {} s. Start a NATS server there, or name another with --nats",
             config.connect_timeout.as_secs()
         ))),
+    }
+}
+
+/// Whether a server that cannot be connected to may be there a moment later.
+fn may_come(kind: ConnectErrorKind) -> bool {
+    match kind {
+        ConnectErrorKind::Io | ConnectErrorKind::TimedOut => true,
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::MaxReconnects => false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod connect;
 mod follow;
 mod log;
+mod patience;
 mod publish;
 mod settings;
 mod store;

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, context::GetStreamErrorKind};
+use async_nats::jetstream::{
+    self,
+    context::{CreateStreamErrorKind, GetStreamErrorKind},
+};
 use proto::subject;
 
 use super::unavailable;
@@ -36,6 +39,10 @@ impl StreamSettings {
         .into_iter()
         .map(|(name, subjects)| Self { name, subjects, replicas })
         .collect()
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
     }
 
     fn config(&self) -> stream::Config {
@@ -83,7 +90,15 @@ pub(super) async fn ensure(context: &jetstream::Context, wanted: &StreamSettings
             GetStreamErrorKind::JetStream(answer)
                 if answer.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
             {
-                context.create_stream(wanted.config()).await.map_err(|error| unavailable(doing(), error))?;
+                context.create_stream(wanted.config()).await.map_err(|error| match error.kind() {
+                    CreateStreamErrorKind::JetStream(answer)
+                        if answer.error_code() == jetstream::ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+                    {
+                        let reason = format!("{answer}; --nats-replicas {} needs a cluster", wanted.replicas);
+                        Error::Refused { doing: doing(), reason }
+                    }
+                    _ => unavailable(doing(), error),
+                })?;
             }
             GetStreamErrorKind::JetStream(answer)
                 if answer.error_code() == jetstream::ErrorCode::JETSTREAM_NOT_ENABLED

@@ -12,7 +12,7 @@ fn at(second: i64) -> Timestamp {
 fn event(sequence: u64, kind: &str, id: &str, name: Option<&str>, mark: Option<&str>) -> LogEvent {
     LogEvent {
         sequence,
-        id: format!("{sequence:04x}-event"),
+        id: format!("00-{sequence:08x}"),
         time: at(sequence as i64 * 10),
         kind: kind.to_string(),
         resource_type: "User".to_string(),
@@ -25,7 +25,7 @@ fn event(sequence: u64, kind: &str, id: &str, name: Option<&str>, mark: Option<&
 }
 
 fn version(sequence: u64) -> Version {
-    Version { sequence, event: format!("{sequence:04x}") }
+    Version { sequence, event: format!("{sequence:08x}") }
 }
 
 fn done(sequence: u64, id: &str, name: &str, mark: &str) -> Answer {
@@ -132,7 +132,7 @@ fn a_wrong_version_is_found() {
     finds(Promise::RightVersion, spoil(done(9, "a", "ada", "m2")));
     finds(Promise::RightVersion, spoil(done(2, "a", "ada", "m1")));
     finds(Promise::RightVersion, spoil(done(2, "b", "ada", "m2")));
-    let other = Version { sequence: 2, event: "ffff".to_string() };
+    let other = Version { sequence: 2, event: "ffffffff".to_string() };
     finds(Promise::RightVersion, spoil(Answer::Done { status: 200, version: Some(other), seen: None }));
     // If-Match named another version than the one that was overwritten.
     finds(Promise::RightVersion, |operations, _| operations[1].asked = change("a", "m2", None, Some(7)));

@@ -157,11 +157,16 @@ impl fmt::Display for Record {
             }
         )?;
         for violation in self.violations.iter().take(20) {
-            writeln!(out, "  {:?}: {}", violation.promise, violation.text)?;
+            writeln!(out, "  {:?}: {}", violation.promise, shortened(&violation.text))?;
         }
         for breach in self.breaches.iter().take(20) {
-            writeln!(out, "  {breach}")?;
+            writeln!(out, "  {}", shortened(breach))?;
         }
         Ok(())
     }
+}
+
+/// The whole text is in a file.
+fn shortened(text: &str) -> String {
+    text.chars().take(600).collect()
 }
