@@ -61,6 +61,8 @@ pub struct Record {
     pub gave_up: u64,
     /// The longest that a client waited.
     pub slowest: Duration,
+    /// What it waited for.
+    pub slowest_text: String,
     /// What must not be.
     pub violations: Vec<Violation>,
     /// Processes that ended by themselves, final answers that differ, and other breaches.
@@ -138,7 +140,13 @@ impl fmt::Display for Record {
         writeln!(out, "took          {:.0} s", self.took.as_secs_f64())?;
         writeln!(out, "killed        {}: {}", self.killed(), list(&self.kills))?;
         writeln!(out, "other faults  {}", list(&self.faults))?;
-        writeln!(out, "requests      {}; the slowest took {:.1} s", self.counts, self.slowest.as_secs_f64())?;
+        writeln!(out, "requests      {}", self.counts)?;
+        writeln!(
+            out,
+            "slowest       {:.1} s: {}",
+            self.slowest.as_secs_f64(),
+            shortened(&self.slowest_text)
+        )?;
         writeln!(out, "log           {} events; {} resources exist", self.events, self.resources)?;
         writeln!(out, "gave up       {} starts, while what they need was down", self.gave_up)?;
         let mut promises: BTreeMap<String, u64> = BTreeMap::new();

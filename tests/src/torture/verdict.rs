@@ -26,7 +26,10 @@ pub(super) fn judge(site: &mut Site, history: &[Operation], record: &mut Record)
     for operation in history {
         let took = operation.ended.duration_since(operation.begun);
         let took = Duration::try_from(took).unwrap_or_default();
-        record.slowest = record.slowest.max(took);
+        if took > record.slowest {
+            record.slowest = took;
+            record.slowest_text = format!("{operation:?}");
+        }
         if took > REQUEST_TIMEOUT + LATE_MAX {
             record.breaches.push(format!("answered after {took:?}: {operation:?}"));
         }

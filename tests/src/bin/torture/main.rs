@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use street::torture::{Plan, run};
 
-const USAGE: &str = "torture [--mode single|cluster] [--kills N] [--seconds N] [--clients N] [--seed N]";
+const USAGE: &str =
+    "torture [--mode single|cluster] [--kills N] [--seconds N] [--clients N] [--seed N] [--keep 1]";
 
 fn main() -> ExitCode {
-    let plan = match plan(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    let (plan, keep) = match plan(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(plan) => plan,
         Err(mistake) => {
             eprintln!("{mistake}\nusage: {USAGE}");
@@ -18,8 +19,12 @@ fn main() -> ExitCode {
     println!("seed {}, {} broker(s), folder {}", plan.seed, plan.brokers, plan.folder.display());
     let record = run(&plan);
     println!("\n{record}");
-    if record.is_good() {
+    if record.is_good() && !keep {
         let _ = std::fs::remove_dir_all(&plan.folder);
+        return ExitCode::SUCCESS;
+    }
+    if record.is_good() {
+        println!("Kept: {}", plan.folder.display());
         return ExitCode::SUCCESS;
     }
     let told = plan.folder.join("violations.txt");
@@ -31,7 +36,9 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn plan(arguments: &[String]) -> Result<Plan, String> {
+/// What is to be done, and whether the folder is kept even when all is well.
+fn plan(arguments: &[String]) -> Result<(Plan, bool), String> {
+    let mut keep = false;
     let seed = street::random::fresh_seed();
     let mut plan = Plan {
         seed,
@@ -57,9 +64,10 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "--kills" => plan.kills = number()?,
             "--seconds" => plan.time = Duration::from_secs(number()?),
             "--clients" => plan.clients = usize::try_from(number()?).map_err(|error| error.to_string())?,
+            "--keep" => keep = number()? != 0,
             "--seed" => plan.seed = number()?,
             other => return Err(format!("there is no {other}")),
         }
     }
-    Ok(plan)
+    Ok((plan, keep))
 }
