@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -80,11 +79,6 @@ impl Cluster {
     pub fn url(&self) -> String {
         let one = |broker: &Broker| format!("nats://{USER}:{}@127.0.0.1:{}", self.password, broker.port);
         self.brokers.iter().map(one).collect::<Vec<_>>().join(",")
-    }
-
-    /// The URL of one broker.
-    pub fn url_of(&self, number: usize) -> String {
-        self.url().split(',').nth(number).expect("a broker of the cluster").to_string()
     }
 
     fn process(&mut self, number: usize) -> &mut Process {
@@ -173,10 +167,10 @@ impl Cluster {
 
     /// What a broker answers to a request of the JetStream API, or nothing when it does not answer in time.
     pub fn ask(&self, number: usize, subject: &str) -> Option<Value> {
-        let url = self.url_of(number);
+        let port = self.brokers.get(number).expect("a broker of the cluster").port;
         self.runtime.block_on(async {
             let asking = async {
-                let client = async_nats::connect(&url).await.ok()?;
+                let client = self.options().connect(format!("127.0.0.1:{port}")).await.ok()?;
                 let reply = client.request(subject.to_string(), "".into()).await.ok()?;
                 serde_json::from_slice(&reply.payload).ok()
             };
@@ -197,17 +191,8 @@ impl Cluster {
         self.brokers.get(number).expect("a broker of the cluster").process.log()
     }
 
-    /// A connection of the test's own to the broker's streams.
-    pub fn with_jetstream<T>(&self, work: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
-        let url = self.url();
-        self.runtime.block_on(async {
-            let servers: Vec<async_nats::ServerAddr> =
-                url.split(',').map(|url| url.parse().expect("a URL")).collect();
-            let options =
-                async_nats::ConnectOptions::with_user_and_password(USER.to_string(), self.password.clone());
-            let client = options.connect(servers).await.expect("a broker can be reached");
-            work(jetstream::new(client)).await
-        })
+    fn options(&self) -> async_nats::ConnectOptions {
+        async_nats::ConnectOptions::with_user_and_password(USER.to_string(), self.password.clone())
     }
 }
 

@@ -71,7 +71,9 @@ fn scopeguard(workload: &Workload) -> impl Drop + '_ {
 
 fn more_acknowledged(workload: &Workload, count: u64) {
     let before = workload.counts().acknowledged;
-    eventually("clients are acknowledged", || (workload.counts().acknowledged >= before + count).then_some(()));
+    eventually("clients are acknowledged", || {
+        (workload.counts().acknowledged >= before + count).then_some(())
+    });
 }
 
 fn leader(cluster: &Cluster) -> usize {

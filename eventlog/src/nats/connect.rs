@@ -174,7 +174,10 @@ async fn bucket(
             .await
             .map_err(|error| unavailable(doing(), error))?,
     };
-    Ok(Arc::new(NatsBucket::new(name, store)))
+    let bucket = NatsBucket::new(name, store);
+    // One that was just made on several servers cannot be read until they have chosen its leader.
+    bucket.get("ready").await?;
+    Ok(Arc::new(bucket))
 }
 
 struct NatsHealth {
