@@ -122,8 +122,14 @@ impl Drop for Process {
     }
 }
 
-/// A port on loopback that was free a moment ago.
+/// A port on loopback that was free a moment ago, below those that the kernel gives to connections: whoever is killed must
+/// find it free again.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").port()
+    let mut random = crate::random::Random::new(crate::random::fresh_seed());
+    loop {
+        let port = 12_000 + u16::try_from(random.below(18_000)).expect("a small number");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

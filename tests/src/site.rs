@@ -16,7 +16,7 @@ pub const TENANT: &str = "corp";
 /// How many gateways there are.
 pub const GATEWAYS: usize = 2;
 /// How long a process may take until it is ready, with everything it needs running.
-const READY_MAX: Duration = Duration::from_secs(90);
+const READY_MAX: Duration = Duration::from_secs(180);
 /// How long a look at a process may take.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 /// The key of these tests; nobody's data is under it.
