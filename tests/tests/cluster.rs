@@ -47,7 +47,12 @@ fn while_clients_write(work: impl FnOnce(&mut Site, &Workload)) {
     assert_eq!(site.until_ready("the test").len(), 0, "nobody ended by themselves");
     assert_eq!(site.cluster.ended(), Vec::<String>::new());
     let (events, history) = (site.events(), workload.history());
-    assert_eq!(check(&history, &events, SLACK), []);
+    let violations = check(&history, &events, SLACK);
+    if !violations.is_empty() {
+        let logs: String = (0..site.count()).map(|number| site.log(number)).collect();
+        let events: String = events.iter().map(|event| format!("{event:?}\n")).collect();
+        panic!("{violations:#?}\n---- events ----\n{events}---- what the processes said ----\n{logs}");
+    }
     for operation in &history {
         let took = Duration::try_from(operation.ended.duration_since(operation.begun)).unwrap();
         assert!(took < REQUEST_TIMEOUT + LATE_MAX, "{took:?}: {operation:?}");
