@@ -18,6 +18,9 @@ use crate::{Append, Error, Guard};
 /// How long one attempt waits for its acknowledgement.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often a guard may fail with nothing to show for it. Then the guard names a message that is not there.
+const ABSENT_MAX: u32 = 10;
+
 /// What the broker answers to a publish.
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -52,19 +55,22 @@ enum Attempt {
 
 pub(super) async fn single(log: &NatsLog, append: &Append, deadline: Instant) -> Result<u64, Error> {
     let doing = || format!("appending to {}", log.name);
-    let mut unknown = false;
+    let (mut unknown, mut absent) = (false, 0);
     loop {
         match send(log, append, headers(append), deadline).await {
             Attempt::Stands(sequence) => return Ok(sequence),
-            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, append, unknown).await {
+            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, append).await {
                 Ok(Some(sequence)) => return Ok(sequence),
-                Ok(None) => {}
+                Ok(None) => absent += u32::from(append.guard != Guard::None),
                 Err(error @ Error::Conflict) => return Err(error),
                 Err(_) => unknown = true,
             },
             Attempt::Later => {}
             Attempt::NoAnswer => unknown = true,
             Attempt::Refused(reason) => return Err(Error::Refused { doing: doing(), reason }),
+        }
+        if absent > ABSENT_MAX && !unknown {
+            return Err(Error::Conflict);
         }
         pause(deadline, unknown, doing).await?;
     }
@@ -79,7 +85,7 @@ pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant)
         };
     };
     let count = appends.len() as u64;
-    let mut unknown = false;
+    let (mut unknown, mut absent) = (false, 0);
     loop {
         let batch = uuid::Uuid::new_v4().simple().to_string();
         let attempt = match send_all_but_last(log, appends, &batch).await {
@@ -95,9 +101,9 @@ pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant)
         match attempt {
             Attempt::Stands(sequence) => return Ok((sequence + 1 - count..=sequence).collect()),
             // The batch is whole or not there, so its first message speaks for all.
-            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, first, unknown).await {
+            Attempt::GuardFailed | Attempt::BatchStands => match resolve(log, first).await {
                 Ok(Some(sequence)) => return Ok((sequence..sequence + count).collect()),
-                Ok(None) => {}
+                Ok(None) => absent += u32::from(first.guard != Guard::None),
                 Err(error @ Error::Conflict) => return Err(error),
                 Err(_) => unknown = true,
             },
@@ -105,13 +111,16 @@ pub(super) async fn atomic(log: &NatsLog, appends: &[Append], deadline: Instant)
             Attempt::NoAnswer => unknown = true,
             Attempt::Refused(reason) => return Err(Error::Refused { doing: doing(), reason }),
         }
+        if absent > ABSENT_MAX && !unknown {
+            return Err(Error::Conflict);
+        }
         pause(deadline, unknown, doing).await?;
     }
 }
 
 /// Whose message came first: the sequence when it is ours, [`Error::Conflict`] when it is another's, nothing when
 /// there is none yet (it is still on its way, on several replicas).
-async fn resolve(log: &NatsLog, append: &Append, unknown: bool) -> Result<Option<u64>, Error> {
+async fn resolve(log: &NatsLog, append: &Append) -> Result<Option<u64>, Error> {
     let Guard::Last(last) = append.guard else {
         // Without a guard only our own id can have been refused: find it from the end of its subject.
         let found = crate::Log::last_on(log, &append.subject).await?;
@@ -120,8 +129,8 @@ async fn resolve(log: &NatsLog, append: &Append, unknown: bool) -> Result<Option
     match log.next_on(&append.subject, last + 1).await? {
         Some(message) if message.id == Some(append.id) => Ok(Some(message.sequence)),
         Some(_) => Err(Error::Conflict),
-        // The subject's last sequence is lower than the guard: the guard names a message that is not there.
-        None if !unknown => Err(Error::Conflict),
+        // Ours or another's is being agreed on, or a leader that has lost its office answers from before: for a moment,
+        // when a broker that was cut off comes back, the old leader and the new one both hear what is asked.
         None => Ok(None),
     }
 }
