@@ -48,7 +48,7 @@ impl Cluster {
     pub fn start(folder: &Path, count: usize) -> Self {
         let program = nats_server();
         let ports: Vec<[u16; 3]> = (0..count).map(|_| [free_port(), free_port(), free_port()]).collect();
-        let password = format!("{:016x}", crate::random::Random::new(u64::from(std::process::id())).next());
+        let password = format!("{:016x}", crate::random::Random::new(u64::from(std::process::id())).number());
         let route_ports: Vec<u16> = ports.iter().map(|[_, _, route]| *route).collect();
         let routes = (count > 1).then(|| Routes::start(&route_ports));
         let mut brokers = Vec::new();

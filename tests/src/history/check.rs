@@ -42,10 +42,13 @@ pub fn check(operations: &[Operation], events: &[LogEvent], slack: SignedDuratio
     found.violations
 }
 
+/// An answer, the version that it names, and what it shows.
+type Named<'a> = (&'a Operation, &'a Version, Option<&'a Seen>);
+
 /// Goes through the log once, and at each version looks at the answers that named it.
 fn fold(operations: &[Operation], events: &[LogEvent]) -> Found {
     let mut found = Found::default();
-    let mut named: BTreeMap<u64, Vec<(&Operation, &Version, Option<&Seen>)>> = BTreeMap::new();
+    let mut named: BTreeMap<u64, Vec<Named<'_>>> = BTreeMap::new();
     for operation in operations {
         if let Answer::Done { version: Some(version), seen, .. } = &operation.answer {
             named.entry(version.sequence).or_default().push((operation, version, seen.as_ref()));
