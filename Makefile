@@ -2,9 +2,13 @@
 CARGO ?= cargo
 DATA_DIR ?= var
 UP_FLAGS ?=
+MODE ?= single
+KILLS ?= 200
+SECONDS ?= 900
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check lint compliance bench broker
+.PHONY: help build run test check lint compliance bench torture broker
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,3 +40,7 @@ compliance: broker ## scim2-tester, a compliance suite of others, against a gate
 bench: broker ## the benchmarks, in release mode; GROUP=scim or GROUP=http for one of them
 	$(CARGO) build --locked --release --bin rollcall
 	$(CARGO) run --locked --release -p street --bin bench -- $(GROUP)
+
+torture: broker ## clients write while processes are killed; MODE=single or cluster, KILLS, SECONDS, SEED
+	$(CARGO) build --locked --release --bin rollcall
+	$(CARGO) run --locked --release -p street --bin torture -- --mode $(MODE) --kills $(KILLS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

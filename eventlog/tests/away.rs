@@ -70,7 +70,15 @@ fn writers(broker: &Broker, name: &str, count: usize, time: Duration) -> JoinSet
 
 async fn standing(broker: &Broker) -> BTreeMap<EventId, Vec<u64>> {
     let mut found: BTreeMap<EventId, Vec<u64>> = BTreeMap::new();
-    for sequence in 1..=broker.identity.last_sequence().await.unwrap() {
+    // A broker that was killed a moment ago may not answer at once.
+    let begun = Instant::now();
+    let last = loop {
+        match broker.identity.last_sequence().await {
+            Ok(last) => break last,
+            Err(error) => assert!(begun.elapsed() < SOON, "{error}"),
+        }
+    };
+    for sequence in 1..=last {
         let id = broker.identity.read(sequence).await.unwrap().unwrap().id.unwrap();
         found.entry(id).or_default().push(sequence);
     }

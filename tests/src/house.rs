@@ -289,10 +289,15 @@ impl Reply {
 impl Client {
     /// A client of this base URL that presents this token.
     pub fn new(base: &str, token: &str) -> Self {
+        Self::quick(base, token, Duration::from_secs(60))
+    }
+
+    /// A client that does not wait longer than this for an answer.
+    pub fn quick(base: &str, token: &str, timeout: Duration) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::blocking::Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(60))
+            .timeout(timeout)
             .pool_max_idle_per_host(64)
             .build()
             .expect("an HTTP client can be made");

@@ -2,11 +2,20 @@
 //!
 //! Nothing here knows what is inside; start reading at [`House`].
 
+pub mod cluster;
 pub mod dialogue;
 pub mod fleet;
+pub mod fold;
+pub mod history;
 pub mod house;
 pub mod lag;
+pub mod process;
 pub mod proxy;
+pub mod random;
+pub mod routes;
 pub mod serial;
+pub mod site;
+pub mod torture;
+pub mod workload;
 
 pub use house::{Client, House, Options, Reply};

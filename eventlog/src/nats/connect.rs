@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use tokio::time::Instant;
 
 use super::health::NatsHealth;
 use super::log::NatsLog;
+use super::patience::Patience;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
 use super::unavailable;
@@ -18,6 +20,16 @@ use crate::{Broker, Bucket, Committer, Error, Log, WAITING_MAX, timeline};
 const FOR_EVER: Duration = Duration::ZERO;
 /// How long it can be asked what came of a request.
 const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Every bucket, and how long its values stay.
+const BUCKETS: [(&str, Duration); 5] = [
+    ("KEYS", FOR_EVER),
+    ("LEASES", FOR_EVER),
+    ("REQUESTS", FOR_EVER),
+    ("COMPLETIONS", COMPLETIONS_AGE_MAX),
+    ("ROLLCALL", FOR_EVER),
+];
+/// Between two attempts to connect.
+const AGAIN_DELAY: Duration = Duration::from_millis(100);
 /// How long one question to the broker may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same, where the broker may first have to give up an unfinished restore or to read a large stream.
@@ -34,7 +46,7 @@ pub struct Config {
     pub root_certificates: Option<PathBuf>,
     /// Replicas of each stream.
     pub replicas: usize,
-    /// How long connecting may take.
+    /// How long connecting may take, and after it finding or making the streams.
     pub connect_timeout: Duration,
     /// How many writes may wait for their turn; a further one is refused.
     pub waiting_max: usize,
@@ -62,16 +74,26 @@ fn shown(url: &str) -> String {
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let client = client(config, REQUEST_TIMEOUT).await?;
+    let mut patience = Patience::new(config.connect_timeout);
     settings::check_server(&client.server_info())?;
     let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
     for wanted in StreamSettings::all(config.replicas) {
-        streams.push((settings::ensure(&context, &wanted).await?, wanted));
+        let awaited = format!("opening the stream {}", wanted.name());
+        let seen = patience.attempt(&awaited, || settings::ensure(&context, &wanted)).await?;
+        streams.push((seen, wanted));
     }
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
     };
-    let rollcall = bucket(&context, "ROLLCALL", config.replicas, FOR_EVER).await?;
+    let mut buckets = Vec::new();
+    for (name, max_age) in BUCKETS {
+        let awaited = format!("opening the bucket {name}");
+        buckets.push(patience.attempt(&awaited, || bucket(&context, name, config.replicas, max_age)).await?);
+    }
+    let [keys, leases, requests, completions, rollcall] = <[_; 5]>::try_from(buckets).map_err(|_| {
+        Error::Damaged { doing: "opening the buckets".to_string(), reason: "there are not five".to_string() }
+    })?;
     let timeline = timeline::read(&*rollcall).await?;
     let health =
         NatsHealth::new(client.clone(), context.clone(), streams, rollcall.clone(), timeline.clone());
@@ -80,10 +102,10 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         identity: Arc::new(Committer::new(log("IDENTITY"), config.waiting_max)),
         provisioning: Arc::new(Committer::new(log("PROVISIONING"), config.waiting_max)),
         control: log("CONTROL"),
-        keys: bucket(&context, "KEYS", config.replicas, FOR_EVER).await?,
-        leases: bucket(&context, "LEASES", config.replicas, FOR_EVER).await?,
-        requests: bucket(&context, "REQUESTS", config.replicas, FOR_EVER).await?,
-        completions: bucket(&context, "COMPLETIONS", config.replicas, COMPLETIONS_AGE_MAX).await?,
+        keys,
+        leases,
+        requests,
+        completions,
         rollcall,
         timeline,
         health: Arc::new(health),
@@ -130,8 +152,22 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
     if let Some(path) = &config.root_certificates {
         options = options.add_root_certificates(path.clone()).require_tls(true);
     }
-    let connecting = tokio::time::timeout(config.connect_timeout, options.connect(addresses));
-    match connecting.await {
+    let deadline = Instant::now() + config.connect_timeout;
+    let mut told = false;
+    let connected = loop {
+        let connecting = options.clone().connect(addresses.clone());
+        match tokio::time::timeout_at(deadline, connecting).await {
+            // Perhaps it is being started at this moment, as we are.
+            Ok(Err(error)) if may_come(error.kind()) && Instant::now() + AGAIN_DELAY < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(server = shown(&config.url), %error, "the NATS server does not answer yet; waiting");
+                }
+                tokio::time::sleep(AGAIN_DELAY).await;
+            }
+            result => break result,
+        }
+    };
+    match connected {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(refused(format!(
             "{error}. Start a NATS server there, or name another with --nats; `rollcall up` without --nats runs its own"
@@ -140,6 +176,19 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
             "no answer within {} s. Start a NATS server there, or name another with --nats",
             config.connect_timeout.as_secs()
         ))),
+    }
+}
+
+/// Whether a server that cannot be connected to may be there a moment later.
+fn may_come(kind: ConnectErrorKind) -> bool {
+    match kind {
+        ConnectErrorKind::Io | ConnectErrorKind::TimedOut => true,
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::MaxReconnects => false,
     }
 }
 
@@ -164,5 +213,8 @@ async fn bucket(
             .await
             .map_err(|error| unavailable(doing(), error))?,
     };
-    Ok(Arc::new(NatsBucket::new(name, store)))
+    let bucket = NatsBucket::new(name, store);
+    // One that was just made on several servers cannot be read until they have chosen its leader.
+    bucket.get("ready").await?;
+    Ok(Arc::new(bucket))
 }

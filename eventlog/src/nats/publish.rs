@@ -21,6 +21,9 @@ use crate::{Append, Error, Guard};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Another attempt is begun only when it has at least this long: a shorter one would end unknown more often than well.
 const ATTEMPT_MIN: Duration = Duration::from_millis(200);
+/// How often a guard may fail with nothing to show for it: then it names a message that is not there. Until then ours or
+/// another's may be being agreed on, or a leader that has lost its office answers from before.
+const ABSENT_MAX: u32 = 10;
 /// How long after the deadline it may still be asked whose message stands there, so that fewer end unknown.
 const ASK_MORE: Duration = Duration::from_millis(500);
 
@@ -69,12 +72,14 @@ struct Trying {
     why: String,
     /// How long the next attempt waits.
     patience: Duration,
+    /// How often a guard failed with nothing to show for it.
+    absent: u32,
 }
 
 impl Trying {
     fn new(doing: String, deadline: Instant) -> Self {
         let why = "there was no time left".to_string();
-        Self { doing, deadline, unknown: false, why, patience: ATTEMPT_TIMEOUT }
+        Self { doing, deadline, unknown: false, why, patience: ATTEMPT_TIMEOUT, absent: 0 }
     }
 
     fn left(&self) -> Duration {
@@ -97,10 +102,17 @@ impl Trying {
                     Attempt::GuardFailed { at } => at,
                     _ => None,
                 };
-                let found = stands::find(log, appends, floor, self.unknown, known);
+                let found = stands::find(log, appends, floor, known, at);
                 match timeout_at(self.deadline + ASK_MORE, found).await {
                     Ok(Ok(Some(sequence))) => return Ok(Some(sequence)),
-                    Ok(Ok(None)) => self.unknown("our own message is still on its way".to_string()),
+                    Ok(Ok(None)) if known || self.unknown => {
+                        self.unknown("our own message is still on its way".to_string());
+                    }
+                    Ok(Ok(None)) if self.absent >= ABSENT_MAX => return Err(Error::Conflict { at }),
+                    Ok(Ok(None)) => {
+                        self.absent += 1;
+                        self.why = "a guard did not hold, and nothing stands there yet".to_string();
+                    }
                     Ok(Err(Error::Conflict { .. })) => return Err(Error::Conflict { at }),
                     Ok(Err(_)) | Err(_) => {
                         self.unknown("the guard did not hold, and who came first cannot be read".to_string());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::ServerInfo;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, context::CreateStreamErrorKind};
 use proto::subject;
 
 use super::{restore, unavailable};
@@ -142,7 +142,15 @@ pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result
         Ok(_) => {}
         Err(error) if is_gone(&error) => {
             not_begun(context, wanted).await?;
-            context.create_stream(wanted.config()).await.map_err(|error| unavailable(doing(), error))?;
+            context.create_stream(wanted.config()).await.map_err(|error| match error.kind() {
+                CreateStreamErrorKind::JetStream(answer)
+                    if answer.error_code() == jetstream::ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+                {
+                    let reason = format!("{answer}; --nats-replicas {} needs a cluster", wanted.replicas);
+                    Error::Refused { doing: doing(), reason }
+                }
+                _ => unavailable(doing(), error),
+            })?;
         }
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(answer)

@@ -18,31 +18,37 @@ pub(super) fn floor(appends: &[Append]) -> Option<u64> {
 }
 
 /// Where the first of these messages stands. [`Error::Conflict`] when they do not stand together and never will;
-/// nothing when they may still come. `unknown` says that an attempt may be under way, `known` that the broker knows
-/// one of the ids.
+/// nothing when they may still come. `known` says that the broker knows one of the ids; `at` is the message that stood in
+/// the way, where the broker says it.
 pub(super) async fn find(
     log: &NatsLog,
     appends: &[Append],
     floor: u64,
-    unknown: bool,
     known: bool,
+    at: Option<u64>,
 ) -> Result<Option<u64>, Error> {
-    let guards = appends.iter().enumerate().filter_map(|(index, append)| match append.guard {
-        Guard::Last(last) => Some((index, append, last)),
-        Guard::None => None,
-    });
-    let mut guarded = false;
+    let mut guards: Vec<(usize, &Append, u64)> = (0..)
+        .zip(appends)
+        .filter_map(|(index, append)| match append.guard {
+            Guard::Last(last) => Some((index, append, last)),
+            Guard::None => None,
+        })
+        .collect();
+    // The subject of what stood in the way says which guard it was.
+    if guards.len() > 1
+        && let Some(stood) = log.read(at.unwrap_or_default()).await?
+        && let Some(place) = guards.iter().position(|(_, append, _)| append.subject == stood.subject)
+    {
+        guards.swap(0, place);
+    }
+    let guarded = !guards.is_empty();
     for (index, append, last) in guards {
-        guarded = true;
         match log.next_on(&append.subject, last + 1).await? {
             Some(message) if message.id == Some(append.id) => {
                 return together(log, appends, index, &message).await;
             }
             // Another's: this guard will never hold again, and with it none of the batch.
             Some(_) => return Err(Error::Conflict { at: None }),
-            // What was never under way cannot stand: the broker refused because of another message or a guard that
-            // names a sequence that is not there. What may be under way is looked for behind the other guards.
-            None if !unknown => return Err(Error::Conflict { at: None }),
             None => {}
         }
     }

@@ -1,0 +1,101 @@
+//! Waiting for a broker that is not ready yet: it is being started, or its cluster has not chosen its leaders.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Error;
+
+/// Between two attempts.
+const AGAIN_DELAY: Duration = Duration::from_millis(250);
+
+/// How long to wait, and whether somebody has been told that we do.
+pub(super) struct Patience {
+    begun: Instant,
+    deadline: Instant,
+    told: bool,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        let begun = Instant::now();
+        Self { begun, deadline: begun + limit, told: false }
+    }
+
+    /// Does it again while the broker cannot serve, until it is done, refused, or the time is over.
+    pub(super) async fn attempt<T, F>(&mut self, awaited: &str, work: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            let error = match tokio::time::timeout_at(self.deadline, work()).await {
+                Ok(Err(error)) if error.is_retryable() => error,
+                Ok(result) => return result,
+                Err(_) => Error::Unavailable { doing: awaited.to_string(), source: None },
+            };
+            if Instant::now() + AGAIN_DELAY >= self.deadline {
+                return Err(self.over(awaited, error));
+            }
+            if !self.told {
+                self.told = true;
+                tracing::warn!(awaited, %error, "the broker is not ready yet; waiting");
+            }
+            tokio::time::sleep(AGAIN_DELAY).await;
+        }
+    }
+
+    fn over(&self, awaited: &str, error: Error) -> Error {
+        let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        Error::Refused {
+            doing: awaited.to_string(),
+            reason: format!(
+                "the broker could not serve within {} s{cause}. A cluster serves once more than half of its servers run and \
+                 have chosen their leaders; see the servers' logs, and start this again",
+                self.begun.elapsed().as_secs().max(1)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn not_yet() -> Error {
+        Error::Unavailable { doing: "opening".to_string(), source: Some("no leader".into()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_ready_is_waited_for() {
+        let attempts = AtomicU32::new(0);
+        let work = || async {
+            match attempts.fetch_add(1, Ordering::Relaxed) {
+                0..3 => Err(not_yet()),
+                _ => Ok(7),
+            }
+        };
+        let mut patience = Patience::new(Duration::from_secs(10));
+        assert_eq!(patience.attempt("opening", work).await.unwrap(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_for_ever_and_the_cause_is_told() {
+        let mut patience = Patience::new(Duration::from_secs(10));
+        let work = || async { Err::<(), _>(not_yet()) };
+        let error = patience.attempt("opening the stream IDENTITY", work).await.unwrap_err().to_string();
+        assert!(
+            error.contains("IDENTITY") && error.contains("no leader") && error.contains("half"),
+            "{error}"
+        );
+        // A refusal is no matter of time.
+        let attempts = AtomicU32::new(0);
+        let work = || async {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            Err::<(), _>(Error::Refused { doing: String::new(), reason: "too old".to_string() })
+        };
+        assert!(Patience::new(Duration::from_secs(10)).attempt("opening", work).await.is_err());
+        assert_eq!(attempts.into_inner(), 1);
+    }
+}
