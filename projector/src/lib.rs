@@ -26,3 +26,4 @@ pub use index::check_indexed;
 pub use projection::{Config, Former, Projection, Readiness, Stored};
 pub use query::{Page, Part, Place, Query, Window};
 pub use represent::Lens;
+pub use store::{MemoryStore, Storage};

@@ -1,7 +1,6 @@
 //! The directory as a whole: open it, run it, ask it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -17,14 +16,14 @@ use crate::directory::{Directory, Entry};
 use crate::hot::{Content, Hot};
 use crate::index::Indexes;
 use crate::row::{ReadRow, Row};
-use crate::store::Store;
+use crate::store::{Storage, Store};
 use crate::{Error, KeyState, Lagging};
 
 /// Where the projection stands and what it may use.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The folder.
-    pub folder: PathBuf,
+    /// Where its rows stand.
+    pub storage: Storage,
     /// Memory for sled's pages.
     pub cache_bytes: u64,
     /// Memory for opened documents.

@@ -3,6 +3,7 @@
 mod due;
 mod perform;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::clock;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::affected::affected;
 use crate::config::AppConfig;
-use crate::connector::ScimApp;
+use crate::connector::{ScimApp, Transport};
 use crate::lease::{Lease, RENEW};
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
@@ -42,8 +43,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(name: String, config: AppConfig, shared: Shared) -> Result<Self, Error> {
-        let app = ScimApp::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
+    pub(crate) fn new(
+        name: String,
+        config: AppConfig,
+        shared: Shared,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Result<Self, Error> {
+        let app = ScimApp::new(&config, transport)
+            .map_err(|source| Error::Client { name: name.clone(), source })?;
         let hash = config.hash();
         Ok(Self { name, config, hash, shared, app })
     }

@@ -1,10 +1,12 @@
 //! How an app wants to hear it. One file for each kind of app.
 
 mod scim;
+mod transport;
 
 use std::time::Duration;
 
 pub(crate) use self::scim::{MEMBERS_MAX, ScimApp};
+pub use self::transport::{NoAnswer, Transport};
 
 /// What an app did, as the table of error classes has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
