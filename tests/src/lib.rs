@@ -5,5 +5,6 @@
 pub mod dialogue;
 pub mod house;
 pub mod proxy;
+pub mod simulation;
 
 pub use house::{Client, House, Options, Reply};

@@ -16,6 +16,8 @@ pub struct Weather {
     pub lost_requests: u64,
     /// Answers that never arrive, although all was done.
     pub lost_answers: u64,
+    /// Questions that are lost, or whose answers are.
+    pub lost_questions: u64,
     /// Requests that arrive after their sender has given the attempt up.
     pub late_requests: u64,
     /// Requests that the broker puts off without doing anything.
@@ -52,6 +54,7 @@ impl Weather {
         Self {
             lost_requests: 15,
             lost_answers: 25,
+            lost_questions: 25,
             late_requests: 15,
             refused_requests: 10,
             slow: 400,
@@ -109,7 +112,7 @@ impl Line {
     }
 
     /// Never comes back when the process is dead.
-    pub(super) async fn alive(&self) {
+    pub async fn alive(&self) {
         if self.cut.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -146,7 +149,7 @@ impl Line {
     /// A question and its answer. A question changes nothing, so that it was lost on the way there or back is the same.
     pub(super) async fn ask<T>(&self, doing: &str, answer: impl FnOnce() -> T) -> Result<T, Error> {
         self.alive().await;
-        let lost = !self.connected() || self.strikes(|weather| weather.lost_requests + weather.lost_answers);
+        let lost = !self.connected() || self.strikes(|weather| weather.lost_questions);
         if lost {
             self.wait_in_vain(Instant::now() + self.weather().attempt_timeout).await;
             return Err(Error::Unavailable { doing: doing.to_string(), source: None });

@@ -58,6 +58,13 @@ impl MemoryStore {
         held.unflushed.clear();
     }
 
+    /// Another store that holds the same.
+    pub fn copy(&self) -> Self {
+        let held = self.lock();
+        let (rows, facts) = (held.rows.clone(), held.facts.clone());
+        Self(Arc::new(Mutex::new(Held { rows, facts, ..Held::default() })))
+    }
+
     /// Forgets everything, as one does with a store that cannot be trusted.
     pub(crate) fn clear(&self) {
         let opened = self.lock().opened;
