@@ -25,6 +25,8 @@ pub(crate) struct Link {
     pub(crate) intended: Option<String>,
     /// Members that the app holds.
     pub(crate) members: BTreeSet<ResourceId>,
+    /// Under which of the app's ids they became members. An account that was lost and made anew is in no group.
+    pub(crate) known_as: BTreeMap<ResourceId, String>,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
     pub(crate) held: Option<Held>,
@@ -73,9 +75,10 @@ impl Links {
             let sequence = message.sequence;
             let (event, details) = self.read(message).await?;
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-            let link = links.entry((event.app.clone(), event.resource_id)).or_default();
-            link.apply(&event, details.as_ref());
+            let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
+            link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
             link.last = sequence;
+            links.insert((event.app, event.resource_id), link);
             drop(links);
             self.applied.send_replace(sequence);
         }
@@ -109,7 +112,22 @@ impl Links {
 
     pub(crate) fn get(&self, app: &str, id: ResourceId) -> Link {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.get(&(app.to_string(), id)).cloned().unwrap_or_default()
+        let mut link = links.get(&(app.to_string(), id)).cloned().unwrap_or_default();
+        let known_as = std::mem::take(&mut link.known_as);
+        link.members.retain(|member| {
+            let now = links.get(&(app.to_string(), *member)).and_then(|link| link.remote_id.as_ref());
+            // Who has no account now is a member until the plan takes him out.
+            now.is_none() || now == known_as.get(member)
+        });
+        link
+    }
+
+    /// Whether an account at an app is another resource's. Looks at every link; only a refused name makes us ask.
+    pub(crate) fn is_others(&self, app: &str, remote_id: &str, id: ResourceId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().any(|((name, other), link)| {
+            name == app && *other != id && link.remote_id.as_deref() == Some(remote_id)
+        })
     }
 
     pub(crate) fn remote_id(&self, app: &str, id: ResourceId) -> Option<String> {
@@ -135,7 +153,12 @@ impl Links {
 
 impl Link {
     /// The link after an event.
-    pub(crate) fn apply(&mut self, event: &Event, details: Option<&Details>) {
+    pub(crate) fn apply(
+        &mut self,
+        event: &Event,
+        details: Option<&Details>,
+        remote_id_of: impl Fn(ResourceId) -> Option<String>,
+    ) {
         match &event.kind {
             Kind::Intended { .. } => self.intent_open = true,
             Kind::Done {
@@ -153,10 +176,19 @@ impl Link {
                     return;
                 }
                 self.remote_id = Some(remote_id.clone());
-                self.members = if *members_replaced { BTreeSet::new() } else { before.members };
-                self.members.extend(members_added);
+                if !*members_replaced {
+                    (self.members, self.known_as) = (before.members, before.known_as);
+                }
+                for id in members_added {
+                    self.members.insert(*id);
+                    match remote_id_of(*id) {
+                        Some(remote_id) => drop(self.known_as.insert(*id, remote_id)),
+                        None => drop(self.known_as.remove(id)),
+                    }
+                }
                 for id in members_removed {
                     self.members.remove(id);
+                    self.known_as.remove(id);
                 }
                 self.intended = match (operation.as_str(), details) {
                     ("adopt", _) => None,

@@ -55,8 +55,13 @@ fn one(seed: u64, name: &str, talkative: bool) -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
     chance::decide_by(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let report = runtime.expect("a runtime").block_on(simulation::run(seed, weather(name)));
+    let weather = weather(name);
+    // What a thread drew before its chance was decided would stay with it.
+    let running = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(simulation::run(seed, weather))
+    });
+    let Ok(report) = running.join() else { return ExitCode::FAILURE };
     let Report { wrong, digest, events, requests, kills, calls } = report;
     let mut out = std::io::stdout().lock();
     for sentence in &wrong {
@@ -74,7 +79,12 @@ fn one(seed: u64, name: &str, talkative: bool) -> ExitCode {
 fn run(seed: u64, name: &str) -> (String, bool) {
     let program = std::env::current_exe().expect("this program");
     let arguments = ["--seed", &seed.to_string(), "--weather", name, "--quiet"];
-    let child = Command::new(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let output = child.and_then(std::process::Child::wait_with_output).expect("a run");
     let text = [output.stdout, output.stderr].concat();
     (String::from_utf8_lossy(&text).into_owned(), output.status.success())

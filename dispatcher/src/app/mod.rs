@@ -19,7 +19,7 @@ use crate::connector::{ScimApp, Transport};
 use crate::lease::{Lease, RENEW};
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
-use due::Due;
+use due::{Due, Taken};
 use perform::{Ended, Performer};
 
 /// How often the watermark and the status are written.
@@ -111,10 +111,10 @@ impl Worker {
             while running.len() < self.config.concurrency
                 && paused.over()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
-                && let Some((id, since)) = due.take(clock::now())
+                && let Some((id, taken)) = due.take(clock::now())
             {
                 let performer = self.performer();
-                running.push(async move { (id, since, performer.settle(id, since).await) });
+                running.push(async move { (id, taken, performer.settle(id, taken.until).await) });
             }
             tokio::select! {
                 message = events.next() => {
@@ -128,8 +128,8 @@ impl Worker {
                         self.mark(&mut due, message).await?;
                     }
                 }
-                Some((id, since, ended)) = running.next(), if !running.is_empty() => {
-                    self.after(&mut due, &mut paused, id, since, ended)?;
+                Some((id, taken, ended)) = running.next(), if !running.is_empty() => {
+                    self.after(&mut due, &mut paused, id, taken, ended)?;
                 }
                 _ = save.tick() => {
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
@@ -210,7 +210,7 @@ impl Worker {
         due: &mut Due,
         paused: &mut Pause,
         id: ResourceId,
-        since: u64,
+        taken: Taken,
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
         match ended {
@@ -220,20 +220,20 @@ impl Worker {
                 if link_changed {
                     // A new or lost account changes what the groups around it can hold.
                     for group in self.shared.projection.groups_of(&self.config.tenant, id) {
-                        due.mark(group, since, false);
+                        due.mark(group, taken.since, false);
                     }
                 }
             }
             Ok(Ended::Held) => due.finish(id),
-            Ok(Ended::Later { due_at }) => due.put_back(id, since, Some(due_at)),
+            Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::Unavailable { after, error }) => {
-                due.put_back(id, since, None);
+                due.put_back(id, taken, None);
                 paused.longer(after, &error);
                 tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
                 metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
             }
             Err(error) => {
-                due.put_back(id, since, None);
+                due.put_back(id, taken, None);
                 return Err(error);
             }
         }

@@ -30,6 +30,9 @@ const RETRY_MIN_MS: u64 = 500;
 /// Longest delay.
 const RETRY_MAX_MS: u64 = 60_000;
 
+/// Why somebody is held whose name the app does not give.
+const TAKEN: &str = "the app says that another account has this name (409)";
+
 /// How settling ended.
 pub(crate) enum Ended {
     /// The app holds what it should. A link that came or went matters to groups.
@@ -59,9 +62,9 @@ struct Now {
 }
 
 impl Performer {
-    /// Settles a resource, planned not before the event that made it due is applied.
-    pub(crate) async fn settle(&self, id: ResourceId, since: u64) -> Result<Ended, Error> {
-        let wait = self.shared.projection.wait_until(since, Instant::now() + WRITE_TIMEOUT).await;
+    /// Settles a resource, planned not before the last event that made it due is applied.
+    pub(crate) async fn settle(&self, id: ResourceId, until: u64) -> Result<Ended, Error> {
+        let wait = self.shared.projection.wait_until(until, Instant::now() + WRITE_TIMEOUT).await;
         wait.map_err(projector::Error::from)?;
         let mut link_changed = false;
         for _ in 0..STEPS_MAX {
@@ -172,7 +175,8 @@ impl Performer {
         }
     }
 
-    /// The account at the app that is this resource's: by our id, else by its unique value.
+    /// The account at the app that is this resource's: by our id, else by its unique value. One that is linked to another
+    /// resource of ours is that one's: it has the name only until what happened to that resource arrives there too.
     async fn search(&self, id: ResourceId, now: &Now) -> Found {
         match self.app.find(&now.kind, "externalId", &id.to_string()).await {
             Found::None => {}
@@ -184,7 +188,12 @@ impl Performer {
             Some((unique.name.as_str(), value))
         });
         match value {
-            Some((attribute, value)) => self.app.find(&now.kind, attribute, value).await,
+            Some((attribute, value)) => match self.app.find(&now.kind, attribute, value).await {
+                Found::One(remote_id) if self.shared.links.is_others(&self.name, &remote_id, id) => {
+                    Found::None
+                }
+                other => other,
+            },
             None => Found::None,
         }
     }
@@ -269,10 +278,9 @@ impl Performer {
                     self.adopt(id, now, &link, remote_id).await
                 }
                 Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
-                Found::One(_) | Found::None | Found::Many => {
-                    self.hold(id, now, &link, name, "the app says that another account has this name (409)")
-                        .await
-                }
+                // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
+                Found::One(_) | Found::None => self.retry(id, now, &link, name, 409).await,
+                Found::Many => self.hold(id, now, &link, name, TAKEN).await,
             },
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
             Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
@@ -335,9 +343,9 @@ impl Performer {
     ) -> Result<Option<Ended>, Error> {
         let attempt = link.attempts + 1;
         if attempt >= self.config.attempts_max {
-            return self
-                .hold(id, now, link, name, &format!("the app failed {attempt} times (last {status})"))
-                .await;
+            let failed = format!("the app failed {attempt} times (last {status})");
+            let reason = if status == 409 { TAKEN } else { &failed };
+            return self.hold(id, now, link, name, reason).await;
         }
         let after_ms = (RETRY_MIN_MS << attempt.min(16)).min(RETRY_MAX_MS);
         let error = format!("the app answers {status}");

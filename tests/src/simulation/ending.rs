@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use eventlog::memory::{Line, Weather};
 use projector::{Lens, MemoryStore, Part, Projection, Query, Window};
 use proto::Resource;
 use serde_json::{Value, json};
@@ -35,9 +34,7 @@ pub async fn converge(world: &World, places: &Arc<Vec<(Place, AtomicU64)>>, seed
         }
     }
     tokio::time::sleep(ARRIVED).await;
-    let broker = world.cluster.connect(&Arc::new(Line::new(0, Weather::default())));
-    let keyring = world.keyring(&broker);
-    let history = History::read(&world.cluster.identity, &keyring).await;
+    let history = History::read(&world.cluster.identity, &world.calm.1).await;
     let last = world.cluster.identity.last_sequence();
     let mut wrong = Vec::new();
     let expected = fold(history.end());
@@ -79,8 +76,7 @@ pub async fn converge(world: &World, places: &Arc<Vec<(Place, AtomicU64)>>, seed
 
 /// A projection of a store, caught up.
 async fn open(world: &World, store: &MemoryStore, last: u64) -> Projection {
-    let broker = world.cluster.connect(&Arc::new(Line::new(0, Weather::default())));
-    let keyring = world.keyring(&broker);
+    let (broker, keyring) = world.calm.clone();
     let projection =
         Projection::open(projection_config(store), broker.identity.clone(), keyring, world.registry.clone())
             .await;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use eventlog::Keyring;
 use eventlog::clock::Simulated;
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use proto::sealing::DataKey;
@@ -57,8 +58,12 @@ pub struct Report {
 pub async fn run(seed: u64, weather: Weather) -> Report {
     let _simulated = Simulated::begin(seed).expect("one simulation at a time");
     let chance = Chance::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5eed);
+    let cluster = Cluster::default();
+    let broker = cluster.connect(&Arc::new(Line::new(0, Weather::default())));
+    let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
     let world = World {
-        cluster: Cluster::default(),
+        cluster,
+        calm: (broker, keyring),
         registry: Arc::new(Registry::built_in().expect("the schemas")),
         app: App::new(chance.next()),
         scope: chance.strikes(400).then(|| "active eq true".to_string()),
@@ -89,7 +94,7 @@ pub async fn run(seed: u64, weather: Weather) -> Report {
     }
     keepers.shutdown().await;
     let mut wrong = ending::converge(&world, &places, chance.next()).await;
-    let history = History::read(&world.cluster.identity, &world.keyring(&calm(&world))).await;
+    let history = History::read(&world.cluster.identity, &world.calm.1).await;
     let dialogues = common.dialogues();
     wrong.extend(check::uniqueness(&history));
     wrong.extend(check::dialogues(&history, &dialogues));
@@ -106,14 +111,9 @@ pub async fn run(seed: u64, weather: Weather) -> Report {
     }
 }
 
-/// A broker on whose line nothing goes wrong.
-fn calm(world: &World) -> eventlog::Broker {
-    world.cluster.connect(&Arc::new(Line::new(0, Weather::default())))
-}
-
 async fn prepare(world: &World) -> String {
-    let broker = calm(world);
-    eventlog::subject_secret(&broker, &DataKey::new([1; 32])).await.expect("a secret");
+    let (broker, _) = &world.calm;
+    eventlog::subject_secret(broker, &DataKey::new([1; 32])).await.expect("a secret");
     let tenant = TENANT.parse().expect("a tenant");
     let minted = gateway::mint(&*broker.control, &tenant, "hr", Dialect::Rfc, None, "", None).await;
     minted.expect("a token").secret

@@ -39,6 +39,8 @@ pub struct World {
     pub scope: Option<String>,
     /// How bad the lines are.
     pub weather: Weather,
+    /// A broker on whose line nothing goes wrong, and its keys: for whoever judges.
+    pub calm: (Broker, Keyring),
     /// What must not happen and did.
     pub failures: Arc<Mutex<Vec<String>>>,
 }
@@ -47,11 +49,6 @@ impl World {
     /// The tenant.
     pub fn tenant(&self) -> Tenant {
         TENANT.parse().expect("a tenant")
-    }
-
-    /// A keyring of one's own.
-    pub fn keyring(&self, broker: &Broker) -> Keyring {
-        Keyring::new(broker.keys.clone(), DataKey::new([1; 32]))
     }
 
     /// Says that something happened that must not.
@@ -190,7 +187,7 @@ async fn start(place: &Place, world: &World, line: Arc<Line>) -> Running {
     let broker = world.cluster.connect(&line);
     let master = DataKey::new([1; 32]);
     let secret = again("the secret", || eventlog::subject_secret(&broker, &master)).await;
-    let keyring = world.keyring(&broker);
+    let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
     let projection = again("opening", || {
         let config = projection_config(&place.store);
         Projection::open(config, broker.identity.clone(), keyring.clone(), world.registry.clone())
