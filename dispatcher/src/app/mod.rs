@@ -30,6 +30,8 @@ const AGAIN_DELAY: Duration = Duration::from_secs(1);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest pause of an app that cannot be used.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// What a resource answers that no event made due: it comes before all events, and no watermark is written before it is done.
+const EVERYTHING: u64 = 0;
 /// First pause.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
@@ -133,7 +135,8 @@ impl Worker {
                 }
                 _ = save.tick() => {
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
-                    if saved != Some(watermark) {
+                    // Interrupted while everything is planned, we must plan everything again.
+                    if saved != Some(watermark) && due.oldest() != Some(EVERYTHING) {
                         watermark::save(&*broker.leases, &*broker.identity, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
@@ -180,11 +183,11 @@ impl Worker {
         // People before groups, so that members have accounts when their group is planned.
         for kind in self.shared.registry.resource_types() {
             for id in projection.ids(&self.config.tenant, &kind.name) {
-                due.mark(id, from, false);
+                due.mark(id, EVERYTHING, false);
             }
         }
         for id in self.shared.links.of_app(&self.name) {
-            due.mark(id, from, false);
+            due.mark(id, EVERYTHING, false);
         }
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         Ok(from)
