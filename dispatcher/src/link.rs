@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::config::short_hash;
 
+/// How long to wait before keys are asked for again.
+const AGAIN_DELAY: Duration = Duration::from_millis(200);
+
 /// Our resource and the app's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Link {
@@ -73,7 +76,18 @@ impl Links {
             };
             let Some(message) = message.transpose()? else { return Ok(()) };
             let sequence = message.sequence;
-            let (event, details) = self.read(message).await?;
+            let (event, details) = loop {
+                match self.read(message.clone()).await {
+                    Err(Error::Log(error)) if error.is_retryable() => {
+                        tracing::warn!(%error, sequence, "waiting for data keys");
+                        tokio::select! {
+                            () = tokio::time::sleep(AGAIN_DELAY) => {}
+                            () = shutdown.cancelled() => return Ok(()),
+                        }
+                    }
+                    read => break read?,
+                }
+            };
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
             let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
             link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
@@ -120,6 +134,21 @@ impl Links {
             now.is_none() || now == known_as.get(member)
         });
         link
+    }
+
+    /// Whether a group that an app has lacks a member who has an account there, or has one who has none any more.
+    pub(crate) fn lacks(&self, app: &str, group: ResourceId, member: ResourceId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |id: ResourceId| links.get(&(app.to_string(), id));
+        let account = of(member).and_then(|link| link.remote_id.as_ref());
+        of(group).is_some_and(|link| {
+            let known_as = link.members.contains(&member).then(|| link.known_as.get(&member));
+            match (known_as, account) {
+                (Some(known_as), Some(account)) => known_as != Some(account),
+                (Some(_), None) | (None, Some(_)) => true,
+                (None, None) => false,
+            }
+        })
     }
 
     /// Whether an account at an app is another resource's. Looks at every link; only a refused name makes us ask.
@@ -170,7 +199,10 @@ impl Link {
                 members_replaced,
                 ..
             } => {
-                let settled = Self { last: self.last, ..Self::default() };
+                // Reading the app is no success of what failed before.
+                let read = matches!(operation.as_str(), "read_back" | "adopt");
+                let attempts = if read { self.attempts } else { 0 };
+                let settled = Self { last: self.last, attempts, ..Self::default() };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;

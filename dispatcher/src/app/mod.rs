@@ -2,6 +2,7 @@
 
 mod due;
 mod perform;
+mod record;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,16 +217,16 @@ impl Worker {
         taken: Taken,
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
+        // A new or lost account changes what the groups around it can hold.
+        for group in self.shared.projection.groups_of(&self.config.tenant, id) {
+            if self.shared.links.lacks(&self.name, group, id) {
+                due.mark(group, taken.since, false);
+            }
+        }
         match ended {
-            Ok(Ended::Settled { link_changed }) => {
+            Ok(Ended::Settled) => {
                 paused.reset();
                 due.finish(id);
-                if link_changed {
-                    // A new or lost account changes what the groups around it can hold.
-                    for group in self.shared.projection.groups_of(&self.config.tenant, id) {
-                        due.mark(group, taken.since, false);
-                    }
-                }
             }
             Ok(Ended::Held) => due.finish(id),
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),

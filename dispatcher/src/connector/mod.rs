@@ -19,8 +19,9 @@ pub(crate) enum Outcome {
     Taken,
     /// This request can work later.
     Retry { status: u16 },
-    /// The whole app cannot be used for a while: down, slow, or refusing our credential. The outcome of a call that
-    /// is not idempotent is unknown.
+    /// The whole app cannot be used for a while, and it did nothing.
+    PutOff { status: u16, after: Option<Duration> },
+    /// The whole app cannot be used for a while: down or slow. The outcome of the call is unknown.
     Unavailable { after: Option<Duration>, error: String },
     /// The app will not do it.
     Refused { status: u16, error: String },

@@ -196,11 +196,11 @@ impl ScimApp {
                     body.as_ref().and_then(|body| body.get("id")).and_then(Value::as_str).map(str::to_string);
                 Outcome::Done { remote_id, status }
             }
-            401 => Outcome::Unavailable { after, error: "the app refuses our token (401)".to_string() },
+            401 | 429 => Outcome::PutOff { status, after },
             404 => Outcome::Missing,
             409 => Outcome::Taken,
             412 => Outcome::Retry { status },
-            429 | 502..=504 => Outcome::Unavailable { after, error: format!("the app answers {status}") },
+            502..=504 => Outcome::Unavailable { after, error: format!("the app answers {status}") },
             500..=599 => Outcome::Retry { status },
             _ => {
                 let body = json_body(&response);
