@@ -10,7 +10,7 @@ static DECIDED: AtomicBool = AtomicBool::new(false);
 static CHANCE: Mutex<Option<Chance>> = Mutex::new(None);
 
 /// From now on this process's chance is a seed's.
-pub fn decide_by(seed: u64) {
+pub(crate) fn decide_by(seed: u64) {
     *CHANCE.lock().expect("no panic") = Some(Chance::new(seed));
     DECIDED.store(true, Ordering::SeqCst);
 }
@@ -25,7 +25,7 @@ pub fn decide_by(seed: u64) {
     reason = "the one way to decide what RandomState draws without a build of tokio of our own"
 )]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, flags: u32) -> isize {
+unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, flags: u32) -> isize {
     if !DECIDED.load(Ordering::SeqCst) {
         // SAFETY: the caller's promise is the kernel's condition.
         return unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) } as isize;
