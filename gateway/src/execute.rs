@@ -311,10 +311,15 @@ impl Inner {
         if matches!(command, Command::Delete { .. }) {
             return Ok(Outcome::Deleted);
         }
-        if visible.is_ok()
-            && let Some(stored) = self.projection.resource(&caller.tenant, &kind.name, id).await?
-        {
-            return Ok(Outcome::Resource(Box::new(stored)));
+        if visible.is_ok() {
+            match self.projection.resource(&caller.tenant, &kind.name, id).await? {
+                Some(stored) => return Ok(Outcome::Resource(Box::new(stored))),
+                // What is not guarded can come after the end of its resource, where it changes nothing.
+                None if matches!(written.write.kind, Kind::MembersChanged { .. }) => {
+                    return Err(refused(Rejection::NotFound, kind));
+                }
+                None => {}
+            }
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
         Ok(Outcome::Resource(Box::new(from_event(kind, current, written))))
