@@ -6,7 +6,7 @@ use http::Method;
 use proto::{Kind, Resource, ResourceId};
 use serde_json::Value;
 
-use super::client::{Dialogue, Told};
+use super::client::{Asked, Dialogue, Told};
 use super::history::{History, State, text, version};
 
 /// Unique attributes are unique at every sequence, and nobody is made or ended twice.
@@ -51,8 +51,6 @@ pub fn dialogues(history: &History, dialogues: &[Dialogue]) -> Vec<String> {
     wrong
 }
 
-use super::client::Asked;
-
 fn one(history: &History, dialogue: &Dialogue) -> Result<(), String> {
     let (asked, window) = (&dialogue.asked, dialogue.since..=dialogue.until);
     let marked = asked.wish.marker.as_ref().map(|(attribute, marker)| history.beginnings(attribute, marker));
@@ -70,8 +68,7 @@ fn one(history: &History, dialogue: &Dialogue) -> Result<(), String> {
                 _ => Ok(()),
             }
         }
-        Told::Answer(200..=299, tag, body) if asked.method == Method::DELETE => {
-            let _ = (tag, body);
+        Told::Answer(200..=299, ..) if asked.method == Method::DELETE => {
             let ended = window.clone().skip(1).any(|sequence| {
                 let entry = history.entry(sequence);
                 entry.is_some_and(|entry| {
@@ -82,7 +79,7 @@ fn one(history: &History, dialogue: &Dialogue) -> Result<(), String> {
         }
         Told::Answer(200..=299, tag, body) => {
             let id = id.or_else(|| body["id"].as_str()?.parse().ok()).ok_or("no id")?;
-            let (sequence, found) = at_version(history, id, tag.as_deref(), body)?;
+            let sequence = at_version(history, id, tag.as_deref(), body)?;
             if asked.method == Method::GET {
                 return Ok(());
             }
@@ -109,7 +106,6 @@ fn one(history: &History, dialogue: &Dialogue) -> Result<(), String> {
                     ));
                 }
             }
-            let _ = found;
             if ever(&|state| state.get(&id).is_some_and(|resource| fulfilled(resource, dialogue, state))) {
                 Ok(())
             } else {
@@ -141,12 +137,7 @@ fn one(history: &History, dialogue: &Dialogue) -> Result<(), String> {
 }
 
 /// The sequence that a version names, and that the answer shows the resource as it was then.
-fn at_version<'a>(
-    history: &'a History,
-    id: ResourceId,
-    tag: Option<&str>,
-    body: &Value,
-) -> Result<(u64, &'a Resource), String> {
+fn at_version(history: &History, id: ResourceId, tag: Option<&str>, body: &Value) -> Result<u64, String> {
     let tag = tag.ok_or("an answer without a version")?;
     let number = tag.trim_start_matches("W/\"").split('-').next().unwrap_or_default();
     let sequence: u64 = number.parse().map_err(|_| "a version that is none")?;
@@ -160,7 +151,7 @@ fn at_version<'a>(
             Value::Object(found.document.clone())
         ));
     }
-    Ok((sequence, found))
+    Ok(sequence)
 }
 
 /// A representation without what is derived.
@@ -228,9 +219,7 @@ fn own_writes(history: &History, dialogues: &[Dialogue]) -> Vec<String> {
                     write.asked.method != Method::DELETE && sequence(seen) >= sequence(tag)
                 }
                 Told::Answer(404, ..) => {
-                    let gone =
-                        id.parse().is_ok_and(|id: ResourceId| !history.at(read.until).contains_key(&id));
-                    gone
+                    id.parse().is_ok_and(|id: ResourceId| !history.at(read.until).contains_key(&id))
                 }
                 Told::Answer(..) | Told::Nothing => true,
             };
