@@ -152,8 +152,14 @@ impl Links {
     }
 
     /// Whether an account at an app is another resource's. Looks at every link; only a refused name makes us ask.
-    pub(crate) fn is_others(&self, app: &str, remote_id: &str, id: ResourceId) -> bool {
+    pub(crate) fn is_others(&self, app: &str, remote_id: &str, external_id: &str, id: ResourceId) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        // One that was just made, or is about to be found again after a crash, is known by our id only.
+        let owner = external_id.parse().ok().filter(|owner| *owner != id);
+        let owner = owner.and_then(|owner| links.get(&(app.to_string(), owner)));
+        if owner.is_some_and(|link| link.remote_id.is_some() || link.intent_open) {
+            return true;
+        }
         links.iter().any(|((name, other), link)| {
             name == app && *other != id && link.remote_id.as_deref() == Some(remote_id)
         })

@@ -180,7 +180,7 @@ impl Performer {
     /// The account at the app that is this resource's: by our id, else by its unique value. One that is linked to another
     /// resource of ours is that one's: it has the name only until what happened to that resource arrives there too.
     async fn search(&self, id: ResourceId, now: &Now) -> Found {
-        match self.app.find(&now.kind, "externalId", &id.to_string()).await {
+        match self.app.find(&now.kind, "externalId", &id.to_string(), |_, _| false).await {
             Found::None => {}
             other => return other,
         }
@@ -190,12 +190,12 @@ impl Performer {
             Some((unique.name.as_str(), value))
         });
         match value {
-            Some((attribute, value)) => match self.app.find(&now.kind, attribute, value).await {
-                Found::One(remote_id) if self.shared.links.is_others(&self.name, &remote_id, id) => {
-                    Found::None
-                }
-                other => other,
-            },
+            Some((attribute, value)) => {
+                let is_others = |remote_id: &str, external_id: &str| {
+                    self.shared.links.is_others(&self.name, remote_id, external_id, id)
+                };
+                self.app.find(&now.kind, attribute, value, is_others).await
+            }
             None => Found::None,
         }
     }
@@ -293,6 +293,10 @@ impl Performer {
             Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
             Outcome::Refused { status, error } => {
                 let link = self.not_done(id, now, &link, name, status, &error, why).await?;
+                if matches!(call, Call::ChangeMembers { .. }) {
+                    // A member's account may have ended meanwhile; then the next plan does not name it.
+                    return self.retry(id, now, &link, name, status).await;
+                }
                 self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
             }
         }

@@ -116,8 +116,14 @@ impl ScimApp {
         self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await)
     }
 
-    /// The account whose attribute has this value.
-    pub(crate) async fn find(&self, kind: &ResourceType, attribute: &str, value: &str) -> Found {
+    /// The account whose attribute has this value, unless its id and its `externalId` say that it is another's.
+    pub(crate) async fn find(
+        &self,
+        kind: &ResourceType,
+        attribute: &str,
+        value: &str,
+        is_others: impl Fn(&str, &str) -> bool,
+    ) -> Found {
         let filter = format!("{attribute} eq {}", Value::String(value.to_string()));
         let mut url = match Url::parse(&format!("{}{}", self.base, kind.endpoint)) {
             Ok(url) => url,
@@ -143,6 +149,11 @@ impl ScimApp {
         match listed {
             [] => Found::None,
             [only] => match only.get("id").and_then(Value::as_str) {
+                Some(id)
+                    if is_others(id, only.get("externalId").and_then(Value::as_str).unwrap_or_default()) =>
+                {
+                    Found::None
+                }
                 Some(id) => Found::One(id.to_string()),
                 None => Found::Unavailable {
                     after,

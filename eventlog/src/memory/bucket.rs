@@ -53,7 +53,7 @@ impl MemoryBucket {
             let (last, values) = &mut *values;
             change(last, values)
         };
-        if line.strikes(|weather| weather.lost_answers) {
+        if line.strikes(|weather| weather.lost_bucket_answers) {
             line.wait_in_vain(Instant::now() + line.weather().attempt_timeout).await;
             return Err(unavailable());
         }

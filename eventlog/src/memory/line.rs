@@ -16,6 +16,8 @@ pub struct Weather {
     pub lost_requests: u64,
     /// Answers that never arrive, although all was done.
     pub lost_answers: u64,
+    /// As above, of changes to a bucket.
+    pub lost_bucket_answers: u64,
     /// Questions that are lost, or whose answers are.
     pub lost_questions: u64,
     /// Requests that arrive after their sender has given the attempt up.
@@ -54,6 +56,7 @@ impl Weather {
         Self {
             lost_requests: 15,
             lost_answers: 25,
+            lost_bucket_answers: 25,
             lost_questions: 25,
             late_requests: 15,
             refused_requests: 10,
