@@ -21,7 +21,7 @@ const SEEDS_FOUND: [u64; 24] = [
     1821, 1868,
 ];
 /// How many more are run at least, and at most.
-const SEEDS: std::ops::Range<u64> = 150..4000;
+const SEEDS: std::ops::Range<u64> = 150..2000;
 /// Between these two numbers, for how long.
 const TIME: Duration = Duration::from_secs(90);
 /// A run that takes longer than this hangs.
