@@ -7,7 +7,7 @@ use std::time::Duration;
 use dispatcher::Dispatcher;
 use eventlog::{Broker, Keyring, nats};
 use gateway::{Bound, Gateway, Tokens};
-use projector::Projection;
+use projector::{Projection, Storage};
 use proto::sealing::DataKey;
 use scim::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,7 +104,7 @@ impl Node {
         let keyring = Keyring::new(broker.keys.clone(), master);
         let registry = settings.registry.clone();
         let projection_config = projector::Config {
-            folder: settings.data_dir.join("projection"),
+            storage: Storage::Folder(settings.data_dir.join("projection")),
             cache_bytes: settings.cache_bytes,
             hot_bytes: settings.hot_bytes,
             indexed: settings.indexed.clone(),

@@ -17,6 +17,7 @@ mod plan;
 mod watermark;
 
 pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
+pub use connector::{NoAnswer, Transport};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,7 @@ pub struct Status {
 pub struct Dispatcher {
     config: Config,
     shared: Shared,
+    transport: Option<Arc<dyn Transport>>,
 }
 
 impl Dispatcher {
@@ -105,7 +107,13 @@ impl Dispatcher {
     ) -> Self {
         let links = Links::new(broker.provisioning.clone(), keyring.clone(), broker.timeline.clone());
         let status = Arc::default();
-        Self { config, shared: Shared { broker, projection, keyring, registry, links, holder, status } }
+        let shared = Shared { broker, projection, keyring, registry, links, holder, status };
+        Self { config, shared, transport: None }
+    }
+
+    /// Reaches its apps in another way than over HTTP.
+    pub fn over(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport: Some(transport), ..self }
     }
 
     /// Tells how every app and feed is, while it runs.
@@ -120,7 +128,7 @@ impl Dispatcher {
         let (links, stop) = (self.shared.links.clone(), shutdown.clone());
         tasks.spawn(async move { links.run(stop).await });
         for (name, app) in self.config.apps {
-            let worker = app::Worker::new(name, app, self.shared.clone())?;
+            let worker = app::Worker::new(name, app, self.shared.clone(), self.transport.clone())?;
             let stop = shutdown.clone();
             tasks.spawn(async move { worker.run(stop).await });
         }

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::config::short_hash;
 
+/// How long to wait before keys are asked for again.
+const AGAIN_DELAY: Duration = Duration::from_millis(200);
+
 /// Our resource and the app's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Link {
@@ -25,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) intended: Option<String>,
     /// Members that the app holds.
     pub(crate) members: BTreeSet<ResourceId>,
+    /// Under which of the app's ids they became members. An account that was lost and made anew is in no group.
+    pub(crate) known_as: BTreeMap<ResourceId, String>,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
     pub(crate) held: Option<Held>,
@@ -73,11 +78,23 @@ impl Links {
             };
             let Some(message) = message.transpose()? else { return Ok(()) };
             let sequence = message.sequence;
-            let (event, details) = self.read(message).await?;
+            let (event, details) = loop {
+                match self.read(message.clone()).await {
+                    Err(Error::Log(error)) if error.is_retryable() => {
+                        tracing::warn!(%error, sequence, "waiting for data keys");
+                        tokio::select! {
+                            () = tokio::time::sleep(AGAIN_DELAY) => {}
+                            () = shutdown.cancelled() => return Ok(()),
+                        }
+                    }
+                    read => break read?,
+                }
+            };
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-            let link = links.entry((event.app.clone(), event.resource_id)).or_default();
-            link.apply(&event, details.as_ref());
+            let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
+            link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
             link.last = sequence;
+            links.insert((event.app, event.resource_id), link);
             drop(links);
             self.applied.send_replace(sequence);
         }
@@ -118,7 +135,43 @@ impl Links {
 
     fn known(&self, app: &str, id: ResourceId) -> Link {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.get(&(app.to_string(), id)).cloned().unwrap_or_default()
+        let mut link = links.get(&(app.to_string(), id)).cloned().unwrap_or_default();
+        let known_as = std::mem::take(&mut link.known_as);
+        link.members.retain(|member| {
+            let now = links.get(&(app.to_string(), *member)).and_then(|link| link.remote_id.as_ref());
+            // Who has no account now is a member until the plan takes him out.
+            now.is_none() || now == known_as.get(member)
+        });
+        link
+    }
+
+    /// Whether a group that an app has lacks a member who has an account there, or has one who has none any more.
+    pub(crate) fn lacks(&self, app: &str, group: ResourceId, member: ResourceId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |id: ResourceId| links.get(&(app.to_string(), id));
+        let account = of(member).and_then(|link| link.remote_id.as_ref());
+        of(group).is_some_and(|link| {
+            let known_as = link.members.contains(&member).then(|| link.known_as.get(&member));
+            match (known_as, account) {
+                (Some(known_as), Some(account)) => known_as != Some(account),
+                (Some(_), None) | (None, Some(_)) => true,
+                (None, None) => false,
+            }
+        })
+    }
+
+    /// Whether an account at an app is another resource's. Looks at every link; only a refused name makes us ask.
+    pub(crate) fn is_others(&self, app: &str, remote_id: &str, external_id: &str, id: ResourceId) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        // One that was just made, or is about to be found again after a crash, is known by our id only.
+        let owner = external_id.parse().ok().filter(|owner| *owner != id);
+        let owner = owner.and_then(|owner| links.get(&(app.to_string(), owner)));
+        if owner.is_some_and(|link| link.remote_id.is_some() || link.intent_open) {
+            return true;
+        }
+        links.iter().any(|((name, other), link)| {
+            name == app && *other != id && link.remote_id.as_deref() == Some(remote_id)
+        })
     }
 
     /// Whether a resource waits to be read back because of a restore.
@@ -160,7 +213,12 @@ impl Links {
 
 impl Link {
     /// The link after an event.
-    pub(crate) fn apply(&mut self, event: &Event, details: Option<&Details>) {
+    pub(crate) fn apply(
+        &mut self,
+        event: &Event,
+        details: Option<&Details>,
+        remote_id_of: impl Fn(ResourceId) -> Option<String>,
+    ) {
         match &event.kind {
             Kind::Intended { .. } => self.intent_open = true,
             Kind::Done {
@@ -172,16 +230,28 @@ impl Link {
                 members_replaced,
                 ..
             } => {
-                let settled = Self { last: self.last, ..Self::default() };
+                // Reading the app is no success of what failed before.
+                let read = matches!(operation.as_str(), "read_back" | "adopt");
+                let attempts = if read { self.attempts } else { 0 };
+                let settled = Self { last: self.last, attempts, ..Self::default() };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;
                 }
                 self.remote_id = Some(remote_id.clone());
-                self.members = if *members_replaced { BTreeSet::new() } else { before.members };
-                self.members.extend(members_added);
+                if !*members_replaced {
+                    (self.members, self.known_as) = (before.members, before.known_as);
+                }
+                for id in members_added {
+                    self.members.insert(*id);
+                    match remote_id_of(*id) {
+                        Some(remote_id) => drop(self.known_as.insert(*id, remote_id)),
+                        None => drop(self.known_as.remove(id)),
+                    }
+                }
                 for id in members_removed {
                     self.members.remove(id);
+                    self.known_as.remove(id);
                 }
                 self.intended = match (operation.as_str(), details) {
                     ("adopt", _) => None,

@@ -31,3 +31,4 @@ pub use own::{Announced, Announcement};
 pub use projection::{Config, Former, Projection, Readiness, Stored};
 pub use query::{Page, Part, Place, Query, Window};
 pub use represent::Lens;
+pub use store::{MemoryStore, Storage};

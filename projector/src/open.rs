@@ -1,6 +1,5 @@
 //! Opening: trust the folder if it agrees with the log, otherwise build it again.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +11,7 @@ use crate::hot::Hot;
 use crate::index::Indexes;
 use crate::row::{ReadRow, Row};
 use crate::state::State;
-use crate::store::{Doubt, Facts, Store};
+use crate::store::{Doubt, Facts, Storage, Store};
 use crate::{Config, Error, Projection};
 
 /// How often progress is told, in rows.
@@ -32,13 +31,13 @@ impl Projection {
         let (store, state) = match load(&config, &*log, &keyring, &registry).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
-                tracing::warn!(folder = %config.folder.display(), reason = %doubt, "the projection cannot be trusted; building it again from the log");
+                tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
-                drop_folder(&config.folder)?;
+                drop_rows(&config.storage)?;
                 match load(&config, &*log, &keyring, &registry).await {
                     Ok(loaded) => loaded,
                     Err(Problem::Doubt(doubt)) => {
-                        return Err(folder_error(&config.folder, &doubt.to_string()));
+                        return Err(folder_error(&config.storage, &doubt.to_string()));
                     }
                     Err(Problem::Error(error)) => return Err(error),
                 }
@@ -78,9 +77,10 @@ async fn load(
     keyring: &Keyring,
     registry: &Registry,
 ) -> Result<(Store, State), Problem> {
-    std::fs::create_dir_all(&config.folder)
-        .map_err(|error| folder_error(&config.folder, &error.to_string()))?;
-    let (store, facts) = Store::open(&config.folder, config.cache_bytes)?;
+    if let Storage::Folder(folder) = &config.storage {
+        std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
+    }
+    let (store, facts) = Store::open(&config.storage, config.cache_bytes)?;
     check_timeline(&facts, log).await?;
     let mut state = State::new(Indexes::new(registry, &config.indexed).map_err(Error::Index)?);
     let to = facts.position.map_or(0, |position| position.sequence);
@@ -138,14 +138,23 @@ async fn check_timeline(facts: &Facts, log: &dyn Log) -> Result<(), Problem> {
     }
 }
 
-fn drop_folder(folder: &Path) -> Result<(), Error> {
+fn drop_rows(storage: &Storage) -> Result<(), Error> {
+    let folder = match storage {
+        Storage::Folder(folder) => folder,
+        Storage::Memory(store) => {
+            store.clear();
+            return Ok(());
+        }
+    };
     match std::fs::remove_dir_all(folder) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(folder_error(folder, &format!("it cannot be dropped: {error}; remove it by hand"))),
+        Err(error) => {
+            Err(folder_error(storage, &format!("it cannot be dropped: {error}; remove it by hand")))
+        }
     }
 }
 
-fn folder_error(folder: &Path, reason: &str) -> Error {
-    Error::Folder { folder: folder.display().to_string(), reason: reason.to_string() }
+fn folder_error(storage: &Storage, reason: &str) -> Error {
+    Error::Folder { folder: storage.to_string(), reason: reason.to_string() }
 }

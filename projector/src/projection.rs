@@ -1,7 +1,6 @@
 //! The directory as a whole: open it, run it, ask it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -18,7 +17,7 @@ use crate::hot::{Content, Hot};
 use crate::own::Own;
 use crate::row::{ReadRow, Row};
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Storage, Store};
 use crate::waiters::Waiters;
 use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging};
@@ -26,8 +25,8 @@ use crate::{Error, KeyState, Lagging};
 /// Where the projection stands and what it may use.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The folder.
-    pub folder: PathBuf,
+    /// Where its rows stand.
+    pub storage: Storage,
     /// Memory for sled's pages.
     pub cache_bytes: u64,
     /// Memory for opened documents.

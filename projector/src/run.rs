@@ -30,10 +30,7 @@ impl Projection {
             result = self.follow() => result,
             () = shutdown.cancelled() => Ok(()),
         };
-        let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
-        if finished.is_err() {
-            tracing::error!("waiting for the projection's writer failed");
-        }
+        writer.finish().await;
         result
     }
 

@@ -1,4 +1,5 @@
-//! Writing behind: a thread of its own moves rows from the tail into the store.
+//! Writing behind: a thread of its own moves rows from the tail into the store; a store in memory needs only a task, so that
+//! a simulation stays on one thread and in its own time.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -14,14 +15,37 @@ const BATCH_ROWS_MAX: usize = 1000;
 /// Rows that may wait; beyond it the log is read no further until the store has caught up.
 pub(crate) const TAIL_ROWS_MAX: usize = 100_000;
 
-/// The thread; it writes all that is left when it is told to end.
-pub(crate) struct Writer {
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
+/// Who writes; whoever it is writes all that is left when it is told to end.
+pub(crate) enum Writer {
+    Thread { stop: Sender<()>, thread: JoinHandle<()> },
+    Task(Task),
+}
+
+/// Ends with whoever holds it.
+pub(crate) struct Task {
+    projection: Projection,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
 }
 
 impl Writer {
     pub(crate) fn start(projection: Projection, facts: Facts) -> Result<Self, Error> {
+        if projection.inner.store.is_memory() {
+            let writing = projection.clone();
+            let running = tokio::spawn(async move {
+                let mut facts = facts;
+                loop {
+                    tokio::time::sleep(WRITE_INTERVAL).await;
+                    facts = write_all(&writing, facts);
+                }
+            });
+            return Ok(Self::Task(Task { projection, running }));
+        }
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("projection-writer".to_string())
@@ -30,13 +54,23 @@ impl Writer {
                 folder: String::new(),
                 reason: format!("no thread can be started: {error}"),
             })?;
-        Ok(Self { stop, thread })
+        Ok(Self::Thread { stop, thread })
     }
 
-    /// Tells the thread to write what is left, and waits for it. Blocks.
-    pub(crate) fn finish(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
+    /// Has everything written that is left.
+    pub(crate) async fn finish(self) {
+        let ended = match self {
+            Self::Task(task) => {
+                task.running.abort();
+                finish(&task.projection, task.projection.inner.store.facts().unwrap_or_default());
+                return;
+            }
+            Self::Thread { stop, thread } => {
+                drop(stop);
+                tokio::task::spawn_blocking(move || thread.join().is_ok()).await
+            }
+        };
+        if !ended.unwrap_or(false) {
             tracing::error!(
                 "the projection's writer panicked; the next start reads what is missing from the log"
             );
@@ -46,23 +80,32 @@ impl Writer {
 
 fn run(projection: &Projection, mut facts: Facts, stopped: &Receiver<()>) {
     loop {
-        let ended = !matches!(stopped.recv_timeout(WRITE_INTERVAL), Err(RecvTimeoutError::Timeout));
-        loop {
-            match write_once(projection, &facts) {
-                Ok(Some(written)) => facts = written,
-                Ok(None) => break,
-                Err(error) => {
-                    let folder = projection.inner.store.folder().display();
-                    tracing::error!(%folder, %error, "the projection cannot be written; rows stay in memory");
-                    break;
-                }
-            }
-        }
-        if ended {
-            if let Err(error) = projection.inner.store.flush() {
-                tracing::error!(%error, "the projection cannot be flushed; the next start checks it");
-            }
+        if !matches!(stopped.recv_timeout(WRITE_INTERVAL), Err(RecvTimeoutError::Timeout)) {
+            finish(projection, facts);
             return;
+        }
+        facts = write_all(projection, facts);
+    }
+}
+
+fn finish(projection: &Projection, facts: Facts) {
+    write_all(projection, facts);
+    if let Err(error) = projection.inner.store.flush() {
+        tracing::error!(%error, "the projection cannot be flushed; the next start checks it");
+    }
+}
+
+/// Batch after batch, until the tail is empty.
+fn write_all(projection: &Projection, mut facts: Facts) -> Facts {
+    loop {
+        match write_once(projection, &facts) {
+            Ok(Some(written)) => facts = written,
+            Ok(None) => return facts,
+            Err(error) => {
+                let folder = projection.inner.store.name();
+                tracing::error!(%folder, %error, "the projection cannot be written; rows stay in memory");
+                return facts;
+            }
         }
     }
 }

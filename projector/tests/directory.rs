@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eventlog::memory::{self, Faults};
 use eventlog::{Append, Broker, Guard, Keyring, clock};
-use projector::{Config, Lens, Part, Projection, Query, Window};
+use projector::{Config, Lens, Part, Projection, Query, Storage, Window};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{At, Body, Event, KeyRef, Kind, Position, Resource, ResourceId, Tenant, evolve};
@@ -117,7 +117,7 @@ impl World {
 
     async fn open(&self) -> Running {
         let config = Config {
-            folder: self.folder.path().join("projection"),
+            storage: Storage::Folder(self.folder.path().join("projection")),
             cache_bytes: 8 << 20,
             hot_bytes: 1 << 20,
             indexed: Vec::new(),

@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod random;
 pub mod routes;
 pub mod serial;
+pub mod simulation;
 pub mod site;
 pub mod torture;
 pub mod workload;

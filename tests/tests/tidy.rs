@@ -73,7 +73,7 @@ fn one_home_each() {
         ("format!(\"identity.", "proto/src/subject.rs"),
         ("format!(\"provisioning.", "proto/src/subject.rs"),
         ("format!(\"control.", "proto/src/subject.rs"),
-        ("sled::", "projector/src/store.rs"),
+        ("sled::", "projector/src/store/folder.rs"),
         ("Timestamp::now(", "eventlog/src/clock.rs"),
         ("Uuid::now_v7", "eventlog/src/clock.rs"),
         ("std::env::var(", "cli/src/settings/mod.rs"),

@@ -10,6 +10,8 @@ use proto::ResourceId;
 struct Mark {
     /// The first event that it has to answer.
     since: u64,
+    /// The last one: whoever plans must have seen it.
+    until: u64,
     urgent: bool,
     /// Not before.
     not_before: Option<Timestamp>,
@@ -21,8 +23,15 @@ pub(crate) struct Due {
     waiting: BTreeMap<ResourceId, Mark>,
     /// Reductions of access before everything else, then in the order of their events.
     order: BTreeSet<(bool, u64, ResourceId)>,
-    /// Work that goes on, by the event it answers.
-    taken: BTreeMap<ResourceId, u64>,
+    /// Work that goes on.
+    taken: BTreeMap<ResourceId, Taken>,
+}
+
+/// Work on a resource: the first and the last event that it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) since: u64,
+    pub(crate) until: u64,
 }
 
 impl Due {
@@ -35,6 +44,7 @@ impl Due {
         let old = self.waiting.get(&id).copied();
         let mark = Mark {
             since: old.map_or(sequence, |old| old.since.min(sequence)),
+            until: old.map_or(sequence, |old| old.until.max(sequence)),
             urgent: urgent || old.is_some_and(|old| old.urgent),
             not_before: None,
         };
@@ -49,7 +59,7 @@ impl Due {
     }
 
     /// The next resource whose time has come and that nobody works on.
-    pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, u64)> {
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         let ready = |(_, _, id): &&(bool, u64, ResourceId)| {
             let waits = self.waiting.get(id).and_then(|mark| mark.not_before).is_some_and(|time| time > now);
             !waits && !self.taken.contains_key(id)
@@ -57,9 +67,10 @@ impl Due {
         let next = self.order.iter().find(ready).copied()?;
         let (_, since, id) = next;
         self.order.remove(&next);
-        self.waiting.remove(&id);
-        self.taken.insert(id, since);
-        Some((id, since))
+        let until = self.waiting.remove(&id).map_or(since, |mark| mark.until);
+        let taken = Taken { since, until };
+        self.taken.insert(id, taken);
+        Some((id, taken))
     }
 
     /// The work is done or held.
@@ -68,19 +79,23 @@ impl Due {
     }
 
     /// The work has to be done again, not before a time.
-    pub(crate) fn put_back(&mut self, id: ResourceId, since: u64, not_before: Option<Timestamp>) {
+    pub(crate) fn put_back(&mut self, id: ResourceId, taken: Taken, not_before: Option<Timestamp>) {
         self.taken.remove(&id);
+        let Taken { since, until } = taken;
         match self.waiting.get(&id).copied() {
             // Marked again meanwhile: the new mark decides when.
-            Some(mark) => self.insert(id, Mark { since: mark.since.min(since), ..mark }),
-            None => self.insert(id, Mark { since, urgent: false, not_before }),
+            Some(mark) => {
+                let (since, until) = (mark.since.min(since), mark.until.max(until));
+                self.insert(id, Mark { since, until, ..mark });
+            }
+            None => self.insert(id, Mark { since, until, urgent: false, not_before }),
         }
     }
 
     /// The first event that is not answered yet.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let waiting = self.waiting.values().map(|mark| mark.since);
-        waiting.chain(self.taken.values().copied()).min()
+        waiting.chain(self.taken.values().map(|taken| taken.since)).min()
     }
 }
 
@@ -99,22 +114,34 @@ mod tests {
         due.mark(id(2), 11, false);
         due.mark(id(3), 12, true);
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(due.take(now), Some((id(3), 12)));
-        assert_eq!(due.take(now), Some((id(1), 10)));
+        let one = |sequence| Taken { since: sequence, until: sequence };
+        assert_eq!(due.take(now), Some((id(3), one(12))));
+        assert_eq!(due.take(now), Some((id(1), one(10))));
         assert_eq!(due.oldest(), Some(10));
         due.mark(id(1), 13, false);
-        assert_eq!(due.take(now), Some((id(2), 11)));
+        assert_eq!(due.take(now), Some((id(2), one(11))));
         assert_eq!(due.take(now), None, "nobody is worked on twice at once");
         due.finish(id(1));
-        assert_eq!(due.take(now), Some((id(1), 13)));
+        assert_eq!(due.take(now), Some((id(1), one(13))));
         due.finish(id(2));
         due.finish(id(3));
         let later: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-        due.put_back(id(1), 13, Some(later));
+        due.put_back(id(1), one(13), Some(later));
         assert_eq!((due.take(now), due.oldest()), (None, Some(13)));
         due.mark(id(1), 14, true);
-        assert_eq!(due.take(now), Some((id(1), 13)));
+        assert_eq!(due.take(now), Some((id(1), Taken { since: 13, until: 14 })));
         due.finish(id(1));
         assert_eq!((due.oldest(), due.len()), (None, 0));
+    }
+
+    /// Planned with what was true at the first of its events, the last one would be forgotten.
+    #[test]
+    fn one_turn_answers_all_marks_and_waits_for_the_last() {
+        let mut due = Due::default();
+        for sequence in [4, 6, 8] {
+            due.mark(id(1), sequence, false);
+        }
+        assert_eq!(due.take(Timestamp::UNIX_EPOCH), Some((id(1), Taken { since: 4, until: 8 })));
+        assert_eq!(due.oldest(), Some(4));
     }
 }

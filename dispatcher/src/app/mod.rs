@@ -2,7 +2,9 @@
 
 mod due;
 mod perform;
+mod record;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::clock;
@@ -14,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::affected::affected;
 use crate::config::AppConfig;
-use crate::connector::ScimApp;
+use crate::connector::{ScimApp, Transport};
 use crate::lease::{Lease, RENEW};
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
-use due::Due;
+use due::{Due, Taken};
 use perform::{Ended, Performer};
 
 /// How often the watermark and the status are written.
@@ -29,6 +31,8 @@ const AGAIN_DELAY: Duration = Duration::from_secs(1);
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest pause of an app that cannot be used.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// What a resource answers that no event made due: it comes before all events, and no watermark is written before it is done.
+const EVERYTHING: u64 = 0;
 /// First pause.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 
@@ -42,8 +46,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(name: String, config: AppConfig, shared: Shared) -> Result<Self, Error> {
-        let app = ScimApp::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
+    pub(crate) fn new(
+        name: String,
+        config: AppConfig,
+        shared: Shared,
+        transport: Option<Arc<dyn Transport>>,
+    ) -> Result<Self, Error> {
+        let app = ScimApp::new(&config, transport)
+            .map_err(|source| Error::Client { name: name.clone(), source })?;
         let hash = config.hash();
         Ok(Self { name, config, hash, shared, app })
     }
@@ -104,10 +114,10 @@ impl Worker {
             while running.len() < self.config.concurrency
                 && paused.over()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
-                && let Some((id, since)) = due.take(clock::now())
+                && let Some((id, taken)) = due.take(clock::now())
             {
                 let performer = self.performer();
-                running.push(async move { (id, since, performer.settle(id, since).await) });
+                running.push(async move { (id, taken, performer.settle(id, taken.until).await) });
             }
             tokio::select! {
                 message = events.next() => {
@@ -121,12 +131,13 @@ impl Worker {
                         self.mark(&mut due, message).await?;
                     }
                 }
-                Some((id, since, ended)) = running.next(), if !running.is_empty() => {
-                    self.after(&mut due, &mut paused, id, since, ended)?;
+                Some((id, taken, ended)) = running.next(), if !running.is_empty() => {
+                    self.after(&mut due, &mut paused, id, taken, ended)?;
                 }
                 _ = save.tick() => {
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
-                    if saved != Some(watermark) {
+                    // Interrupted while everything is planned, we must plan everything again.
+                    if saved != Some(watermark) && due.oldest() != Some(EVERYTHING) {
                         watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
@@ -173,11 +184,11 @@ impl Worker {
         // People before groups, so that members have accounts when their group is planned.
         for kind in self.shared.registry.resource_types() {
             for id in projection.ids(&self.config.tenant, &kind.name) {
-                due.mark(id, from, false);
+                due.mark(id, EVERYTHING, false);
             }
         }
         for id in self.shared.links.of_app(&self.name) {
-            due.mark(id, from, false);
+            due.mark(id, EVERYTHING, false);
         }
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         Ok(from)
@@ -203,30 +214,30 @@ impl Worker {
         due: &mut Due,
         paused: &mut Pause,
         id: ResourceId,
-        since: u64,
+        taken: Taken,
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
+        // A new or lost account changes what the groups around it can hold.
+        for group in self.shared.projection.groups_of(&self.config.tenant, id) {
+            if self.shared.links.lacks(&self.name, group, id) {
+                due.mark(group, taken.since, false);
+            }
+        }
         match ended {
-            Ok(Ended::Settled { link_changed }) => {
+            Ok(Ended::Settled) => {
                 paused.reset();
                 due.finish(id);
-                if link_changed {
-                    // A new or lost account changes what the groups around it can hold.
-                    for group in self.shared.projection.groups_of(&self.config.tenant, id) {
-                        due.mark(group, since, false);
-                    }
-                }
             }
             Ok(Ended::Held) => due.finish(id),
-            Ok(Ended::Later { due_at }) => due.put_back(id, since, Some(due_at)),
+            Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::Unavailable { after, error }) => {
-                due.put_back(id, since, None);
+                due.put_back(id, taken, None);
                 paused.longer(after, &error);
                 tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
                 metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
             }
             Err(error) => {
-                due.put_back(id, since, None);
+                due.put_back(id, taken, None);
                 return Err(error);
             }
         }

@@ -1,42 +1,43 @@
 //! Settling one resource at one app: plan, call, write down, until nothing is left to do.
 //!
-//! Before a call that is not idempotent an intent is appended under a guard on its subject: it fences off a second
-//! dispatcher, and after a crash it says that the app must be read before anything is sent again.
+//! Before a call an intent is appended under a guard on its subject: it fences off a second dispatcher, and after a crash or a
+//! lost answer it says that the app must be read before anything else is planned. That holds for calls that could be repeated
+//! too: once the wish has changed back, nobody would repeat them, and the app would keep what nobody wishes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eventlog::{Append, Guard, clock};
+use eventlog::clock;
 use jiff::{SignedDuration, Timestamp};
 use projector::{Lens, Stored};
-use proto::provisioning::{self, Details, Event, Kind};
+use proto::provisioning::Kind;
 use proto::{KeyRef, ResourceId, subject};
-use scim::{Dialect, Filter, FilterLimits, Object, ResourceType};
+use scim::{Dialect, Filter, FilterLimits, ResourceType};
 use tokio::time::Instant;
 
+use super::record::{TAKEN, done, outcome_event};
 use crate::config::{AppConfig, Leave};
 use crate::connector::{Found, Outcome, ScimApp};
 use crate::desired::{Desired, attributes};
 use crate::link::Link;
-use crate::plan::{Call, Leaving, Plan, plan, wish};
+use crate::plan::{Call, Leaving, Plan, plan};
 use crate::{Error, Shared};
 
 /// Calls for one resource in one go; what is left waits for the next.
 const STEPS_MAX: usize = 100;
 /// How long writing an outcome may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// First delay after a failure of one resource; it doubles.
-const RETRY_MIN_MS: u64 = 500;
-/// Longest delay.
-const RETRY_MAX_MS: u64 = 60_000;
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who releases what was held and is not wished any more.
+const RELEASED_BY: &str = "plan";
 
 /// How long a group waits before it is looked at again whether its members were read back.
 const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
 /// How settling ended.
 pub(crate) enum Ended {
-    /// The app holds what it should. A link that came or went matters to groups.
-    Settled { link_changed: bool },
+    /// The app holds what it should.
+    Settled,
     /// A person must look at it.
     Held,
     /// One resource failed and is tried again.
@@ -55,21 +56,20 @@ pub(crate) struct Performer {
 }
 
 /// A resource as of now.
-struct Now {
-    kind: ResourceType,
-    desired: Result<Desired, Leaving>,
-    key_ref: Option<KeyRef>,
+pub(super) struct Now {
+    pub(super) kind: ResourceType,
+    pub(super) desired: Result<Desired, Leaving>,
+    pub(super) key_ref: Option<KeyRef>,
 }
 
 impl Performer {
-    /// Settles a resource, planned not before the event that made it due is applied.
-    pub(crate) async fn settle(&self, id: ResourceId, since: u64) -> Result<Ended, Error> {
-        let wait = self.shared.projection.wait_until(since, Instant::now() + WRITE_TIMEOUT).await;
+    /// Settles a resource, planned not before the last event that made it due is applied.
+    pub(crate) async fn settle(&self, id: ResourceId, until: u64) -> Result<Ended, Error> {
+        let wait = self.shared.projection.wait_until(until, Instant::now() + WRITE_TIMEOUT).await;
         wait.map_err(projector::Error::from)?;
-        let mut link_changed = false;
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
-            let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled { link_changed }) };
+            let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled) };
             if self.waits_for_members(id, &now) {
                 let due_at = clock::now().checked_add(MEMBERS_DELAY).unwrap_or(Timestamp::MAX);
                 return Ok(Ended::Later { due_at });
@@ -77,19 +77,21 @@ impl Performer {
             let (call, why) =
                 match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now())
                 {
-                    Plan::Settled => return Ok(Ended::Settled { link_changed }),
+                    Plan::Settled => {
+                        if link.held.is_some() {
+                            let released = Kind::Released { actor: RELEASED_BY.to_string() };
+                            self.write(id, &now, &link, released, None, "it is not wished any more").await?;
+                        }
+                        return Ok(Ended::Settled);
+                    }
                     Plan::Held => return Ok(Ended::Held),
                     Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
                     Plan::ReadBack => match self.read_back(id, &now, &link).await? {
-                        None => {
-                            link_changed = true;
-                            continue;
-                        }
+                        None => continue,
                         Some(ended) => return Ok(ended),
                     },
                     Plan::Call { call, why } => (call, why),
                 };
-            link_changed |= matches!(call, Call::Create { .. } | Call::Delete { .. });
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
                 return Ok(ended);
             }
@@ -191,9 +193,10 @@ impl Performer {
         }
     }
 
-    /// The account at the app that is this resource's: by our id, else by its unique value.
+    /// The account at the app that is this resource's: by our id, else by its unique value. One that is linked to another
+    /// resource of ours is that one's: it has the name only until what happened to that resource arrives there too.
     async fn search(&self, id: ResourceId, now: &Now) -> Found {
-        match self.app.find(&now.kind, "externalId", &id.to_string()).await {
+        match self.app.find(&now.kind, "externalId", &id.to_string(), |_, _| false).await {
             Found::None => {}
             other => return other,
         }
@@ -203,7 +206,12 @@ impl Performer {
             Some((unique.name.as_str(), value))
         });
         match value {
-            Some((attribute, value)) => self.app.find(&now.kind, attribute, value).await,
+            Some((attribute, value)) => {
+                let is_others = |remote_id: &str, external_id: &str| {
+                    self.shared.links.is_others(&self.name, remote_id, external_id, id)
+                };
+                self.app.find(&now.kind, attribute, value, is_others).await
+            }
             None => Found::None,
         }
     }
@@ -230,6 +238,10 @@ impl Performer {
                 Outcome::Unavailable { after, error } => {
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
+                Outcome::PutOff { status, after } => {
+                    let error = format!("the app answers {status}");
+                    return Ok(Some(Ended::Unavailable { after, error }));
+                }
                 Outcome::Retry { status } => return self.retry(id, now, link, "adopt", status).await,
                 Outcome::Missing | Outcome::Taken | Outcome::Refused { .. } => {
                     let reason = "the members of a group that was found at the app cannot be replaced";
@@ -252,16 +264,9 @@ impl Performer {
         why: &'static str,
     ) -> Result<Option<Ended>, Error> {
         let name = call.name();
-        let link = match call {
-            Call::Create { .. } => {
-                self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
-                self.shared.links.get(&self.name, id)
-            }
-            Call::Update { .. }
-            | Call::Deactivate { .. }
-            | Call::Delete { .. }
-            | Call::ChangeMembers { .. } => link.clone(),
-        };
+        // Every call: what it did is unknown until its outcome is written down, and the wish may change back before.
+        self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
+        let link = self.shared.links.get(&self.name, id);
         let begun = std::time::Instant::now();
         let (outcome, call) = self.call(now, call).await;
         let elapsed = begun.elapsed();
@@ -288,17 +293,26 @@ impl Performer {
                     self.adopt(id, now, &link, remote_id).await
                 }
                 Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
-                Found::One(_) | Found::None | Found::Many => {
-                    self.hold(id, now, &link, name, "the app says that another account has this name (409)")
-                        .await
+                // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
+                Found::One(_) | Found::None => {
+                    let link = self.not_done(id, now, &link, name, 409, "taken", why).await?;
+                    self.retry(id, now, &link, name, 409).await
                 }
+                Found::Many => self.hold(id, now, &link, name, TAKEN).await,
             },
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
+            Outcome::PutOff { status, after } => {
+                let error = format!("the app answers {status}");
+                self.not_done(id, now, &link, name, status, &error, why).await?;
+                Ok(Some(Ended::Unavailable { after, error }))
+            }
             Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
             Outcome::Refused { status, error } => {
-                let refused = Kind::Refused { operation: name.to_string(), status, error: error.clone() };
-                self.write(id, now, &link, refused, None, why).await?;
-                let link = self.shared.links.get(&self.name, id);
+                let link = self.not_done(id, now, &link, name, status, &error, why).await?;
+                if matches!(call, Call::ChangeMembers { .. }) {
+                    // A member's account may have ended meanwhile; then the next plan does not name it.
+                    return self.retry(id, now, &link, name, status).await;
+                }
                 self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
             }
         }
@@ -343,169 +357,12 @@ impl Performer {
             }
         }
     }
-
-    async fn retry(
-        &self,
-        id: ResourceId,
-        now: &Now,
-        link: &Link,
-        name: &str,
-        status: u16,
-    ) -> Result<Option<Ended>, Error> {
-        let attempt = link.attempts + 1;
-        if attempt >= self.config.attempts_max {
-            return self
-                .hold(id, now, link, name, &format!("the app failed {attempt} times (last {status})"))
-                .await;
-        }
-        let after_ms = (RETRY_MIN_MS << attempt.min(16)).min(RETRY_MAX_MS);
-        let error = format!("the app answers {status}");
-        let retrying = Kind::Retrying { operation: name.to_string(), attempt, after_ms, error };
-        self.write(id, now, link, retrying, None, "failed").await?;
-        let after = SignedDuration::from_millis(i64::try_from(after_ms).unwrap_or(i64::MAX));
-        let due_at = clock::now().checked_add(after).unwrap_or(Timestamp::MAX);
-        Ok(Some(Ended::Later { due_at }))
-    }
-
-    async fn hold(
-        &self,
-        id: ResourceId,
-        now: &Now,
-        link: &Link,
-        name: &str,
-        reason: &str,
-    ) -> Result<Option<Ended>, Error> {
-        tracing::error!(app = self.name, resource.id = %id, call = name, reason, "held: a person must look at it");
-        metrics::counter!("rollcall_app_held_total", "app" => self.name.clone()).increment(1);
-        let wish = wish(now.desired.as_ref().map_err(|leaving| *leaving));
-        let details = Details { detail: wish, ..Details::default() };
-        let held = Kind::Held { operation: name.to_string(), reason: reason.to_string() };
-        self.write_details(id, now, link, held, Some(details), reason).await?;
-        Ok(Some(Ended::Held))
-    }
-
-    async fn write(
-        &self,
-        id: ResourceId,
-        now: &Now,
-        link: &Link,
-        kind: Kind,
-        intended: Option<Object>,
-        why: &str,
-    ) -> Result<(), Error> {
-        let details = intended.map(|intended| Details { intended, detail: String::new() });
-        self.write_details(id, now, link, kind, details, why).await
-    }
-
-    /// Appends under the guard of the link, and waits until our own links show it.
-    async fn write_details(
-        &self,
-        id: ResourceId,
-        now: &Now,
-        link: &Link,
-        kind: Kind,
-        details: Option<Details>,
-        why: &str,
-    ) -> Result<(), Error> {
-        let (shared, tenant) = (&self.shared, &self.config.tenant);
-        let sealed = match details {
-            None => None,
-            Some(details) => {
-                let found = match now.key_ref {
-                    Some(at) => shared.keyring.key(tenant, at).await?.map(|key| (at, key)),
-                    None => None,
-                };
-                let (at, key) = match found {
-                    Some(found) => found,
-                    None => shared.keyring.issue(tenant).await?,
-                };
-                Some((at, key, details))
-            }
-        };
-        let event = Event {
-            id: clock::new_event_id(),
-            tenant: tenant.clone(),
-            app: self.name.clone(),
-            resource_type: now.kind.name.clone(),
-            resource_id: id,
-            txn: clock::new_uuid().to_string(),
-            occurred_at: clock::now(),
-            key_ref: sealed.as_ref().map(|(at, _, _)| *at),
-            caused_by: shared.projection.applied(),
-            configuration_hash: self.hash.clone(),
-            why: why.to_string(),
-            kind,
-        };
-        let payload = match &sealed {
-            None => provisioning::encode(&event, None),
-            Some((_, key, details)) => provisioning::encode(&event, Some((details, key, clock::random()?))),
-        };
-        let append = Append {
-            subject: subject::provisioning(tenant, &self.name, &now.kind.name, id),
-            guard: Guard::Last(link.last),
-            id: event.id,
-            payload,
-            headers: Vec::new(),
-        };
-        let deadline = Instant::now() + WRITE_TIMEOUT;
-        let sequence = shared.broker.provisioning.append(append, deadline).await?;
-        shared.links.wait_until(sequence, deadline).await;
-        Ok(())
-    }
 }
 
-fn has_members(shared: &Shared, kind: &ResourceType) -> bool {
+pub(super) fn has_members(shared: &Shared, kind: &ResourceType) -> bool {
     has(shared, kind, "members")
 }
 
 fn has(shared: &Shared, kind: &ResourceType, name: &str) -> bool {
     shared.registry.core(kind).iter().any(|attribute| attribute.name == name)
-}
-
-fn done(
-    operation: &str,
-    remote_id: String,
-    members_added: Vec<ResourceId>,
-    members_removed: Vec<ResourceId>,
-    members_replaced: bool,
-    status: u16,
-) -> Kind {
-    let operation = operation.to_string();
-    Kind::Done {
-        operation,
-        linked: true,
-        remote_id,
-        members_added,
-        members_removed,
-        members_replaced,
-        status,
-    }
-}
-
-/// What is written down about a call that was done.
-fn outcome_event(call: Call, answered_id: Option<String>, status: u16) -> (Kind, Option<Object>) {
-    let name = call.name();
-    match call {
-        Call::Create { attributes } => {
-            let kind = done(name, answered_id.unwrap_or_default(), Vec::new(), Vec::new(), true, status);
-            (kind, Some(attributes))
-        }
-        Call::Update { remote_id, attributes } => {
-            (done(name, remote_id, Vec::new(), Vec::new(), false, status), Some(attributes))
-        }
-        Call::Deactivate { remote_id } => {
-            (done(name, remote_id, Vec::new(), Vec::new(), false, status), None)
-        }
-        Call::Delete { remote_id } => {
-            let mut kind = done(name, remote_id, Vec::new(), Vec::new(), false, status);
-            if let Kind::Done { linked, .. } = &mut kind {
-                *linked = false;
-            }
-            (kind, None)
-        }
-        Call::ChangeMembers { remote_id, added, removed } => {
-            let (added, removed) = (added.into_iter().collect(), removed.into_iter().collect());
-            (done(name, remote_id, added, removed, false, status), None)
-        }
-    }
 }

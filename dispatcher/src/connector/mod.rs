@@ -1,10 +1,12 @@
 //! How an app wants to hear it. One file for each kind of app.
 
 mod scim;
+mod transport;
 
 use std::time::Duration;
 
 pub(crate) use self::scim::{MEMBERS_MAX, ScimApp};
+pub use self::transport::{NoAnswer, Transport};
 
 /// What an app did, as the table of error classes has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +19,9 @@ pub(crate) enum Outcome {
     Taken,
     /// This request can work later.
     Retry { status: u16 },
-    /// The whole app cannot be used for a while: down, slow, or refusing our credential. The outcome of a call that
-    /// is not idempotent is unknown.
+    /// The whole app cannot be used for a while, and it did nothing.
+    PutOff { status: u16, after: Option<Duration> },
+    /// The whole app cannot be used for a while: down or slow. The outcome of the call is unknown.
     Unavailable { after: Option<Duration>, error: String },
     /// The app will not do it.
     Refused { status: u16, error: String },
@@ -45,6 +48,7 @@ impl Outcome {
             Self::Missing => "missing",
             Self::Taken => "taken",
             Self::Retry { .. } => "retry",
+            Self::PutOff { .. } => "put_off",
             Self::Unavailable { .. } => "unavailable",
             Self::Refused { .. } => "refused",
         }

@@ -279,14 +279,30 @@ fn claims(
     let (mut claimed, mut released) = (Vec::new(), Vec::new());
     for Claimable { path, case_exact } in &terms.rules.claims {
         let attribute = path.to_string();
-        let text = path.values(document).first().map(|value| match value {
-            Value::String(text) if *case_exact => text.clone(),
-            Value::String(text) => scim::fold(text),
-            other => other.to_string(),
-        });
-        let wanted = text.map(|text| state.directory.claim_key(&attribute, &text));
+        let key_in = |document: &Object| {
+            let text = path.values(document).first().map(|value| match value {
+                Value::String(text) if *case_exact => text.clone(),
+                Value::String(text) => scim::fold(text),
+                other => other.to_string(),
+            });
+            text.map(|text| state.directory.claim_key(&attribute, &text))
+        };
+        let wanted = key_in(document);
         let old = held.get(&attribute);
+        // Of a batch that changed the value, its claims may not be applied yet. Nothing guards them but their own subjects, so
+        // what the document says is named too: then the write is refused and decided again.
+        let now = state.current.and_then(|current| key_in(&current.document));
+        let half_applied = now.as_ref() != old;
+        let claim = |key: Key| {
+            let last = state.directory.key(&key).last;
+            Claim { attribute: attribute.clone(), key, last }
+        };
+        if half_applied {
+            let free = |key: &Key| state.directory.key(key).holder.is_none_or(|holder| holder == id);
+            released.extend(now.filter(|key| Some(key) != wanted.as_ref()).filter(free).map(claim));
+        }
         if wanted.as_ref() == old {
+            claimed.extend(wanted.filter(|_| half_applied).map(claim));
             continue;
         }
         if let Some(key) = wanted {

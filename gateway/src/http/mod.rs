@@ -25,7 +25,7 @@ pub(crate) use problem::Problem;
 
 impl Gateway {
     /// Every route, under the tenant's path and under the path of the credential's tenant.
-    pub(crate) fn router(&self) -> Router {
+    pub fn router(&self) -> Router {
         Router::new()
             .route("/scim/v2/", get(list::everything))
             .route("/t/{tenant}/scim/v2/", get(list::everything))

@@ -1,16 +1,13 @@
-//! sled, and nobody else knows it. Rows under ascending keys only, where it is fast; one tree for each tenant; what it
-//! holds is a cache of the log.
+//! sled, and nobody else knows it. Rows under ascending keys only, where it is fast; one tree for each tenant.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use proto::{Position, Tenant};
-use serde::{Deserialize, Serialize};
+use proto::Tenant;
 
+use super::{Doubt, Facts, LAYOUT};
 use crate::row::Row;
 
-/// The layout; another number means that the folder was written by another version.
-const LAYOUT: u32 = 2;
 /// The tree of facts about the whole.
 const META: &str = "meta";
 /// Where the facts stand in it.
@@ -20,36 +17,21 @@ const TENANT_PREFIX: &str = "tenant/";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
 const EPOCH_FLUSHES: usize = 16;
 
-/// The folder is not what it should be: build it again.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Doubt(pub(crate) String);
-
 impl From<sled::Error> for Doubt {
     fn from(error: sled::Error) -> Self {
         Self(format!("the store says: {error}"))
     }
 }
 
-/// What must be true of the rows; a store that lost some of them is noticed by it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-pub(crate) struct Facts {
-    layout: u32,
-    /// The last row that was written, over all tenants.
-    pub(crate) position: Option<Position>,
-    /// Rows of each tenant.
-    pub(crate) rows: BTreeMap<Tenant, u64>,
-}
-
-pub(crate) struct Store {
-    folder: PathBuf,
+pub(crate) struct Folder {
+    path: PathBuf,
     db: sled::Db,
     meta: sled::Tree,
 }
 
-impl Store {
+impl Folder {
     /// Opens the folder, or says why it cannot be trusted.
-    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
         let open = || -> Result<(Self, Facts), Doubt> {
             let db = sled::Config::new()
                 .path(folder)
@@ -68,7 +50,7 @@ impl Store {
             if facts.layout != LAYOUT {
                 return Err(Doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
             }
-            Ok((Self { folder: folder.to_path_buf(), db, meta }, facts))
+            Ok((Self { path: folder.to_path_buf(), db, meta }, facts))
         };
         // Damaged files make sled panic as well as fail.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
@@ -76,7 +58,7 @@ impl Store {
     }
 
     /// What was last written about the rows.
-    pub(crate) fn facts(&self) -> Result<Facts, Doubt> {
+    pub(super) fn facts(&self) -> Result<Facts, Doubt> {
         Ok(read_facts(&self.meta)?.unwrap_or_default())
     }
 
@@ -85,7 +67,7 @@ impl Store {
     }
 
     /// Every row of a tenant up to a sequence, in order. Stops at the first error.
-    pub(crate) fn scan(
+    pub(super) fn scan(
         &self,
         tenant: &Tenant,
         to: u64,
@@ -106,14 +88,14 @@ impl Store {
     }
 
     /// One row; nothing when it is not there.
-    pub(crate) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
+    pub(super) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
         let Some(value) = self.tree(tenant)?.get(sequence.to_be_bytes())? else { return Ok(None) };
         Ok(Row::from_bytes(sequence, &value))
     }
 
     /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the
     /// next start ignores and writes again.
-    pub(crate) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
+    pub(super) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
         for (tenant, rows) in rows {
             let mut batch = sled::Batch::default();
             for row in rows {
@@ -130,30 +112,17 @@ impl Store {
     }
 
     /// Everything that was written is on disk afterwards.
-    pub(crate) fn flush(&self) -> Result<(), Doubt> {
+    pub(super) fn flush(&self) -> Result<(), Doubt> {
         self.db.flush()?;
         Ok(())
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 fn read_facts(meta: &sled::Tree) -> Result<Option<Facts>, Doubt> {
     let Some(bytes) = meta.get(FACTS)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|_| Doubt("its facts cannot be read".to_string()))
-}
-
-impl Facts {
-    /// The facts after these rows.
-    pub(crate) fn with(&self, rows: &BTreeMap<Tenant, Vec<Row>>, position: Position) -> Self {
-        let mut facts = self.clone();
-        facts.layout = LAYOUT;
-        facts.position = Some(position);
-        for (tenant, rows) in rows {
-            *facts.rows.entry(tenant.clone()).or_default() += rows.len() as u64;
-        }
-        facts
-    }
 }

@@ -1,0 +1,150 @@
+//! Where rows stand: in sled, or in its twin in memory. What it holds is a cache of the log.
+
+mod folder;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use proto::{Position, Tenant};
+use serde::{Deserialize, Serialize};
+
+use crate::row::Row;
+pub use memory::MemoryStore;
+
+/// The layout; another number means that the folder was written by another version.
+const LAYOUT: u32 = 2;
+
+/// Where a projection keeps its rows.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// In a folder of its own.
+    Folder(PathBuf),
+    /// In memory, for a simulation.
+    Memory(MemoryStore),
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+            Self::Memory(_) => f.write_str("memory"),
+        }
+    }
+}
+
+/// The store is not what it should be: build it again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Doubt(pub(crate) String);
+
+/// What must be true of the rows; a store that lost some of them is noticed by it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub(crate) struct Facts {
+    layout: u32,
+    /// The last row that was written, over all tenants.
+    pub(crate) position: Option<Position>,
+    /// Rows of each tenant.
+    pub(crate) rows: BTreeMap<Tenant, u64>,
+}
+
+impl Facts {
+    /// The facts after these rows.
+    pub(crate) fn with(&self, rows: &BTreeMap<Tenant, Vec<Row>>, position: Position) -> Self {
+        let mut facts = self.clone();
+        facts.layout = LAYOUT;
+        facts.position = Some(position);
+        for (tenant, rows) in rows {
+            *facts.rows.entry(tenant.clone()).or_default() += rows.len() as u64;
+        }
+        facts
+    }
+}
+
+/// An opened store.
+pub(crate) enum Store {
+    Folder(folder::Folder),
+    Memory(memory::Opened),
+}
+
+impl Store {
+    /// Opens it, or says why it cannot be trusted.
+    pub(crate) fn open(storage: &Storage, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
+        match storage {
+            Storage::Folder(path) => {
+                let (store, facts) = folder::Folder::open(path, cache_bytes)?;
+                Ok((Self::Folder(store), facts))
+            }
+            Storage::Memory(store) => {
+                let (store, facts) = store.open();
+                Ok((Self::Memory(store), facts))
+            }
+        }
+    }
+
+    /// What was last written about the rows.
+    pub(crate) fn facts(&self) -> Result<Facts, Doubt> {
+        match self {
+            Self::Folder(store) => store.facts(),
+            Self::Memory(store) => Ok(store.facts()),
+        }
+    }
+
+    /// Every row of a tenant up to a sequence, in order. Stops at the first error.
+    pub(crate) fn scan(
+        &self,
+        tenant: &Tenant,
+        to: u64,
+        each: impl FnMut(Row) -> Result<(), Doubt>,
+    ) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.scan(tenant, to, each),
+            Self::Memory(store) => store.scan(tenant, to, each),
+        }
+    }
+
+    /// One row; nothing when it is not there.
+    pub(crate) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
+        match self {
+            Self::Folder(store) => store.get(tenant, sequence),
+            Self::Memory(store) => Ok(store.get(tenant, sequence)),
+        }
+    }
+
+    /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the
+    /// next start ignores and writes again.
+    pub(crate) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.write(rows, facts),
+            Self::Memory(store) => {
+                store.write(rows, facts);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything that was written is on disk afterwards.
+    pub(crate) fn flush(&self) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.flush(),
+            Self::Memory(store) => {
+                store.flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether writing takes no time, so that no thread is needed for it.
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+
+    /// Its name in what we tell.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Folder(store) => store.path().display().to_string(),
+            Self::Memory(_) => "memory".to_string(),
+        }
+    }
+}
