@@ -11,7 +11,7 @@ use eventlog::{Append, Error as LogError, Guard, Keyring, Log, Message, clock};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
-use projector::{Announced, Config, Error, Projection};
+use projector::{Announced, Config, Error, Projection, Storage};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key};
 use proto::{Body, Event, Kind, ResourceId, Tenant};
@@ -171,7 +171,7 @@ impl World {
 
 async fn open(folder: &tempfile::TempDir, log: Arc<Quiet>, keyring: &Keyring) -> Projection {
     let config = Config {
-        folder: folder.path().join("projection"),
+        storage: Storage::Folder(folder.path().join("projection")),
         cache_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         indexed: Vec::new(),
