@@ -39,9 +39,15 @@ async fn guards_decide(log: &dyn Log) {
     assert!(matches!(log.append(append("a", Guard::Last(0)), deadline()).await, Err(Error::Conflict { .. })));
     let second = log.append(append("a", Guard::Last(first)), deadline()).await.unwrap();
     assert!(second > first);
-    assert!(matches!(log.append(append("a", Guard::Last(first)), deadline()).await, Err(Error::Conflict { .. })));
+    assert!(matches!(
+        log.append(append("a", Guard::Last(first)), deadline()).await,
+        Err(Error::Conflict { .. })
+    ));
     log.append(append("a", Guard::None), deadline()).await.unwrap();
-    assert!(matches!(log.append(append("a", Guard::Last(second)), deadline()).await, Err(Error::Conflict { .. })));
+    assert!(matches!(
+        log.append(append("a", Guard::Last(second)), deadline()).await,
+        Err(Error::Conflict { .. })
+    ));
 }
 
 /// What a writer does whose acknowledgement was lost.

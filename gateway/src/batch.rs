@@ -227,7 +227,7 @@ impl Run<'_> {
         let outcome = outcome.map_err(|failure| Problem::from(failure).into_error())?;
         Ok(match outcome {
             Outcome::Deleted => Done { status: 204, version: None, path: operation.path.clone() },
-            Outcome::Resource(stored) => Done {
+            Outcome::Resource(stored) | Outcome::Told(stored) => Done {
                 status: if operation.method == "POST" { 201 } else { 200 },
                 version: Some(stored.version.to_string()),
                 path: format!("{}/{}", kind.endpoint, stored.id),

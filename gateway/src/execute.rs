@@ -28,6 +28,9 @@ use crate::{Gateway, Inner};
 pub(crate) enum Outcome {
     /// The resource as it is now.
     Resource(Box<Stored>),
+    /// The resource as its event tells it, which our own projection does not show, or shows changed again: what is derived
+    /// there, such as members, does not belong to it.
+    Told(Box<Stored>),
     /// It is gone.
     Deleted,
 }
@@ -333,7 +336,7 @@ impl Inner {
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);
         let told = from_event(kind, current, written);
-        Ok(Outcome::Resource(Box::new(Stored { created: created.unwrap_or(told.created), ..told })))
+        Ok(Outcome::Told(Box::new(Stored { created: created.unwrap_or(told.created), ..told })))
     }
 }
 

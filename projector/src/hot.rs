@@ -12,15 +12,22 @@ use serde_json::Value;
 use crate::row::ReadRow;
 
 /// What a row says about its resource. A row never changes, so neither does this.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) document: Arc<Object>,
     pub(crate) external_ids: BTreeMap<String, String>,
+    /// About how much memory it takes; the cache asks again and again.
+    bytes: u64,
 }
 
 impl Content {
     pub(crate) fn of(body: &Body) -> Self {
-        Self { document: body.document.clone(), external_ids: body.external_ids.clone() }
+        Self::new(body.document.clone(), body.external_ids.clone())
+    }
+
+    fn new(document: Arc<Object>, external_ids: BTreeMap<String, String>) -> Self {
+        let bytes = 128 + members(&document);
+        Self { document, external_ids, bytes }
     }
 }
 
@@ -54,13 +61,12 @@ impl Hot {
     }
 }
 
-/// About how much memory a content takes.
 #[derive(Clone)]
 struct Size;
 
 impl Weighter<u64, Arc<Content>> for Size {
     fn weight(&self, _: &u64, content: &Arc<Content>) -> u64 {
-        128 + members(&content.document)
+        content.bytes
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
         let text = "x".repeat(1_000);
         for sequence in 0..1_000 {
             let document = json!({"title": text}).as_object().unwrap().clone();
-            hot.put(sequence, Arc::new(Content { document: Arc::new(document), ..Content::default() }));
+            hot.put(sequence, Arc::new(Content::new(Arc::new(document), BTreeMap::new())));
         }
         let held = (0..1_000).filter(|sequence| hot.get(*sequence).is_some()).count();
         assert!((50..200).contains(&held), "{held}");

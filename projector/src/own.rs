@@ -83,9 +83,8 @@ impl Announcement {
     pub fn stands_at(self, first: u64, now: Timestamp) {
         let inner = &self.projection.inner;
         let Some(rows) = inner.own.take_all(&self.ids, first) else { return };
-        let slow = rows
-            .iter()
-            .any(|read| now.duration_since(read.event.occurred_at).abs() > CLOCK_TOLERANCE / 2);
+        let slow =
+            rows.iter().any(|read| now.duration_since(read.event.occurred_at).abs() > CLOCK_TOLERANCE / 2);
         if !slow {
             self.projection.acknowledged(rows);
         }

@@ -366,7 +366,11 @@ impl Projection {
     }
 
     /// The document and the source that a resource began with.
-    pub async fn beginning(&self, tenant: &Tenant, id: ResourceId) -> Result<Option<(String, Arc<Body>)>, Error> {
+    pub async fn beginning(
+        &self,
+        tenant: &Tenant,
+        id: ResourceId,
+    ) -> Result<Option<(String, Arc<Body>)>, Error> {
         let sequence = self.with(tenant, |directory| Some(directory.get(id)?.created.position.sequence));
         let Some(sequence) = sequence.flatten() else { return Ok(None) };
         let row = self.row(tenant, sequence).await?;

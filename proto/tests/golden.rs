@@ -141,7 +141,8 @@ fn provisioning_events() {
             why: "missing at the app".to_string(),
             kind,
         };
-        let details = Details { intended: scim::Object::clone(&body().document), detail: "words".to_string() };
+        let details =
+            Details { intended: scim::Object::clone(&body().document), detail: "words".to_string() };
         let key = DataKey::new(KEY);
         let bytes = provisioning::encode(&event, Some((&details, &key, NONCE)));
         let read = provisioning::decode(golden("provisioning", name, &bytes)).unwrap();

@@ -90,7 +90,8 @@ impl Shared {
         };
         let lasts = suspects.iter().map(|subject| async move { (subject, self.log.last_on(subject).await) });
         let lasts = futures::future::join_all(lasts).await;
-        let last_on = |subject: &str| lasts.iter().find(|(suspect, _)| *suspect == subject).map(|(_, last)| last);
+        let last_on =
+            |subject: &str| lasts.iter().find(|(suspect, _)| *suspect == subject).map(|(_, last)| last);
         let mut again = Vec::with_capacity(jobs.len());
         let mut found = false;
         for mut job in jobs {
@@ -101,7 +102,9 @@ impl Shared {
                     Some(Err(_)) => unread = true,
                     Some(Ok(last)) if last.as_ref().map_or(0, |last| last.sequence) == expected => {}
                     // Another try of it was written after all.
-                    Some(Ok(Some(last))) if job.appends.iter().any(|own| last.id == Some(own.id)) => stands = true,
+                    Some(Ok(Some(last))) if job.appends.iter().any(|own| last.id == Some(own.id)) => {
+                        stands = true
+                    }
                     Some(Ok(_)) => offends = true,
                 }
             }

@@ -103,7 +103,9 @@ impl Committer {
             }
         };
         let Some((ticket, mut answer)) = answer else {
-            return Going { shared: shared.clone(), subjects, messages: appends.len() }.write(appends, deadline).await;
+            return Going { shared: shared.clone(), subjects, messages: appends.len() }
+                .write(appends, deadline)
+                .await;
         };
         if let Ok(Ok(result)) = tokio::time::timeout_at(deadline, &mut answer).await {
             return result;

@@ -143,7 +143,14 @@ mod tests {
     use super::*;
 
     /// A broker with these rates, asked by so many for so long; the share of messages that went together.
-    fn use_for(pace: &mut Pace, now: &mut Instant, present: usize, alone: f64, together: f64, lasts: Duration) -> f64 {
+    fn use_for(
+        pace: &mut Pace,
+        now: &mut Instant,
+        present: usize,
+        alone: f64,
+        together: f64,
+        lasts: Duration,
+    ) -> f64 {
         let end = *now + lasts;
         let mut shares = (0.0, 0.0);
         while *now < end {

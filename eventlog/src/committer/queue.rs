@@ -74,7 +74,8 @@ impl<'a> Ahead<'a> {
     /// A guarded change waits for everything before it on its subject, and what follows there waits for it.
     fn blocks(&self, append: &Append) -> bool {
         let guarded = matches!(append.guard, Guard::Last(_));
-        self.guarded.contains(append.subject.as_str()) || guarded && self.free.contains(append.subject.as_str())
+        self.guarded.contains(append.subject.as_str())
+            || guarded && self.free.contains(append.subject.as_str())
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::*;
-use crate::{Guard, clock};
 use crate::memory::{Faults, MemoryLog};
+use crate::{Guard, clock};
 
 fn append(subject: &str, guard: Guard) -> Append {
     Append {

@@ -1,8 +1,8 @@
 //! Is the broker still the one we connected to? Its version and limits, the streams' settings, their age and length, its
 //! clock.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::Client;

@@ -87,7 +87,9 @@ async fn together(
     index: usize,
     message: &Message,
 ) -> Result<Option<u64>, Error> {
-    let Some(start) = message.sequence.checked_sub(index as u64) else { return Err(Error::Conflict { at: None }) };
+    let Some(start) = message.sequence.checked_sub(index as u64) else {
+        return Err(Error::Conflict { at: None });
+    };
     let ends = [appends.first().map(|first| (start, first.id)), {
         let end = start + (appends.len() as u64).saturating_sub(1);
         appends.last().map(|last| (end, last.id))

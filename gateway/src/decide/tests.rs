@@ -300,7 +300,10 @@ fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
     given.rules.reactivate = true;
     let write = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
     assert_eq!((write.id, write.guard), (id(1), Guard::Last(5)));
-    assert_eq!(Value::from(Object::clone(&write.body.document)), json!({"userName": "ada", "title": "Dr", "active": true}));
+    assert_eq!(
+        Value::from(Object::clone(&write.body.document)),
+        json!({"userName": "ada", "title": "Dr", "active": true})
+    );
     // Somebody of another source is another matter.
     given.current.as_mut().unwrap().external_ids.insert("other".to_string(), "y".to_string());
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));

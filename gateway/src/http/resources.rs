@@ -127,6 +127,15 @@ async fn change(
             let reply = Reply::empty(StatusCode::NO_CONTENT);
             Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
         }
+        // RFC 7644 §3.5.2 leaves the choice; a PUT and a POST are answered without what only the projection knows.
+        Outcome::Told(stored) if matches!(command, Command::Patch { .. }) && has_members(gateway, kind) => {
+            let reply = Reply::empty(StatusCode::NO_CONTENT);
+            Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
+        }
+        Outcome::Told(stored) => {
+            let lens = Lens { members: false, groups: false, ..lens(asked, selection) };
+            Ok(represented(gateway, asked, kind, selection, &stored, success, &lens))
+        }
         Outcome::Resource(stored) => Ok(resource(gateway, asked, kind, selection, &stored, success)),
         Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),
     }
@@ -140,8 +149,24 @@ fn resource(
     stored: &Stored,
     status: StatusCode,
 ) -> Reply {
+    represented(gateway, asked, kind, selection, stored, status, &lens(asked, selection))
+}
+
+fn has_members(gateway: &Gateway, kind: &ResourceType) -> bool {
+    gateway.inner.registry.core(kind).iter().any(|attribute| attribute.name == "members")
+}
+
+fn represented(
+    gateway: &Gateway,
+    asked: &Asked,
+    kind: &ResourceType,
+    selection: &AttributeSelection,
+    stored: &Stored,
+    status: StatusCode,
+    lens: &Lens,
+) -> Reply {
     let inner = &gateway.inner;
-    let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens(asked, selection));
+    let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, lens);
     let body = Value::Object(selection.apply(&inner.registry, kind, whole));
     Reply::new(status, body)
         .located(location(asked, kind, stored), stored.version.to_string())

@@ -101,7 +101,11 @@ fn shown(version: &str, document: &Value, members: Vec<String>) -> String {
 fn fold(state: &State) -> Answers {
     let show = |resource: &Resource| {
         let members = resource.members.iter().map(ToString::to_string).collect();
-        shown(&version(resource).to_string(), &Value::Object(scim::Object::clone(&resource.document)), members)
+        shown(
+            &version(resource).to_string(),
+            &Value::Object(scim::Object::clone(&resource.document)),
+            members,
+        )
     };
     state.iter().map(|(id, resource)| (id.to_string(), show(resource))).collect()
 }

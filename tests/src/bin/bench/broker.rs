@@ -20,7 +20,8 @@ impl Lazy {
         let file = folder.path().join("nats.conf");
         std::fs::write(&file, settings).expect("settings can be written");
         let search_path = std::env::var_os("PATH").unwrap_or_default();
-        let binary = eventlog::server::find(None, &search_path.to_string_lossy()).expect("there is a nats-server");
+        let binary =
+            eventlog::server::find(None, &search_path.to_string_lossy()).expect("there is a nats-server");
         let child = Command::new(binary)
             .arg("--config")
             .arg(&file)

@@ -113,7 +113,13 @@ pub(crate) enum Pace {
 }
 
 /// Runs work on so many connections for a while.
-pub(crate) fn run(target: &Target, connections: usize, pace: Pace, lasts: Duration, work: Arc<dyn Work>) -> Figures {
+pub(crate) fn run(
+    target: &Target,
+    connections: usize,
+    pace: Pace,
+    lasts: Duration,
+    work: Arc<dyn Work>,
+) -> Figures {
     on_one_thread(async {
         let next = Arc::new(AtomicUsize::new(0));
         let mut open = Vec::new();

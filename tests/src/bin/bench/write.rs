@@ -17,7 +17,9 @@ const ROUNDS: usize = 3;
 
 /// Words narrow it down: `sync`, `lazy`, `open`, a number of connections.
 pub(crate) fn run(words: &[String]) {
-    println!("client, gateway and broker share this machine; one replica; each cell in {ROUNDS} rounds, in turn with its floor");
+    println!(
+        "client, gateway and broker share this machine; one replica; each cell in {ROUNDS} rounds, in turn with its floor"
+    );
     let wanted = |group: [&str; 2], word: &str| {
         let named = words.iter().any(|given| group.contains(&given.as_str()));
         !named || words.iter().any(|given| given == word)
@@ -94,7 +96,8 @@ fn pairs(house: &House, nats: &str, name: &str, words: &[String]) {
     }
     for rate in [500.0, 2_000.0, 4_000.0] {
         let creates = Arc::new(Creates::new(target.clone(), &format!("{name}-open-{rate}")));
-        load::run(&target, 512, Pace::Open(rate), CELL, creates).show(&format!("create, open loop, {rate}/s come"));
+        load::run(&target, 512, Pace::Open(rate), CELL, creates)
+            .show(&format!("create, open loop, {rate}/s come"));
     }
 }
 
