@@ -103,6 +103,16 @@ fn agree(told: &[Told], standing: &BTreeMap<EventId, Vec<u64>>) {
     }
 }
 
+/// Sends a signal to the broker's process.
+fn signal(house: &House, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(house.server.pid()).unwrap();
+    // SAFETY: a signal to a child of ours, by its id.
+    #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
+    unsafe {
+        libc::kill(pid, signal);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_cut_off_for_ten_seconds() {
     let house = House::start();
@@ -140,7 +150,7 @@ async fn a_broker_that_is_stopped_for_ten_seconds() {
     let house = House::start();
     let ours = house.broker().await;
     ours.identity.append(write("before".to_string()), Instant::now() + SOON).await.unwrap();
-    house.signal(libc::SIGSTOP);
+    signal(&house, libc::SIGSTOP);
     let begun = Instant::now();
     let patient = writers(&ours, "patient", 20, SOON);
     let hasty = writers(&ours, "hasty", 20, SHORT).join_all().await;
@@ -149,7 +159,7 @@ async fn a_broker_that_is_stopped_for_ten_seconds() {
         assert!(matches!(result, Err(Error::Unknown { .. } | Error::Unavailable { .. })), "{result:?}");
     }
     sleep(AWAY.saturating_sub(begun.elapsed())).await;
-    house.signal(libc::SIGCONT);
+    signal(&house, libc::SIGCONT);
     let patient = patient.join_all().await;
     for told in &patient {
         assert!(told.result.is_ok(), "{:?}", told.result);
@@ -169,7 +179,7 @@ async fn batches_are_whole_when_the_broker_is_killed() {
     for round in 0..4 {
         let mut running = writers(&ours, &format!("round-{round}"), 60, SOON);
         told.extend(running.join_next().await.map(Result::unwrap));
-        house.signal(libc::SIGKILL);
+        signal(&house, libc::SIGKILL);
         told.extend(running.join_all().await);
     }
     for told in &told {

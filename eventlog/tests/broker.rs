@@ -27,6 +27,16 @@ fn append(subject: &str, guard: Guard) -> Append {
     }
 }
 
+/// Sends a signal to the broker's process.
+fn signal(house: &House, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(house.server.pid()).unwrap();
+    // SAFETY: a signal to a child of ours, by its id.
+    #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
+    unsafe {
+        libc::kill(pid, signal);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
     let house = House::start();
@@ -36,7 +46,7 @@ async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
     for round in 0..3 {
         for number in 0..20 {
             if number == 10 {
-                house.signal(libc::SIGKILL);
+                signal(&house, libc::SIGKILL);
             }
             let write = append(&format!("kill-{round}-{number}"), Guard::Last(0));
             expected.push(write.id);

@@ -353,6 +353,7 @@ fn from_event(kind: &ResourceType, current: Option<Stored>, written: Written) ->
     claims.extend(write.claimed.into_iter().map(|claim| (claim.attribute, claim.key)));
     Stored {
         id: write.id,
+        row: position.sequence,
         resource_type: kind.name.clone(),
         document,
         external_ids,

@@ -40,9 +40,10 @@ pub enum Error {
         /// Where it stood.
         sequence: u64,
     },
-    /// The log holds another event than the one whose acknowledgement we were given.
+    /// The log does not hold the event whose acknowledgement we were given.
     #[error(
-        "the log has another event at sequence {sequence} than it had acknowledged: it was restored or replaced underneath; start again to build the directory from what it holds now"
+        "IDENTITY does not hold at sequence {sequence} what it had acknowledged: it was restored from a backup or replaced \
+         underneath; start this process again: the directory is then built from what the log holds"
     )]
     Replaced {
         /// Where.

@@ -30,5 +30,5 @@ pub use index::check_indexed;
 pub use own::{Announced, Announcement};
 pub use projection::{Config, Former, Projection, Readiness, Stored};
 pub use query::{Page, Part, Place, Query, Window};
-pub use represent::Lens;
+pub use represent::{Lens, Represented};
 pub use store::{MemoryStore, Storage};

@@ -63,6 +63,8 @@ pub(crate) struct Inner {
 pub struct Stored {
     /// The id.
     pub id: ResourceId,
+    /// The sequence of the event that holds its document.
+    pub row: u64,
     /// The resource type's name.
     pub resource_type: String,
     /// The document.
@@ -337,6 +339,7 @@ impl Projection {
         };
         Ok(Stored {
             id: entry.id,
+            row: entry.row,
             resource_type: entry.resource_type,
             document: content.document.clone(),
             external_ids: content.external_ids.clone(),

@@ -1,10 +1,11 @@
 //! A resource as a client sees it: the document with what is derived.
 
 use jiff::Timestamp;
-use proto::{ResourceId, Tenant};
+use proto::{ResourceId, Tenant, Version};
 use scim::{Attribute, Object, Registry, ResourceType};
 use serde_json::{Value, json};
 
+use crate::directory::Directory;
 use crate::{Projection, Stored};
 
 /// Who looks, and how much is derived.
@@ -20,6 +21,17 @@ pub struct Lens {
     pub groups: bool,
 }
 
+/// A representation, and what it is one of.
+#[derive(Clone, Debug)]
+pub struct Represented {
+    /// What is shown.
+    pub object: Object,
+    /// Its version.
+    pub version: Version,
+    /// Whether the document is as new as the members: it was not changed since it was read.
+    pub is_current: bool,
+}
+
 /// xsd:dateTime with all its milliseconds, so that texts sort as instants do.
 fn date_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
@@ -29,7 +41,35 @@ impl Projection {
     /// The whole representation: document, `schemas`, `id`, `externalId`, `members`, `groups`, `meta`, and the names of
     /// whom it names (`manager.displayName`).
     pub fn represent(&self, tenant: &Tenant, stored: &Stored, kind: &ResourceType, lens: &Lens) -> Object {
+        self.represent_now(tenant, stored, kind, lens).object
+    }
+
+    /// The same, with its version: members are as of now, so it is that of their last change.
+    pub fn represent_now(
+        &self,
+        tenant: &Tenant,
+        stored: &Stored,
+        kind: &ResourceType,
+        lens: &Lens,
+    ) -> Represented {
         let registry = &self.inner.registry;
+        let has = |name: &str| registry.core(kind).iter().any(|attribute| attribute.name == name);
+        let (mut version, mut last_modified, mut is_current) = (stored.version, stored.last_modified, true);
+        let mut members = None;
+        if lens.members && has("members") {
+            let seen = self.with(tenant, |directory| {
+                let entry = directory.get(stored.id)?;
+                Some((entry.row, entry.modified, self.links(directory, stored.id, lens, "members")))
+            });
+            match seen.flatten() {
+                Some((row, modified, links)) if row == stored.row => {
+                    (version, last_modified) = (Version::new(modified.position), modified.time);
+                    members = links;
+                }
+                Some((_, _, links)) => (members, is_current) = (links, false),
+                None => is_current = false,
+            }
+        }
         let mut object = Object::clone(&stored.document);
         let extensions = registry.extensions(kind).map(|schema| &schema.id);
         let schemas: Vec<&String> =
@@ -46,17 +86,19 @@ impl Projection {
             json!({
                 "resourceType": stored.resource_type,
                 "created": date_time(stored.created),
-                "lastModified": date_time(stored.last_modified),
+                "lastModified": date_time(last_modified),
                 "location": location,
-                "version": stored.version.to_string(),
+                "version": version.to_string(),
             }),
         );
-        let has = |name: &str| registry.core(kind).iter().any(|attribute| attribute.name == name);
-        if lens.members && has("members") {
-            self.insert_links(tenant, stored, lens, "members", &mut object);
+        if let Some(members) = members {
+            object.insert("members".to_string(), members.into());
         }
         if lens.groups && has("groups") {
-            self.insert_links(tenant, stored, lens, "groups", &mut object);
+            let links = |directory: &Directory| self.links(directory, stored.id, lens, "groups");
+            if let Some(groups) = self.with(tenant, links).flatten() {
+                object.insert("groups".to_string(), groups.into());
+            }
         }
         for (extension, attribute) in naming(registry, kind) {
             let members = match extension {
@@ -68,7 +110,7 @@ impl Projection {
                 self.insert_name(tenant, lens, attribute, named);
             }
         }
-        object
+        Represented { object, version, is_current }
     }
 
     /// Whom a resource names in attributes that show the other's name.
@@ -108,44 +150,36 @@ impl Projection {
         }
     }
 
-    fn insert_links(&self, tenant: &Tenant, stored: &Stored, lens: &Lens, name: &str, object: &mut Object) {
+    /// A group's members, or the groups of a resource; nothing when there are none.
+    fn links(&self, directory: &Directory, id: ResourceId, lens: &Lens, name: &str) -> Option<Vec<Value>> {
         let types = &self.inner.registry;
-        let links: Option<Vec<Value>> = self
-            .with(tenant, |directory| {
-                let slot = directory.slot(stored.id)?;
-                let slots: Vec<(u32, Option<bool>)> = match name {
-                    "members" => directory.edges().members(slot).map(|slot| (slot, None)).collect(),
-                    _ => {
-                        let groups = directory.edges().ancestors(slot);
-                        groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
-                    }
-                };
-                let link = |(slot, direct): &(u32, Option<bool>)| {
-                    let entry = directory.at(*slot)?;
-                    let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
-                    let mut link = Object::new();
-                    link.insert("value".to_string(), entry.id.to_string().into());
-                    link.insert(
-                        "$ref".to_string(),
-                        format!("{}{endpoint}/{}", lens.base_url, entry.id).into(),
-                    );
-                    let word = match direct {
-                        None => entry.resource_type.as_str(),
-                        Some(true) => "direct",
-                        Some(false) => "indirect",
-                    };
-                    link.insert("type".to_string(), word.into());
-                    if let Some(display) = &entry.display {
-                        link.insert("display".to_string(), display.clone().into());
-                    }
-                    Some(Value::Object(link))
-                };
-                Some(slots.iter().filter_map(link).collect())
-            })
-            .flatten();
-        if let Some(links) = links.filter(|links| !links.is_empty()) {
-            object.insert(name.to_string(), links.into());
-        }
+        let slot = directory.slot(id)?;
+        let slots: Vec<(u32, Option<bool>)> = match name {
+            "members" => directory.edges().members(slot).map(|slot| (slot, None)).collect(),
+            _ => {
+                let groups = directory.edges().ancestors(slot);
+                groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
+            }
+        };
+        let link = |(slot, direct): &(u32, Option<bool>)| {
+            let entry = directory.at(*slot)?;
+            let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
+            let mut link = Object::new();
+            link.insert("value".to_string(), entry.id.to_string().into());
+            link.insert("$ref".to_string(), format!("{}{endpoint}/{}", lens.base_url, entry.id).into());
+            let word = match direct {
+                None => entry.resource_type.as_str(),
+                Some(true) => "direct",
+                Some(false) => "indirect",
+            };
+            link.insert("type".to_string(), word.into());
+            if let Some(display) = &entry.display {
+                link.insert("display".to_string(), display.clone().into());
+            }
+            Some(Value::Object(link))
+        };
+        let links: Vec<Value> = slots.iter().filter_map(link).collect();
+        (!links.is_empty()).then_some(links)
     }
 }
 

@@ -18,6 +18,10 @@ const CHUNK_MAX: usize = 256;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long to wait for the store when the tail is full.
 const TAIL_DELAY: Duration = Duration::from_millis(20);
+/// How long the log may be silent before what it did not confirm is asked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often in a row it may be missing.
+const MISSING_MAX: u32 = 10;
 /// How long to wait before keys are asked for again.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
 
@@ -42,7 +46,14 @@ impl Projection {
         let mut applied_since = 0;
         // The beginning of a command whose end did not come yet.
         let mut begun = Vec::new();
-        while let Some(chunk) = chunks.next().await {
+        let mut missing = 0;
+        loop {
+            let Ok(chunk) = tokio::time::timeout(LOOK_INTERVAL, chunks.next()).await else {
+                self.look_after_own(&mut missing).await?;
+                continue;
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
+            missing = 0;
             applied_since += chunk.len();
             for message in chunk {
                 begun.push(self.prepare(message?).await?);
@@ -58,6 +69,20 @@ impl Projection {
                 told = Instant::now();
                 applied_since = 0;
             }
+        }
+    }
+
+    /// The log is silent. What was shown from its acknowledgement must stand there all the same: a log that was restored
+    /// underneath forgot it.
+    async fn look_after_own(&self, missing: &mut u32) -> Result<(), Error> {
+        let Some((sequence, event)) = self.state().unconfirmed() else { return Ok(()) };
+        match self.inner.log.read(sequence).await {
+            Ok(Some(message)) if message.id == Some(event) => *missing = 0,
+            Ok(Some(_)) => return Err(Error::Replaced { sequence }),
+            // A new leader may have to catch up first.
+            Ok(None) if *missing >= MISSING_MAX => return Err(Error::Replaced { sequence }),
+            Ok(None) => *missing += 1,
+            Err(_) => {}
         }
         Ok(())
     }

@@ -69,6 +69,12 @@ impl State {
         self.position.map_or(0, |position| position.sequence)
     }
 
+    /// The first event that was shown from its acknowledgement and that the log did not tell yet.
+    pub(crate) fn unconfirmed(&self) -> Option<(u64, EventId)> {
+        let sequence = self.confirmed + 1;
+        self.tail.event(sequence).map(|event| (sequence, event))
+    }
+
     /// Applies an event whose row is already written.
     pub(crate) fn load(&mut self, read: &ReadRow) {
         self.enter(read);

@@ -44,6 +44,10 @@ impl Tail {
         self.rows.get(&sequence).map(|kept| &kept.row)
     }
 
+    pub(crate) fn event(&self, sequence: u64) -> Option<EventId> {
+        self.rows.get(&sequence).map(|kept| kept.event)
+    }
+
     pub(crate) fn kept_mut(&mut self, sequence: u64) -> Option<&mut Kept> {
         self.rows.get_mut(&sequence)
     }

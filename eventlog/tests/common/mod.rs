@@ -35,14 +35,4 @@ impl House {
     pub(crate) async fn broker(&self) -> Broker {
         nats::connect(&self.config()).await.unwrap()
     }
-
-    /// Sends a signal to the broker's process.
-    pub(crate) fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.server.pid()).unwrap();
-        // SAFETY: a signal to a child of ours, by its id.
-        #[expect(unsafe_code, reason = "the standard library can only kill what it started itself")]
-        unsafe {
-            libc::kill(pid, signal);
-        }
-    }
 }

@@ -101,6 +101,7 @@ impl Given {
         self.alive.insert(id(number));
         self.current = Some(Stored {
             id: id(number),
+            row: guard,
             resource_type: self.kind.to_string(),
             document: document.as_object().unwrap().clone().into(),
             external_ids: BTreeMap::new(),

@@ -19,6 +19,9 @@ use crate::command::Command;
 use crate::execute::Outcome;
 use crate::fresh::Freshness;
 
+/// How often a resource that is changed between two looks is read again.
+const READ_AGAIN_MAX: usize = 16;
+
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     asked: Asked,
@@ -100,7 +103,18 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
         let reply = Reply::empty(StatusCode::NOT_MODIFIED);
         return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
     }
-    Ok(resource(&gateway, &asked, kind, &selection, &stored, StatusCode::OK))
+    let lens = lens(&asked, &selection);
+    let mut shown = represented(&gateway, &asked, kind, &selection, &stored, StatusCode::OK, &lens);
+    for _ in 0..READ_AGAIN_MAX {
+        if shown.1 {
+            break;
+        }
+        // It was changed between two looks; its document and its members must belong together.
+        let again = inner.projection.resource(tenant, &kind.name, id).await?;
+        let stored = again.ok_or_else(|| no_such(kind))?;
+        shown = represented(&gateway, &asked, kind, &selection, &stored, StatusCode::OK, &lens);
+    }
+    Ok(shown.0)
 }
 
 async fn change(
@@ -127,35 +141,39 @@ async fn change(
             let reply = Reply::empty(StatusCode::NO_CONTENT);
             Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
         }
-        // RFC 7644 §3.5.2 leaves the choice; a PUT and a POST are answered without what only the projection knows.
-        Outcome::Told(stored) if matches!(command, Command::Patch { .. }) && has_members(gateway, kind) => {
-            let reply = Reply::empty(StatusCode::NO_CONTENT);
-            Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
+        Outcome::Resource(stored) => {
+            let lens = lens(asked, selection);
+            match represented(gateway, asked, kind, selection, &stored, success, &lens) {
+                (reply, true) => Ok(reply),
+                (_, false) => Ok(told(gateway, asked, kind, selection, command, &stored, success)),
+            }
         }
-        Outcome::Told(stored) => {
-            let lens = Lens { members: false, groups: false, ..lens(asked, selection) };
-            Ok(represented(gateway, asked, kind, selection, &stored, success, &lens))
-        }
-        Outcome::Resource(stored) => Ok(resource(gateway, asked, kind, selection, &stored, success)),
+        Outcome::Told(stored) => Ok(told(gateway, asked, kind, selection, command, &stored, success)),
         Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),
     }
 }
 
-fn resource(
+/// The answer when what the projection shows by now is not what the command led to, so nothing can be said about members.
+/// RFC 7644 §3.5.2 leaves it to us whether a PATCH is answered with the resource.
+fn told(
     gateway: &Gateway,
     asked: &Asked,
     kind: &ResourceType,
     selection: &AttributeSelection,
+    command: &Command,
     stored: &Stored,
-    status: StatusCode,
+    success: StatusCode,
 ) -> Reply {
-    represented(gateway, asked, kind, selection, stored, status, &lens(asked, selection))
+    let has_members = gateway.inner.registry.core(kind).iter().any(|attribute| attribute.name == "members");
+    if has_members && matches!(command, Command::Patch { .. }) {
+        let reply = Reply::empty(StatusCode::NO_CONTENT);
+        return reply.located(location(asked, kind, stored), stored.version.to_string());
+    }
+    let lens = Lens { members: false, groups: false, ..lens(asked, selection) };
+    represented(gateway, asked, kind, selection, stored, success, &lens).0
 }
 
-fn has_members(gateway: &Gateway, kind: &ResourceType) -> bool {
-    gateway.inner.registry.core(kind).iter().any(|attribute| attribute.name == "members")
-}
-
+/// The answer, and whether its document is as new as its members.
 fn represented(
     gateway: &Gateway,
     asked: &Asked,
@@ -164,13 +182,14 @@ fn represented(
     stored: &Stored,
     status: StatusCode,
     lens: &Lens,
-) -> Reply {
+) -> (Reply, bool) {
     let inner = &gateway.inner;
-    let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, lens);
-    let body = Value::Object(selection.apply(&inner.registry, kind, whole));
-    Reply::new(status, body)
-        .located(location(asked, kind, stored), stored.version.to_string())
-        .accepted(asked.wants_plain_json())
+    let shown = inner.projection.represent_now(&asked.caller.tenant, stored, kind, lens);
+    let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
+    let reply = Reply::new(status, body)
+        .located(location(asked, kind, stored), shown.version.to_string())
+        .accepted(asked.wants_plain_json());
+    (reply, shown.is_current)
 }
 
 fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
