@@ -243,10 +243,10 @@ impl Performer {
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
                 Outcome::Retry { status } => return self.retry(id, now, link, "adopt", status).await,
-                Outcome::Missing | Outcome::Taken | Outcome::Refused { .. } => {
-                    let reason = "the members of a group that was found at the app cannot be replaced";
-                    return self.hold(id, now, link, "adopt", reason).await;
-                }
+                // The group or a member may have ended at the app meanwhile; the next plan knows. Tried too often, it is held.
+                Outcome::Missing => return self.retry(id, now, link, "adopt", 404).await,
+                Outcome::Taken => return self.retry(id, now, link, "adopt", 409).await,
+                Outcome::Refused { status, .. } => return self.retry(id, now, link, "adopt", status).await,
             }
         }
         let kind = done("adopt", remote_id, members, Vec::new(), true, 200);
