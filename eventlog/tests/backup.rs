@@ -285,7 +285,7 @@ async fn write(broker: Broker, keyring: Keyring, writer: usize, stop: Arc<Atomic
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let name = format!("w{writer}-{number}");
-        let accepted = number % 20 == 0;
+        let accepted = number.is_multiple_of(20);
         if accepted {
             broker.requests.create(&name, Bytes::from_static(b"request")).await.unwrap();
         }
@@ -372,6 +372,6 @@ async fn fits(house: &House, last: u64) {
     for seen in &all["PROVISIONING"].0 {
         let name = seen.1.rsplit('.').next().unwrap();
         let number: u64 = name.split('-').nth(1).unwrap().parse().unwrap();
-        assert!(number % 20 != 0 || known.contains(name), "request {name} is lost");
+        assert!(!number.is_multiple_of(20) || known.contains(name), "request {name} is lost");
     }
 }

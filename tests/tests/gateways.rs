@@ -214,7 +214,7 @@ fn a_writer_reads_what_it_wrote() {
         for reader in &clients {
             let seen = reader.send("GET", &path, &[("Rollcall-Consistency", tag)], None).expect(200);
             assert_eq!((seen.header("etag"), &seen.body), (Some(tag), &with_host(&written.body, &seen.body)));
-            let found = latest(reader, &format!("/Users?filter=userName%20eq%20%22ada%22")).expect(200);
+            let found = latest(reader, "/Users?filter=userName%20eq%20%22ada%22").expect(200);
             assert_eq!(found.body["Resources"][0]["title"], title.as_str());
         }
         let seen = balanced.send("GET", &path, &[LATEST, ONCE], None).expect(200);
