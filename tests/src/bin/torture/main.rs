@@ -9,7 +9,12 @@ const USAGE: &str =
     "torture [--mode single|cluster] [--kills N] [--seconds N] [--clients N] [--seed N] [--keep 1]";
 
 fn main() -> ExitCode {
-    let (plan, keep) = match plan(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("usage: {USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let (plan, keep) = match plan(&arguments) {
         Ok(plan) => plan,
         Err(mistake) => {
             eprintln!("{mistake}\nusage: {USAGE}");
