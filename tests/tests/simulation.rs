@@ -48,8 +48,11 @@ fn main() -> ExitCode {
         wrong.extend(many(&[], number("--first").unwrap_or(1), count..count));
     } else {
         wrong.extend(repeated());
-        wrong.extend(broken("forgetful", "stands in the log 0 times"));
-        wrong.extend(broken("unguarded", "have the userName"));
+        wrong.extend(broken(
+            "forgetful",
+            &["stands in the log 0 times", "nobody is there at", "that was never true"],
+        ));
+        wrong.extend(broken("unguarded", &["have the userName"]));
         wrong.extend(many(&SEEDS_FOUND, 1, SEEDS));
     }
     let mut out = std::io::stdout().lock();
@@ -119,10 +122,10 @@ fn repeated() -> Option<String> {
 }
 
 /// A simulation that does not notice a broker that breaks its promises is worth nothing.
-fn broken(name: &str, sentence: &str) -> Option<String> {
+fn broken(name: &str, sentences: &[&str]) -> Option<String> {
     let noticed = |seed| {
         let (text, fine) = run(seed, name);
-        !fine && text.contains(sentence)
+        !fine && sentences.iter().any(|sentence| text.contains(sentence))
     };
     let missed = !(1..=BROKEN_SEEDS).any(noticed);
     missed.then(|| format!("a broker that is {name} is not noticed within {BROKEN_SEEDS} seeds"))

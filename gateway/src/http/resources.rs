@@ -165,7 +165,7 @@ fn told(
     success: StatusCode,
 ) -> Reply {
     let has_members = gateway.inner.registry.core(kind).iter().any(|attribute| attribute.name == "members");
-    if has_members && matches!(command, Command::Patch { .. }) {
+    if has_members && selection.wants("members") && matches!(command, Command::Patch { .. }) {
         let reply = Reply::empty(StatusCode::NO_CONTENT);
         return reply.located(location(asked, kind, stored), stored.version.to_string());
     }
