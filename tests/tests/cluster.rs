@@ -22,7 +22,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const LATE_MAX: Duration = Duration::from_secs(20);
 /// How long the state that an answer names may have ended: a broker's time is that of a proposal.
 const SLACK: SignedDuration = SignedDuration::from_secs(20);
-/// How long a leader stays cut off at most.
+/// How long a broker stays cut off or frozen at most.
 const CUT_OFF_MAX: Duration = Duration::from_secs(15);
 const CLIENTS: usize = 6;
 
@@ -89,6 +89,15 @@ fn more_acknowledged(workload: &Workload, count: u64) {
     });
 }
 
+/// The same while a broker is out of reach. Gateways whose connection is to that one are put off until it is back; if all
+/// are, nobody goes on, so this ends by itself.
+fn acknowledged_meanwhile(workload: &Workload, count: u64) {
+    let (before, begun) = (workload.counts().acknowledged, Instant::now());
+    while workload.counts().acknowledged < before + count && begun.elapsed() < CUT_OFF_MAX {
+        street::house::pause();
+    }
+}
+
 fn leader(cluster: &Cluster) -> usize {
     eventually("the stream has a leader", || cluster.leader("IDENTITY"))
 }
@@ -112,14 +121,16 @@ fn a_follower_that_is_cut_off_or_frozen_catches_up() {
     while_clients_write(|site, workload| {
         let follower = (leader(&site.cluster) + 1) % 3;
         site.cluster.cut_off(follower);
-        more_acknowledged(workload, 150);
+        acknowledged_meanwhile(workload, 150);
         site.cluster.mend();
         site.cluster.until_healthy("the follower is reached again");
+        more_acknowledged(workload, 20);
         let follower = (leader(&site.cluster) + 1) % 3;
         site.cluster.freeze(follower);
-        more_acknowledged(workload, 60);
+        acknowledged_meanwhile(workload, 60);
         site.cluster.thaw(follower);
         site.cluster.until_healthy("the follower goes on");
+        more_acknowledged(workload, 20);
     });
 }
 
@@ -140,11 +151,7 @@ fn a_leader_that_is_cut_off_is_replaced() {
             let name = info["cluster"]["leader"].as_str()?.to_string();
             (name != street::routes::server_name(old)).then_some(())
         });
-        // Gateways whose connection is to the one that is cut off are put off until it is back; if all are, nobody goes on.
-        let (before, begun) = (workload.counts().acknowledged, Instant::now());
-        while workload.counts().acknowledged < before + 20 && begun.elapsed() < CUT_OFF_MAX {
-            street::house::pause();
-        }
+        acknowledged_meanwhile(workload, 20);
         site.cluster.mend();
         site.cluster.until_healthy("the old leader is reached again");
         more_acknowledged(workload, 20);
