@@ -8,7 +8,7 @@ SECONDS ?= 900
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check lint compliance bench torture broker
+.PHONY: help build run test check lint compliance bench bench-million torture broker
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,9 +37,12 @@ compliance: broker ## scim2-tester, a compliance suite of others, against a gate
 	$(CARGO) build --locked --bin rollcall
 	tools/compliance
 
-bench: broker ## the benchmarks, in release mode; GROUP=scim or GROUP=http for one of them
+bench: broker ## the benchmarks, in release mode; GROUP=scim for one of them, GROUP="projection 20000 inside" for a part
 	$(CARGO) build --locked --release --bin rollcall
 	$(CARGO) run --locked --release -p street --bin bench -- $(GROUP)
+
+bench-million: ## the directory of a million people: apply, rebuild, open, ask it inside the process and over HTTP
+	$(MAKE) bench GROUP="projection-million"
 
 torture: broker ## clients write while processes are killed; MODE=single or cluster, KILLS, SECONDS, SEED
 	$(CARGO) build --locked --release --bin rollcall

@@ -167,7 +167,8 @@ pub(crate) fn figures(mut latencies: Vec<Duration>, took: Duration) -> Figures {
     Figures { rate: latencies.len() as f64 / took.as_secs_f64(), p50: at(50), p99: at(99) }
 }
 
-fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
+/// On this thread, and no other.
+pub(crate) fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be made").block_on(work)
 }

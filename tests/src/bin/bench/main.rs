@@ -1,10 +1,11 @@
 //! `make bench`, or `make bench GROUP=scim`: what things cost, each beside a baseline of the same run. Further words
-//! narrow a group down: `make bench GROUP="write sync 64"`.
+//! narrow a group down: `make bench GROUP="write sync 64"`, `make bench GROUP="projection 20000 inside"`.
 
 mod broker;
 mod floor;
 mod http;
 mod load;
+mod projection;
 mod scim_group;
 mod write;
 
@@ -15,11 +16,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A group: its name, what runs it, and whether it runs when nothing is named.
 type Group = (&'static str, fn(&[String]), bool);
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 6] = [
     ("scim", |_| scim_group::run(), true),
     ("http", |_| http::run(), true),
     ("write", write::run, true),
     ("write-million", write::run_million, false),
+    ("projection", projection::run, false),
+    ("projection-million", projection::run_million, false),
 ];
 
 fn main() {
@@ -28,6 +31,11 @@ fn main() {
     if wanted.as_deref() == Some(floor::ROLE) {
         let (nats, file) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
         return floor::serve(&nats, &file);
+    }
+    if wanted.as_deref() == Some(projection::HOLD) {
+        let mut next = || arguments.next().unwrap_or_default();
+        let (work, folder, log) = (next(), next(), next());
+        return projection::hold(&work, &folder, &log);
     }
     if let Some(name) = &wanted
         && !GROUPS.iter().any(|(known, ..)| known == name)

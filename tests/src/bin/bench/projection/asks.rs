@@ -1,0 +1,106 @@
+//! How the directory is opened and asked: the only place of these benchmarks that calls what is measured.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use eventlog::{Keyring, Log};
+use projector::{Config, Lens, Part, Projection, Query, Storage, Stored, Window};
+use proto::{ResourceId, Tenant};
+use scim::list::{self, Place};
+use scim::{Dialect, Filter, FilterLimits, Registry, Sort};
+use serde_json::Value;
+
+use super::population::SOURCE;
+use super::sealed::tenant;
+
+/// As `rollcall up` has them when nothing is configured.
+const CACHE_BYTES: u64 = 512 << 20;
+const HOT_BYTES: u64 = 128 << 20;
+
+#[derive(Clone)]
+pub(crate) struct Asks {
+    pub(crate) projection: Projection,
+    registry: Arc<Registry>,
+    tenant: Tenant,
+    lens: Lens,
+}
+
+/// A question, as a client asks it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) filter: Option<&'a str>,
+    pub(crate) sort: Option<&'a str>,
+    pub(crate) count: usize,
+}
+
+pub(crate) struct Answer {
+    pub(crate) total: usize,
+    pub(crate) shown: usize,
+    /// The ListResponse.
+    pub(crate) json: String,
+}
+
+impl Asks {
+    /// Opens the directory in this folder over this log.
+    pub(crate) async fn open(folder: &Path, log: Arc<dyn Log>, keyring: Keyring) -> Self {
+        let registry = Arc::new(Registry::built_in().expect("the schemas are valid"));
+        let config = Config {
+            storage: Storage::Folder(folder.to_path_buf()),
+            cache_bytes: CACHE_BYTES,
+            hot_bytes: HOT_BYTES,
+            indexed: Vec::new(),
+        };
+        let opened = Projection::open(config, log, keyring, registry.clone()).await;
+        let lens = Lens {
+            source: SOURCE.to_string(),
+            base_url: "http://scim.corp.test/t/corp/scim/v2".to_string(),
+            members: true,
+            groups: true,
+        };
+        Self { projection: opened.expect("the directory opens"), registry, tenant: tenant(), lens }
+    }
+
+    /// A resource as JSON, with all that is derived for it.
+    pub(crate) async fn get(&self, kind: &str, id: ResourceId) -> String {
+        self.shown(kind, id, &self.lens).await
+    }
+
+    /// The same without its members.
+    pub(crate) async fn get_without_members(&self, kind: &str, id: ResourceId) -> String {
+        self.shown(kind, id, &Lens { members: false, ..self.lens.clone() }).await
+    }
+
+    async fn shown(&self, kind: &str, id: ResourceId, lens: &Lens) -> String {
+        let kind = self.registry.by_name(kind).expect("a built-in type");
+        let found = self.projection.resource(&self.tenant, &kind.name, id).await.expect("it can be read");
+        let stored = found.expect("it exists");
+        Value::Object(self.projection.represent(&self.tenant, &stored, kind, lens)).to_string()
+    }
+
+    /// Reads a question and answers it, as JSON.
+    pub(crate) async fn list(&self, question: Question<'_>) -> Answer {
+        let registry = &self.registry;
+        let kind = registry.by_name(question.kind).expect("a built-in type");
+        let filter = question.filter.map(|text| {
+            Filter::parse(text, &FilterLimits::default(), Dialect::Rfc, registry, kind).expect("a filter")
+        });
+        let sort = question.sort.map(|path| Sort::parse(path, false, registry, kind).expect("a path"));
+        let parts = [Part { kind, filter: filter.as_ref(), sort: sort.as_ref() }];
+        let window = Window::From(1);
+        let (lens, count) = (&self.lens, question.count);
+        let query = Query { parts: &parts, lens, window: &window, count, scan_rows_max: usize::MAX };
+        let page = self.projection.query(&self.tenant, query).await.expect("an answer");
+        let represent = |stored: &Stored| self.projection.represent(&self.tenant, stored, kind, lens);
+        let resources: Vec<_> = page.resources.iter().map(represent).collect();
+        let shown = resources.len();
+        let json = list::response(page.total, Place::Index(1), resources).to_string();
+        Answer { total: page.total, shown, json }
+    }
+
+    /// A user as it is stored; whoever writes its next event needs it.
+    pub(crate) async fn stored(&self, id: ResourceId) -> Stored {
+        let found = self.projection.resource(&self.tenant, "User", id).await.expect("it can be read");
+        found.expect("it exists")
+    }
+}
