@@ -11,7 +11,7 @@ SEED ?=
 .PHONY: help build run test check lint compliance bench bench-million torture broker
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 broker: ## fetch nats-server into target/tools unless a new enough one is on PATH
 	@tools/fetch-nats-server

@@ -1,6 +1,7 @@
 //! The floor of a write: the same HTTP server, and one plain guarded publish that it awaits. No rule, no seal, no
 //! directory. It runs as a process of its own, as a gateway does.
 
+use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,11 +75,17 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(nats: &str) -> Self {
+        Self::of(ROLE, nats.as_ref())
+    }
+
+    /// This program in a role that takes an argument and a file for its address.
+    pub(crate) fn of(role: &str, argument: &OsStr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("address");
         let program = std::env::current_exe().expect("this program has a path");
         let child = Command::new(program)
-            .args([ROLE, nats])
+            .arg(role)
+            .arg(argument)
             .arg(&file)
             .stdin(Stdio::null())
             .spawn()

@@ -167,6 +167,15 @@ pub(crate) fn figures(mut latencies: Vec<Duration>, took: Duration) -> Figures {
     Figures { rate: latencies.len() as f64 / took.as_secs_f64(), p50: at(50), p99: at(99) }
 }
 
+/// The middle one of each figure.
+pub(crate) fn median(mut cells: Vec<Figures>) -> Figures {
+    let mut middle = |of: fn(&Figures) -> f64| {
+        cells.sort_by(|one, other| of(one).total_cmp(&of(other)));
+        cells.get(cells.len() / 2).map(of).unwrap_or_default()
+    };
+    Figures { rate: middle(|cell| cell.rate), p50: middle(|cell| cell.p50), p99: middle(|cell| cell.p99) }
+}
+
 /// On this thread, and no other.
 pub(crate) fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

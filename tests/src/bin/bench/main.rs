@@ -28,14 +28,12 @@ const GROUPS: [Group; 6] = [
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().filter(|name| !name.is_empty());
-    if wanted.as_deref() == Some(floor::ROLE) {
-        let (nats, file) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
-        return floor::serve(&nats, &file);
-    }
-    if wanted.as_deref() == Some(projection::HOLD) {
-        let mut next = || arguments.next().unwrap_or_default();
-        let (work, folder, log) = (next(), next(), next());
-        return projection::hold(&work, &folder, &log);
+    let mut next = || arguments.next().unwrap_or_default();
+    match wanted.as_deref() {
+        Some(floor::ROLE) => return floor::serve(&next(), &next()),
+        Some(projection::HOLD) => return projection::hold(&next(), &next(), &next()),
+        Some(projection::SERVE) => return projection::serve(&next(), &next()),
+        Some(_) | None => {}
     }
     if let Some(name) = &wanted
         && !GROUPS.iter().any(|(known, ..)| known == name)

@@ -80,7 +80,7 @@ fn pairs(house: &House, nats: &str, name: &str, words: &[String]) {
                 cell.push(figures);
             }
         }
-        let [floors, creates, patches] = cells.map(median);
+        let [floors, creates, patches] = cells.map(load::median);
         floors.show("floor: one guarded publish");
         for (title, figures) in [("create", creates), ("patch", patches)] {
             figures.show(title);
@@ -99,15 +99,6 @@ fn pairs(house: &House, nats: &str, name: &str, words: &[String]) {
         load::run(&target, 512, Pace::Open(rate), CELL, creates)
             .show(&format!("create, open loop, {rate}/s come"));
     }
-}
-
-/// The middle one of each figure.
-fn median(mut cells: Vec<Figures>) -> Figures {
-    let mut middle = |of: fn(&Figures) -> f64| {
-        cells.sort_by(|one, other| of(one).total_cmp(&of(other)));
-        cells.get(cells.len() / 2).map(of).unwrap_or_default()
-    };
-    Figures { rate: middle(|cell| cell.rate), p50: middle(|cell| cell.p50), p99: middle(|cell| cell.p99) }
 }
 
 /// A user of about a kilobyte.

@@ -71,8 +71,8 @@ fn whole(work: &Path, folder: &Path, log: &str) -> (Told, Told) {
 fn show(told: &Told, users: usize, asked: &str) {
     let Told { events, part, .. } = told;
     table::rate(&format!("all {events} events"), *events as f64 / told.applied_s, asked);
-    table::rate(&format!("the first {part}"), *part as f64 / told.first_s, asked);
-    table::rate(&format!("the last {part} before the groups"), *part as f64 / told.last_s, asked);
+    table::rate(&format!("the first {part}"), told.first_rate, asked);
+    table::rate(&format!("the last {part} before the groups"), told.last_rate, asked);
     let memberships = (users * MEMBERSHIPS) as f64;
     table::plain("memberships of the groups, at the end", &format!("{:.0}/s", memberships / told.groups_s));
 }

@@ -8,7 +8,7 @@ use proto::subject::{self, Key};
 use proto::{Kind, ResourceId};
 
 use super::inside::{World, a_cell, timed};
-use super::questions::gets;
+use super::questions::{Readers, show};
 use super::sealed::{self, Unsealed};
 use super::table;
 use crate::load::Figures;
@@ -77,9 +77,10 @@ fn toggled(world: &World, group: usize, number: usize) -> Figures {
 
 /// People are read while others are changed.
 fn meanwhile(world: &World) {
-    let idle = gets(world, a_cell);
     let count = RATE * usize::try_from(LASTS.as_secs()).expect("seconds");
     let messages = updates(world, count);
+    let readers = Readers::warm(world);
+    let idle = readers.read(a_cell);
     let (begun, before) = (Instant::now(), world.asks.projection.applied());
     let feed = world.feed.clone();
     let pushing = world.runtime.spawn(async move {
@@ -94,16 +95,14 @@ fn meanwhile(world: &World) {
             feed.push(come);
         }
     });
-    let meanwhile = gets(world, |_| begun.elapsed() < LASTS);
+    let meanwhile = readers.read(|_| begun.elapsed() < LASTS);
     let applied = (world.asks.projection.applied() - before) as f64 / begun.elapsed().as_secs_f64();
     world.runtime.block_on(pushing).expect("everything is pushed");
     let last = before + count as u64;
     let deadline = tokio::time::Instant::now() + PATIENCE;
     world.runtime.block_on(world.asks.projection.wait_until(last, deadline)).expect("it is applied in time");
     table::rate("changes applied meanwhile", applied, &format!("{RATE}/s come"));
-    table::latency("get by id, idle", &idle, "");
-    let further = format!("{:.2} x its p99 when idle; asked: < 3 x", meanwhile.p99 / idle.p99);
-    table::latency("get by id, while changes are applied", &meanwhile, &further);
+    show(&idle, &meanwhile, "while changes are applied");
 }
 
 /// So many people get another title.

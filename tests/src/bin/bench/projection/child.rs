@@ -30,16 +30,38 @@ pub(crate) struct Told {
     /// Events that were applied.
     pub(crate) events: u64,
     pub(crate) applied_s: f64,
-    /// People in the first and in the last part.
+    /// People in the first and in the last part, about.
     pub(crate) part: u64,
-    pub(crate) first_s: f64,
-    pub(crate) last_s: f64,
-    /// From the last person to the last group.
+    /// Events a second in each of them.
+    pub(crate) first_rate: f64,
+    pub(crate) last_rate: f64,
+    /// From about the last person to the last group.
     pub(crate) groups_s: f64,
     /// Until the store had everything.
     pub(crate) stored_s: f64,
     pub(crate) resident_mb: f64,
     pub(crate) peak_mb: f64,
+}
+
+impl Told {
+    /// From how far it was at which second. Many events become visible at once, so parts end where something was seen.
+    fn measure(&mut self, seen: &[(u64, f64)], users: u64) {
+        let from = seen.first().copied().unwrap_or_default();
+        let end = seen.last().copied().unwrap_or_default();
+        let before = |applied: u64| {
+            let place = seen.partition_point(|(seen, _)| *seen <= applied);
+            place.checked_sub(1).and_then(|place| seen.get(place)).copied().unwrap_or(from)
+        };
+        let rate = |from: (u64, f64), to: (u64, f64)| match to.0.checked_sub(from.0) {
+            None | Some(0) => 0.0,
+            Some(events) => events as f64 / (to.1 - from.1),
+        };
+        let people = before(users);
+        self.applied_s = end.1;
+        self.first_rate = rate(from, before(from.0 + self.part));
+        self.last_rate = rate(before(users.saturating_sub(self.part)), people);
+        self.groups_s = end.1 - people.1;
+    }
 }
 
 /// A child that runs; killed when dropped.
@@ -120,16 +142,12 @@ pub(crate) fn hold(work: &str, folder: &str, log: &str) {
         let (projection, token) = (asks.projection.clone(), shutdown.clone());
         let begun = Instant::now();
         let running = tokio::spawn(async move { projection.run(token).await });
-        let mut until = async |sequence: u64| {
-            applied.wait_for(|applied| *applied >= sequence).await.expect("the directory runs");
-            begun.elapsed().as_secs_f64()
-        };
-        told.first_s = until((from + told.part).min(last)).await;
-        let last_part = until(users.saturating_sub(told.part)).await;
-        let people_s = until(users).await;
-        told.applied_s = until(last).await;
-        told.last_s = people_s - last_part;
-        told.groups_s = told.applied_s - people_s;
+        let mut seen = vec![(from, 0.0)];
+        while seen.last().is_some_and(|(applied, _)| *applied < last) {
+            applied.changed().await.expect("the directory runs");
+            seen.push((*applied.borrow_and_update(), begun.elapsed().as_secs_f64()));
+        }
+        told.measure(&seen, users);
         (told.resident_mb, told.peak_mb) = memory();
         println!("{}", serde_json::to_string(&told).expect("JSON"));
 

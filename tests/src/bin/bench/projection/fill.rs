@@ -54,7 +54,7 @@ fn batches(messages: impl Iterator<Item = Message>) -> impl Iterator<Item = Vec<
         while let Some((next, follows)) = appends.peek() {
             let fits = batch.len() < BATCH_MESSAGES && bytes + next.payload.len() <= BATCH_BYTES;
             let alike = next.subject.contains(".User.") == of_user;
-            if !follows && !(fits && alike) {
+            if !(*follows || fits && alike) {
                 break;
             }
             bytes += next.payload.len();

@@ -13,8 +13,10 @@ mod keys;
 mod population;
 mod questions;
 mod sealed;
+mod served;
 mod table;
 mod time;
+mod web;
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,6 +27,7 @@ use proto::subject::SubjectSecret;
 
 pub(crate) use child::{ROLE as HOLD, hold};
 use population::Population;
+pub(crate) use served::{ROLE as SERVE, serve};
 
 /// How many users there are when nothing else is said.
 const USERS: usize = 100_000;
@@ -73,6 +76,10 @@ fn sized(users: usize, words: &[String]) {
     }
     if INSIDE.iter().any(|section| wanted(section)) {
         inside::run(work.path(), &folder, &population, wanted);
+    }
+    drop(work);
+    if wanted("web") {
+        web::run(&population);
     }
 }
 

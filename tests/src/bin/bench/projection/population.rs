@@ -312,3 +312,27 @@ fn object(value: Value) -> Object {
         other => panic!("{other} is no object"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn everybody_is_in_ten_groups() {
+        for users in [1_000, 25_000] {
+            let population = Population::new(users);
+            let mut memberships: BTreeMap<ResourceId, usize> = BTreeMap::new();
+            for group in 0..population.groups() {
+                for member in population.members(group) {
+                    *memberships.entry(member).or_default() += 1;
+                }
+            }
+            assert_eq!(memberships.len(), users);
+            assert!(memberships.values().all(|count| *count == MEMBERSHIPS), "{users} users");
+            assert_eq!(population.members(population.small_group()).len(), FEW);
+            assert_eq!(population.members(population.large_group()).len(), users / LARGE_PART);
+        }
+    }
+}

@@ -270,3 +270,23 @@ fn read(reader: &mut impl Read, sequence: u64) -> Message {
         time: Timestamp::from_millisecond(time).expect("a time"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_members_come_in_several_messages_of_one_command() {
+        let population = Population::new(300_000);
+        let group = population.large_group();
+        let made = of_group(&population, group, 5);
+        let continued: Vec<bool> = made.iter().map(|unsealed| unsealed.event.continued).collect();
+        assert_eq!(continued, [true, false]);
+        let members = made.iter().flat_map(|unsealed| match &unsealed.event.kind {
+            Kind::Created { members_added } => members_added.clone(),
+            Kind::MembersChanged { added, .. } => added.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(members.collect::<Vec<_>>(), population.members(group));
+    }
+}
