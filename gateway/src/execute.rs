@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Append, Error as LogError, Guard, clock};
-use projector::{Announced, KeyState, Projection, Stored};
+use projector::{Announced, Cut, KeyState, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{Body, Event, KeyRef, Kind, Position, ResourceId, Tenant, Version};
@@ -64,6 +64,7 @@ impl From<projector::Error> for Failure {
             | projector::Error::Replaced { .. }
             | projector::Error::Folder { .. }
             | projector::Error::Index(_)
+            | projector::Error::NotYet { .. }
             | projector::Error::Gone { .. } => {
                 Self::Broken { doing: "reading the directory", source: error.into() }
             }
@@ -364,5 +365,6 @@ fn from_event(kind: &ResourceType, current: Option<Stored>, written: Written) ->
         guard: position.sequence,
         key_ref: Some(key_ref),
         claims,
+        cuts: Cut::default(),
     }
 }

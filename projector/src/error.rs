@@ -49,6 +49,14 @@ pub enum Error {
         /// Where.
         sequence: u64,
     },
+    /// A moment that the log has not reached.
+    #[error("{asked} is not reached yet; the projection stands at sequence {applied}")]
+    NotYet {
+        /// Which.
+        asked: String,
+        /// Where the projection stands.
+        applied: u64,
+    },
     /// The configuration asks for an index that cannot be.
     #[error("projection.indexed: {0}")]
     Index(String),

@@ -1,9 +1,10 @@
-//! Which values lead to resources without a scan.
+//! Which attributes lead to resources without a scan, and how their values are taken from a document's text.
 
-use scim::{AttrPath, Filter, Object, Op, Registry, Resolved};
+use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
-use proto::Body;
+use crate::directory::{ColumnNumber, DISPLAY};
+use crate::extract::Tree;
 
 /// Attributes that clients look people up by.
 const BUILT_IN: [&str; 4] = [
@@ -16,16 +17,17 @@ const BUILT_IN: [&str; 4] = [
 /// The indexed attributes of a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Indexes {
-    paths: Vec<(AttrPath, bool)>,
+    columns: Vec<Indexed>,
+    tree: Tree,
 }
 
-/// An indexed value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Term {
-    /// An attribute's compared form.
-    Attribute(usize, String),
-    /// A source's `externalId`.
-    External(String, String),
+/// An indexed attribute.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Indexed {
+    pub(crate) path: AttrPath,
+    rule: Rule,
+    /// Whether a resource has one value at most.
+    pub(crate) is_single: bool,
 }
 
 /// Whether each of these paths can be indexed; if not, why, in a sentence.
@@ -34,88 +36,105 @@ pub fn check_indexed(registry: &Registry, further: &[String]) -> Result<(), Stri
 }
 
 impl Indexes {
-    /// The built-in ones, those of unique attributes, and these. A path that names no string attribute of any type is
-    /// an error, said in a sentence.
+    /// The built-in ones, those of unique attributes, and these. A path that names no attribute of any type, or one
+    /// whose values have no order as texts, is an error, said in a sentence.
     pub(crate) fn new(registry: &Registry, further: &[String]) -> Result<Self, String> {
         let mut indexes = Self::default();
-        for text in BUILT_IN {
-            indexes.add(registry, text)?;
-        }
+        let mut wanted: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
         for kind in registry.resource_types() {
             let main = registry.unique_attribute(kind).map(|attribute| AttrPath::of(&attribute.name));
-            for path in main.into_iter().chain(registry.further_unique(kind)) {
-                indexes.add(registry, &path.to_string())?;
+            let unique = main.into_iter().chain(registry.further_unique(kind));
+            wanted.extend(unique.map(|path| path.to_string()));
+        }
+        wanted.extend_from_slice(further);
+        for text in wanted {
+            let found = indexed(registry, &text)?;
+            if !indexes.columns.contains(&found) {
+                indexes.columns.push(found);
             }
         }
-        for text in further {
-            indexes.add(registry, text)?;
+        indexes.tree.add(["displayName"], DISPLAY, true);
+        for (number, column) in (DISPLAY + 1..).zip(&indexes.columns) {
+            let AttrPath { schema, name, sub } = &column.path;
+            let names = [schema, name, sub].into_iter().filter_map(|name| name.as_deref());
+            indexes.tree.add(names, number, column.rule.case_exact);
         }
         Ok(indexes)
     }
 
-    fn add(&mut self, registry: &Registry, text: &str) -> Result<(), String> {
-        let path = AttrPath::parse(text, registry)?;
-        let resolve = |kind| match registry.resolve(kind, &path) {
-            Some(Resolved::Attribute { attribute, sub, .. }) => {
-                let named = sub.unwrap_or(attribute);
-                Some((registry.canonical(kind, &path)?, named.case_exact))
-            }
-            Some(Resolved::Extension(_)) | None => None,
-        };
-        let found = registry.resource_types().iter().find_map(resolve);
-        let found = found.ok_or_else(|| format!("{text:?} is an attribute of no resource type"))?;
-        if !self.paths.contains(&found) {
-            self.paths.push(found);
-        }
-        Ok(())
+    /// Every value of a document's JSON.
+    pub(crate) fn values(&self, json: &[u8]) -> Result<Vec<(ColumnNumber, String)>, serde_json::Error> {
+        let mut values = self.tree.values(json)?;
+        values.sort_unstable();
+        values.dedup();
+        Ok(values)
     }
 
-    /// Every term of a resource.
-    pub(crate) fn terms(&self, body: &Body) -> Vec<Term> {
-        let mut terms: Vec<Term> = Vec::new();
-        for (index, (path, exact)) in self.paths.iter().enumerate() {
-            terms.extend(
-                texts(&body.document, path).map(|text| Term::Attribute(index, compared(*exact, text))),
-            );
-        }
-        terms.extend(body.external_ids.iter().map(|(source, id)| Term::External(source.clone(), id.clone())));
-        terms.sort_unstable();
-        terms.dedup();
-        terms
+    /// The column of the first source's `externalId`; those of the others follow.
+    pub(crate) fn first_source(&self) -> ColumnNumber {
+        DISPLAY + 1 + ColumnNumber::try_from(self.columns.len()).unwrap_or(ColumnNumber::MAX / 2)
     }
 
-    /// The term that an equality asks for, if there is an index for it. A complex attribute is compared by its `value`.
-    pub(crate) fn term(&self, path: &AttrPath, value: &str) -> Option<Term> {
+    pub(crate) fn column(&self, number: ColumnNumber) -> Option<&Indexed> {
+        self.columns.get(usize::from(number.checked_sub(DISPLAY + 1)?))
+    }
+
+    /// The column that a comparison asks, if there is one with the attribute's rule. A complex attribute is compared by
+    /// its `value`.
+    pub(crate) fn find(&self, path: &AttrPath, rule: Rule) -> Option<ColumnNumber> {
         let by_value = || AttrPath { sub: Some("value".to_string()), ..path.clone() };
-        let at = |path: &AttrPath| self.paths.iter().position(|(known, _)| known == path);
+        let at =
+            |path: &AttrPath| self.columns.iter().position(|known| known.path == *path && known.rule == rule);
         let index = at(path).or_else(|| path.sub.is_none().then(by_value).as_ref().and_then(at))?;
-        let (_, exact) = self.paths.get(index)?;
-        Some(Term::Attribute(index, compared(*exact, value)))
+        Some(DISPLAY + 1 + ColumnNumber::try_from(index).ok()?)
     }
 
-    /// The term of `attr[… value eq "x" …]`.
-    pub(crate) fn term_within(&self, path: &AttrPath, filter: &Filter) -> Option<Term> {
-        match filter {
-            Filter::And(filters) => filters.iter().find_map(|filter| self.term_within(path, filter)),
-            Filter::Compare { path: inner, op: Op::Eq, value: Value::String(value), .. } => {
-                let path = AttrPath { sub: inner.name.clone(), ..path.clone() };
-                self.term(&path, value)
-            }
-            Filter::Compare { .. }
-            | Filter::Or(_)
-            | Filter::Not(_)
-            | Filter::Present(_)
-            | Filter::Values { .. } => None,
+    /// The column of exactly this path.
+    pub(crate) fn exactly(&self, path: &AttrPath) -> Option<ColumnNumber> {
+        let index = self.columns.iter().position(|known| known.path == *path)?;
+        Some(DISPLAY + 1 + ColumnNumber::try_from(index).ok()?)
+    }
+
+    /// The form in which a constant is compared with a column's values.
+    pub(crate) fn compared(&self, number: ColumnNumber, op: Op, value: &Value) -> Option<String> {
+        let rule = self.column(number)?.rule;
+        match (rule.kind, value) {
+            (Type::Boolean, Value::Bool(value)) if matches!(op, Op::Eq | Op::Ne) => Some(value.to_string()),
+            (Type::String, Value::String(text)) if rule.case_exact => Some(text.clone()),
+            (Type::String, Value::String(text)) => Some(scim::fold(text)),
+            (_, _) => None,
         }
     }
+
+    /// What an image of the indexes belongs to.
+    pub(crate) fn fingerprint(&self) -> String {
+        let column =
+            |column: &Indexed| format!("{}:{:?}:{}", column.path, column.rule.kind, column.rule.case_exact);
+        self.columns.iter().map(column).collect::<Vec<_>>().join(" ")
+    }
 }
 
-fn texts<'a>(document: &'a Object, path: &AttrPath) -> impl Iterator<Item = &'a str> {
-    path.values(document).into_iter().filter_map(Value::as_str)
-}
-
-fn compared(exact: bool, text: &str) -> String {
-    if exact { text.to_string() } else { scim::fold(text) }
+fn indexed(registry: &Registry, text: &str) -> Result<Indexed, String> {
+    let path = AttrPath::parse(text, registry)?;
+    let resolve = |kind| match registry.resolve(kind, &path) {
+        Some(Resolved::Attribute { attribute, sub, .. }) => {
+            let mut path = registry.canonical(kind, &path)?;
+            if sub.is_none() && attribute.kind == Type::Complex && attribute.sub("value").is_some() {
+                path.sub = Some("value".to_string());
+            }
+            let is_single = !attribute.multi_valued && sub.is_none_or(|sub| !sub.multi_valued);
+            Some(Indexed { path, rule: Rule::of(sub.unwrap_or(attribute)), is_single })
+        }
+        Some(Resolved::Extension(_)) | None => None,
+    };
+    let found = registry.resource_types().iter().find_map(resolve);
+    let found = found.ok_or_else(|| format!("{text:?} is an attribute of no resource type"))?;
+    match found.rule.kind {
+        Type::String | Type::Boolean => Ok(found),
+        Type::Decimal | Type::Integer | Type::DateTime | Type::Binary | Type::Reference | Type::Complex => {
+            Err(format!("{text:?} cannot be indexed: only strings and booleans can"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,20 +143,39 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_equality_finds_the_terms_of_a_document() {
+    fn what_is_asked_for_is_what_was_taken_from_the_document() {
         let registry = Registry::built_in().unwrap();
-        let indexes = Indexes::new(&registry, &["title".to_string()]).unwrap();
-        let document = json!({"userName": "Ada", "title": "Dr", "emails": [{"value": "A@x.test"}, {"value": "b@x.test"}]});
-        let body = Body { document: document.as_object().unwrap().clone().into(), ..Body::default() };
-        let terms = indexes.terms(&body);
-        assert_eq!(terms.len(), 4);
-        let parse = |text: &str| AttrPath::parse(text, &registry).unwrap();
-        for (path, value) in
-            [("userName", "ADA"), ("emails", "a@x.test"), ("emails.value", "B@x.test"), ("title", "dr")]
-        {
-            assert!(terms.contains(&indexes.term(&parse(path), value).unwrap()), "{path}");
+        let user = registry.by_name("User").unwrap();
+        let indexes = Indexes::new(&registry, &["title".to_string(), "active".to_string()]).unwrap();
+        let document = json!({
+            "userName": "Ada", "title": "Dr", "active": true, "nickName": "x",
+            "emails": [{"type": "work", "value": "A@x.test"}, {"value": "b@x.test"}],
+            "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"employeeNumber": "N7", "manager": {"value": "y"}},
+        });
+        let values = indexes.values(document.to_string().as_bytes()).unwrap();
+        assert_eq!(values.len(), 6);
+        let employee = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber";
+        for (text, value) in [
+            ("userName", json!("ADA")),
+            ("emails", json!("a@x.test")),
+            ("emails.value", json!("B@x.test")),
+            ("title", json!("dr")),
+            ("active", json!(true)),
+            (employee, json!("n7")),
+        ] {
+            let path = AttrPath::parse(text, &registry).unwrap();
+            let Some(Resolved::Attribute { attribute, sub, .. }) = registry.resolve(user, &path) else {
+                panic!()
+            };
+            let path = registry.canonical(user, &path).unwrap();
+            let column = indexes.find(&path, Rule::of(sub.unwrap_or(attribute))).unwrap();
+            let wanted = indexes.compared(column, Op::Eq, &value).unwrap();
+            assert!(values.contains(&(column, wanted)), "{text}");
         }
-        assert_eq!(indexes.term(&parse("nickName"), "x"), None);
-        assert!(Indexes::new(&registry, &["shoeSize".to_string()]).is_err());
+        let path = AttrPath::parse("nickName", &registry).unwrap();
+        assert_eq!(indexes.exactly(&path), None);
+        for wrong in ["shoeSize", "meta.created", "profileUrl"] {
+            assert!(Indexes::new(&registry, &[wrong.to_string()]).is_err(), "{wrong}");
+        }
     }
 }

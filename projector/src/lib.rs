@@ -6,20 +6,27 @@
 
 #![forbid(unsafe_code)]
 
+mod content;
 mod directory;
-mod edges;
 mod error;
+mod extract;
 mod hot;
 mod index;
+mod moment;
 mod open;
 mod own;
+mod plan;
 mod projection;
 mod query;
+mod reader;
 mod represent;
 mod row;
 mod run;
+mod scan;
+mod splice;
 mod state;
 mod store;
+mod table;
 mod tail;
 mod waiters;
 mod writer;
@@ -27,8 +34,10 @@ mod writer;
 pub use directory::KeyState;
 pub use error::{Error, Lagging};
 pub use index::check_indexed;
+pub use moment::{Moment, When};
 pub use own::{Announced, Announcement};
-pub use projection::{Config, Former, Projection, Readiness, Stored};
+pub use projection::{Config, Cut, Former, Projection, Readiness, Stored};
 pub use query::{Page, Part, Place, Query, Window};
 pub use represent::{Lens, Represented};
+pub use splice::Written;
 pub use store::{MemoryStore, Storage};

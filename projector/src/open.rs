@@ -9,7 +9,8 @@ use scim::Registry;
 
 use crate::hot::Hot;
 use crate::index::Indexes;
-use crate::row::{ReadRow, Row};
+use crate::reader::Reader;
+use crate::row::Row;
 use crate::state::State;
 use crate::store::{Doubt, Facts, Storage, Store};
 use crate::{Config, Error, Projection};
@@ -27,14 +28,15 @@ impl Projection {
         registry: Arc<Registry>,
     ) -> Result<Self, Error> {
         let begun = Instant::now();
-        Indexes::new(&registry, &config.indexed).map_err(Error::Index)?;
-        let (store, state) = match load(&config, &*log, &keyring, &registry).await {
+        let indexes = Arc::new(Indexes::new(&registry, &config.indexed).map_err(Error::Index)?);
+        let reader = Reader { keyring, registry, indexes };
+        let (store, state) = match load(&config, &*log, &reader).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
                 tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
                 drop_rows(&config.storage)?;
-                match load(&config, &*log, &keyring, &registry).await {
+                match load(&config, &*log, &reader).await {
                     Ok(loaded) => loaded,
                     Err(Problem::Doubt(doubt)) => {
                         return Err(folder_error(&config.storage, &doubt.to_string()));
@@ -44,7 +46,7 @@ impl Projection {
             }
             Err(Problem::Error(error)) => return Err(error),
         };
-        let projection = Self::new(log, keyring, registry, store, state, Hot::new(config.hot_bytes));
+        let projection = Self::new(log, reader, store, state, Hot::new(config.hot_bytes));
         tracing::info!(
             applied = projection.applied(),
             duration_ms = begun.elapsed().as_millis(),
@@ -71,18 +73,13 @@ impl From<Error> for Problem {
     }
 }
 
-async fn load(
-    config: &Config,
-    log: &dyn Log,
-    keyring: &Keyring,
-    registry: &Registry,
-) -> Result<(Store, State), Problem> {
+async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store, State), Problem> {
     if let Storage::Folder(folder) = &config.storage {
         std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
     }
     let (store, facts) = Store::open(&config.storage, config.cache_bytes)?;
     check_timeline(&facts, log).await?;
-    let mut state = State::new(Indexes::new(registry, &config.indexed).map_err(Error::Index)?);
+    let mut state = State::new(reader.indexes.clone());
     let to = facts.position.map_or(0, |position| position.sequence);
     let mut loaded = 0;
     for (tenant, expected) in &facts.rows {
@@ -94,7 +91,7 @@ async fn load(
         }
         for row in rows {
             let sequence = row.sequence;
-            let read = match ReadRow::open(keyring, tenant, row).await {
+            let read = match reader.read(row).await {
                 Ok(read) => read,
                 Err(error @ Error::Log(_)) => return Err(error.into()),
                 Err(_) => return Err(Doubt(format!("the row at sequence {sequence} cannot be read")).into()),
@@ -114,7 +111,7 @@ async fn load(
 
 fn rows_of(store: &Store, tenant: &Tenant, to: u64) -> Result<Vec<Row>, Doubt> {
     let mut rows = Vec::new();
-    store.scan(tenant, to, |row| {
+    store.range(tenant, 0, to, |row| {
         rows.push(row);
         Ok(())
     })?;

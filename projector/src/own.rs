@@ -10,6 +10,8 @@ use proto::subject::Key;
 use proto::{Body, CLOCK_TOLERANCE, Event, EventId};
 
 use crate::Projection;
+use crate::content::Content;
+use crate::directory::ColumnNumber;
 use crate::row::{ReadRow, Row};
 
 /// A message as it is about to be written.
@@ -25,12 +27,21 @@ pub struct Announced {
     pub payload: Bytes,
 }
 
+/// What an announcement says about its resource, ready to be applied.
+pub(crate) struct Ours {
+    pub(crate) event: Event,
+    pub(crate) key: Key,
+    pub(crate) content: Option<Arc<Content>>,
+    pub(crate) values: Vec<(ColumnNumber, String)>,
+    pub(crate) payload: Bytes,
+}
+
 /// Everything that is announced and did not come yet, by event.
 #[derive(Default)]
-pub(crate) struct Own(Mutex<BTreeMap<EventId, Announced>>);
+pub(crate) struct Own(Mutex<BTreeMap<EventId, Ours>>);
 
 impl Own {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventId, Announced>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EventId, Ours>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -41,8 +52,8 @@ impl Own {
         if announced.get(&id)?.payload != row.payload {
             return None;
         }
-        let Announced { event, body, .. } = announced.remove(&id)?;
-        Some(ReadRow { row: row.clone(), event, body })
+        let Ours { event, content, values, .. } = announced.remove(&id)?;
+        Some(ReadRow { row: row.clone(), event, content, values })
     }
 
     /// The rows of a command that stands in the log, unless the log has told of it already.
@@ -52,9 +63,9 @@ impl Own {
             return None;
         }
         let row = |(sequence, id): (u64, &EventId)| {
-            let Announced { event, key, body, payload } = announced.remove(id)?;
+            let Ours { event, key, content, values, payload } = announced.remove(id)?;
             let row = Row { sequence, time: event.occurred_at, key, payload };
-            Some(ReadRow { row, event, body })
+            Some(ReadRow { row, event, content, values })
         };
         Some((first..).zip(ids).filter_map(row).collect())
     }
@@ -70,8 +81,9 @@ impl Projection {
     /// Announces the messages of one command.
     pub fn announce(&self, messages: Vec<Announced>) -> Announcement {
         let ids = messages.iter().map(|message| message.event.id).collect();
+        let ours: Vec<Ours> = messages.into_iter().map(|message| self.inner.reader.ours(message)).collect();
         let mut announced = self.inner.own.lock();
-        announced.extend(messages.into_iter().map(|message| (message.event.id, message)));
+        announced.extend(ours.into_iter().map(|ours| (ours.event.id, ours)));
         drop(announced);
         Announcement { projection: self.clone(), ids }
     }

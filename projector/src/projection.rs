@@ -4,23 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use eventlog::{Keyring, Log};
+use eventlog::Log;
 use jiff::Timestamp;
 use proto::subject::Key;
-use proto::{Body, KeyRef, ResourceId, Tenant, Version};
-use scim::{Object, Registry};
-use tokio::sync::watch;
+use proto::{Body, Document, Event, KeyRef, ResourceId, Tenant, Version};
+use scim::Registry;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::directory::{Directory, Entry};
-use crate::hot::{Content, Hot};
+use crate::content::{Content, Cuts};
+use crate::directory::{Directory, NOW, Number, Seen, Slot, TypeList};
+use crate::hot::Hot;
 use crate::own::Own;
+use crate::reader::Reader;
 use crate::row::{ReadRow, Row};
+use crate::scan::PIECES_MAX;
 use crate::state::State;
 use crate::store::{Storage, Store};
 use crate::waiters::Waiters;
 use crate::writer::TAIL_ROWS_MAX;
-use crate::{Error, KeyState, Lagging};
+use crate::{Error, KeyState, Lagging, Moment};
 
 /// Where the projection stands and what it may use.
 #[derive(Clone, Debug)]
@@ -43,7 +46,7 @@ pub struct Projection {
 
 pub(crate) struct Inner {
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) keyring: Keyring,
+    pub(crate) reader: Reader,
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
     pub(crate) state: RwLock<State>,
@@ -52,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) own: Own,
     applied: watch::Sender<u64>,
     waiters: Waiters,
+    /// Turns at looking at many resources.
+    pub(crate) scans: Semaphore,
     /// How often the log was asked for its last sequence.
     asked: AtomicU64,
     /// The last such question: its number and the answer.
@@ -68,7 +73,7 @@ pub struct Stored {
     /// The resource type's name.
     pub resource_type: String,
     /// The document.
-    pub document: Arc<Object>,
+    pub document: Document,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// Log time of its first event.
@@ -85,6 +90,19 @@ pub struct Stored {
     pub key_ref: Option<KeyRef>,
     /// The keys of its further unique values, by attribute.
     pub claims: BTreeMap<String, Key>,
+    /// Where the document's text is cut.
+    pub cuts: Cut,
+}
+
+/// Where a document's text is cut for readers; the default is found out when it is needed.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(pub(crate) Option<Arc<Cuts>>);
+
+impl PartialEq for Cut {
+    /// It follows from the document.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A resource that is gone, as it was.
@@ -108,24 +126,18 @@ pub struct Readiness {
 }
 
 impl Projection {
-    pub(crate) fn new(
-        log: Arc<dyn Log>,
-        keyring: Keyring,
-        registry: Arc<Registry>,
-        store: Store,
-        state: State,
-        hot: Hot,
-    ) -> Self {
-        let applied = state.applied();
+    pub(crate) fn new(log: Arc<dyn Log>, reader: Reader, store: Store, state: State, hot: Hot) -> Self {
+        let (applied, registry) = (state.applied(), reader.registry.clone());
         Self {
             inner: Arc::new(Inner {
                 log,
-                keyring,
+                reader,
                 registry,
                 store,
                 state: RwLock::new(state),
                 hot,
                 own: Own::default(),
+                scans: Semaphore::new(PIECES_MAX),
                 applied: watch::Sender::new(applied),
                 waiters: Waiters::default(),
                 asked: AtomicU64::new(0),
@@ -221,12 +233,23 @@ impl Projection {
         resource_type: &str,
         id: ResourceId,
     ) -> Result<Option<Stored>, Error> {
+        self.resource_at(tenant, resource_type, id, Moment::NOW).await
+    }
+
+    /// A resource as it was at a moment. Key, guard and claims are those of now.
+    pub async fn resource_at(
+        &self,
+        tenant: &Tenant,
+        resource_type: &str,
+        id: ResourceId,
+        moment: Moment,
+    ) -> Result<Option<Stored>, Error> {
         let found = self.with(tenant, |directory| {
-            let entry = directory.get(id).filter(|entry| entry.resource_type == resource_type)?;
-            Some((entry.clone(), directory.key(resource_type, &entry.key).last))
+            let slot = directory.former_slot(id).filter(|slot| directory.type_at(*slot) == resource_type)?;
+            Outline::of(directory, slot, moment.0)
         });
         match found.flatten() {
-            Some((entry, guard)) => Ok(Some(self.read(tenant, entry, guard).await?)),
+            Some(outline) => Ok(Some(self.read(tenant, outline).await?)),
             None => Ok(None),
         }
     }
@@ -238,13 +261,13 @@ impl Projection {
 
     /// The type of a resource that exists.
     pub fn type_of(&self, tenant: &Tenant, id: ResourceId) -> Option<String> {
-        self.with(tenant, |directory| directory.get(id).map(|entry| entry.resource_type.clone())).flatten()
+        self.with(tenant, |directory| Some(directory.type_at(directory.slot(id)?).to_string())).flatten()
     }
 
     /// Whether a resource is a member of a group.
     pub fn has_member(&self, tenant: &Tenant, group: ResourceId, member: ResourceId) -> bool {
         self.with(tenant, |directory| match (directory.slot(group), directory.slot(member)) {
-            (Some(group), Some(member)) => directory.edges().has(group, member),
+            (Some(group), Some(member)) => directory.edges().has(group, member, NOW),
             (None, _) | (_, None) => false,
         })
         .unwrap_or_default()
@@ -260,7 +283,12 @@ impl Projection {
 
     /// The members of a group, in the order of their creation.
     pub fn members(&self, tenant: &Tenant, group: ResourceId) -> Vec<ResourceId> {
-        self.neighbours(tenant, group, |directory, slot| directory.edges().members(slot).collect())
+        self.members_at(tenant, group, Moment::NOW)
+    }
+
+    /// The members that a group had at a moment, in the order of their creation.
+    pub fn members_at(&self, tenant: &Tenant, group: ResourceId, moment: Moment) -> Vec<ResourceId> {
+        self.neighbours(tenant, group, |directory, slot| directory.edges().members(slot, moment.0))
     }
 
     /// How many direct members a group has.
@@ -271,22 +299,28 @@ impl Projection {
 
     /// The groups that a resource is a direct member of.
     pub fn groups_of(&self, tenant: &Tenant, member: ResourceId) -> Vec<ResourceId> {
-        self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot).collect())
+        self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot, NOW))
+    }
+
+    /// The groups that a resource was a member of at a moment, by itself (`true`) or through other groups.
+    pub fn groups_at(&self, tenant: &Tenant, member: ResourceId, moment: Moment) -> Vec<(ResourceId, bool)> {
+        self.with(tenant, |directory| {
+            let Some(slot) = directory.former_slot(member) else { return Vec::new() };
+            let groups = directory.edges().ancestors(slot, moment.0);
+            groups.into_iter().filter_map(|(slot, direct)| Some((directory.id(slot)?, direct))).collect()
+        })
+        .unwrap_or_default()
     }
 
     fn neighbours(
         &self,
         tenant: &Tenant,
         id: ResourceId,
-        of: impl Fn(&Directory, u32) -> Vec<u32>,
+        of: impl Fn(&Directory, Slot) -> Vec<Slot>,
     ) -> Vec<ResourceId> {
         self.with(tenant, |directory| {
-            let Some(slot) = directory.slot(id) else { return Vec::new() };
-            of(directory, slot)
-                .into_iter()
-                .filter_map(|slot| directory.at(slot))
-                .map(|entry| entry.id)
-                .collect()
+            let Some(slot) = directory.former_slot(id) else { return Vec::new() };
+            of(directory, slot).into_iter().filter_map(|slot| directory.id(slot)).collect()
         })
         .unwrap_or_default()
     }
@@ -294,8 +328,8 @@ impl Projection {
     /// Every resource of a type, in the order of creation.
     pub fn ids(&self, tenant: &Tenant, resource_type: &str) -> Vec<ResourceId> {
         self.with(tenant, |directory| {
-            let slots = directory.of_type(resource_type);
-            slots.into_iter().flatten().filter_map(|slot| directory.at(*slot)).map(|entry| entry.id).collect()
+            let slots = directory.of_type(resource_type).into_iter().flat_map(|list| list.from(0));
+            slots.filter(|slot| directory.exists(*slot, NOW)).filter_map(|slot| directory.id(slot)).collect()
         })
         .unwrap_or_default()
     }
@@ -307,7 +341,7 @@ impl Projection {
         let count = |directory: &Directory| {
             types
                 .iter()
-                .map(|kind| (kind.name.clone(), directory.of_type(&kind.name).map_or(0, |slots| slots.len())))
+                .map(|kind| (kind.name.clone(), directory.of_type(&kind.name).map_or(0, TypeList::total)))
                 .collect()
         };
         state.tenants.iter().map(|(tenant, directory)| (tenant.clone(), count(directory))).collect()
@@ -325,32 +359,29 @@ impl Projection {
         self.state().tenants.get(tenant).map(ask)
     }
 
-    /// The resource of an entry: its row, opened.
-    pub(crate) async fn read(&self, tenant: &Tenant, entry: Entry, guard: u64) -> Result<Stored, Error> {
-        let content = match self.inner.hot.get(entry.row) {
-            Some(content) => content,
-            None => {
-                let row = self.row(tenant, entry.row).await?;
-                let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
-                let content = Arc::new(Content::of(&body));
-                self.inner.hot.put(entry.row, content.clone());
-                content
+    /// The resource of an outline: with what its row says.
+    pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
+        let content = self.content(tenant, outline.seen.row).await?;
+        Ok(outline.filled(&content))
+    }
+
+    /// What a row says.
+    pub(crate) async fn content(&self, tenant: &Tenant, sequence: u64) -> Result<Arc<Content>, Error> {
+        if let Some(content) = self.inner.hot.get(sequence) {
+            return Ok(content);
+        }
+        let row = self.row(tenant, sequence).await?;
+        let content = match self.inner.reader.content_of(&row).await {
+            Err(Error::Event { .. }) => {
+                tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
+                let row = self.row_of_log(sequence).await?;
+                self.inner.reader.content_of(&row).await?
             }
+            content => content?,
         };
-        Ok(Stored {
-            id: entry.id,
-            row: entry.row,
-            resource_type: entry.resource_type,
-            document: content.document.clone(),
-            external_ids: content.external_ids.clone(),
-            created: entry.created.time,
-            last_modified: entry.modified.time,
-            version: Version::new(entry.modified.position),
-            key: entry.key,
-            guard,
-            key_ref: entry.key_ref,
-            claims: entry.claims,
-        })
+        let content = Arc::new(content);
+        self.inner.hot.put(sequence, content.clone());
+        Ok(content)
     }
 
     /// Who had a key last, when that resource is gone and nobody has it now.
@@ -362,10 +393,9 @@ impl Projection {
     ) -> Result<Option<Former>, Error> {
         let grave = self.with(tenant, |directory| directory.grave(resource_type, key)).flatten();
         let Some(grave) = grave else { return Ok(None) };
-        let row = self.row(tenant, grave.row).await?;
-        let body = self.opened(tenant, &row).await?.body.unwrap_or_default();
-        let external_ids = body.external_ids.clone();
-        Ok(Some(Former { id: grave.id, deleted: grave.deleted.time, external_ids }))
+        let external_ids = self.content(tenant, grave.row).await?.external_ids.clone();
+        let deleted = Timestamp::from_millisecond(grave.deleted_ms).unwrap_or_default();
+        Ok(Some(Former { id: grave.id, deleted, external_ids }))
     }
 
     /// The document and the source that a resource began with.
@@ -374,11 +404,10 @@ impl Projection {
         tenant: &Tenant,
         id: ResourceId,
     ) -> Result<Option<(String, Arc<Body>)>, Error> {
-        let sequence = self.with(tenant, |directory| Some(directory.get(id)?.created.position.sequence));
+        let sequence = self.with(tenant, |directory| Some(directory.born(directory.slot(id)?)));
         let Some(sequence) = sequence.flatten() else { return Ok(None) };
-        let row = self.row(tenant, sequence).await?;
-        let read = self.opened(tenant, &row).await?;
-        Ok(Some((read.event.source, read.body.unwrap_or_default())))
+        let (event, body) = self.opened(tenant, sequence).await?;
+        Ok(Some((event.source, body.unwrap_or_default().into())))
     }
 
     /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.
@@ -395,12 +424,68 @@ impl Projection {
                 tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead")
             }
         }
+        self.row_of_log(sequence).await
+    }
+
+    /// A row from the tail or the store, if it can be read.
+    pub(crate) fn row_at_hand(&self, tenant: &Tenant, sequence: u64) -> Option<Row> {
+        let row = self.state().tail.get(sequence).cloned();
+        row.or_else(|| self.inner.store.get(tenant, sequence).ok().flatten())
+    }
+
+    async fn row_of_log(&self, sequence: u64) -> Result<Row, Error> {
         metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
         Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
     }
 
-    /// A row with its event read and its body opened.
-    pub(crate) async fn opened(&self, tenant: &Tenant, row: &Row) -> Result<ReadRow, Error> {
-        ReadRow::open(&self.inner.keyring, tenant, row.clone()).await
+    /// A row's event and its whole body.
+    pub(crate) async fn opened(
+        &self,
+        tenant: &Tenant,
+        sequence: u64,
+    ) -> Result<(Event, Option<Body>), Error> {
+        let row = self.row(tenant, sequence).await?;
+        match self.inner.reader.opened(&row).await {
+            Err(Error::Event { .. }) => self.inner.reader.opened(&self.row_of_log(sequence).await?).await,
+            opened => opened,
+        }
+    }
+}
+
+/// A resource without what its row says.
+pub(crate) struct Outline {
+    pub(crate) seen: Seen,
+    resource_type: String,
+    key: Key,
+    guard: u64,
+    claims: BTreeMap<String, Key>,
+}
+
+impl Outline {
+    pub(crate) fn of(directory: &Directory, slot: Slot, at: Number) -> Option<Self> {
+        let seen = directory.seen(slot, at)?;
+        let (key, guard) = directory.key_of(slot)?;
+        let resource_type = directory.kind_name(seen.kind).to_string();
+        Some(Self { seen, resource_type, key, guard, claims: directory.claims_of(slot) })
+    }
+
+    pub(crate) fn filled(self, content: &Content) -> Stored {
+        let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
+        Stored {
+            id: self.seen.id,
+            row: self.seen.row,
+            resource_type: self.resource_type,
+            // The text is shared with whoever reads the same row; a tree, where one is made, is this reader's own.
+            document: Document::of_json(content.json.clone()),
+            external_ids: content.external_ids.clone(),
+            created: time(self.seen.created_ms),
+            last_modified: time(self.seen.modified_ms),
+            version: self.seen.version,
+            key: self.key,
+            guard: self.guard,
+            key_ref: content.key_ref,
+            claims: self.claims,
+            cuts: Cut(content.cuts.clone()),
+        }
     }
 }

@@ -1,32 +1,30 @@
-//! Questions with a filter: a plan narrows the candidates, the filter decides on each of them.
+//! Questions with a filter: a plan finds candidates in the indexes; where it does not say all, each is looked at.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
 
-use proto::{ResourceId, Tenant};
-use scim::{Filter, Op, ResourceType, Sort, SortKey};
+use jiff::Timestamp;
+use proto::Tenant;
+use scim::{Filter, ResourceType, Sort, SortKey};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::directory::Directory;
-use crate::edges::Slot;
-use crate::index::Term;
-use crate::{Error, Lens, Projection, Stored};
-
-/// How many candidates are looked at before others get their turn.
-const YIELD_ROWS: usize = 256;
+use crate::directory::{ColumnNumber, Directory, NOW, Number, Slot};
+use crate::plan::{Plan, Planned, Planner};
+use crate::projection::Outline;
+use crate::scan::Scan;
+use crate::{Error, Lens, Moment, Projection, Stored};
 
 /// A question.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// What is asked of each resource type.
     pub parts: &'a [Part<'a>],
-    /// Who asks: decides whose `externalId` is compared.
+    /// Who asks, and as of when: decides whose `externalId` is compared.
     pub lens: &'a Lens,
     /// Which of the results are wanted.
     pub window: &'a Window,
     /// How many at most.
     pub count: usize,
-    /// How many resources may be looked at.
+    /// How many resources may be looked at one by one.
     pub scan_rows_max: usize,
 }
 
@@ -60,7 +58,7 @@ pub struct Place {
     created: u64,
 }
 
-/// An answer.
+/// An answer: the directory as it was at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// How many resources satisfy the filter.
@@ -69,30 +67,56 @@ pub struct Page {
     pub resources: Vec<Stored>,
     /// Where the last of them stands, when more come after it.
     pub next: Option<Place>,
+    /// The moment; whoever shows the resources with it shows what the filter saw.
+    pub moment: Moment,
 }
 
 /// A resource that is in the list.
-struct Found {
-    key: Option<SortKey>,
-    slot: Slot,
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) key: Option<SortKey>,
+    pub(crate) slot: Slot,
+}
+
+/// Candidates of one part.
+enum Sought {
+    /// These are the answer.
+    Found(Vec<Found>),
+    /// These are to be looked at.
+    Candidates(Vec<Slot>),
 }
 
 impl Projection {
     /// Answers a question. `total` is exact.
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
-        if query.parts.iter().all(|part| part.filter.is_none() && part.sort.is_none()) {
-            return self.everything(tenant, query).await;
+        self.settle(tenant);
+        let Some(at) = self.with(tenant, |directory| moment(directory, query.lens.moment)) else {
+            return Ok(Page::default());
+        };
+        if let Some((total, wanted, more)) =
+            self.with(tenant, |directory| in_order(directory, query, at)).flatten()
+        {
+            return self.page(tenant, total, wanted, more, at).await;
         }
+        let lens = Lens { moment: Moment(at), ..query.lens.clone() };
         let mut found = Vec::new();
         for part in query.parts {
-            self.search(tenant, query, *part, &mut found).await?;
+            match self.with(tenant, |directory| seek(directory, &lens, *part, at)) {
+                None => {}
+                Some(Sought::Found(all)) => found.extend(all),
+                Some(Sought::Candidates(slots)) => {
+                    if slots.len() > query.scan_rows_max {
+                        metrics::counter!("rollcall_query_too_many_total").increment(1);
+                        return Err(Error::TooMany { rows_max: query.scan_rows_max });
+                    }
+                    metrics::counter!("rollcall_query_rows_scanned_total").increment(slots.len() as u64);
+                    let scan = Scan::new(self, tenant, part.kind, part.filter, part.sort, &lens);
+                    found.extend(scan.run(&slots).await?);
+                }
+            }
         }
         let sort = query.parts.iter().find_map(|part| part.sort);
-        let order = |left: &Found, right: &Found| match (sort, &left.key, &right.key) {
-            (Some(sort), Some(one), Some(other)) => sort.compare(one, other).then(left.slot.cmp(&right.slot)),
-            (_, _, _) => left.slot.cmp(&right.slot),
-        };
-        found.sort_by(order);
+        found.sort_by(|left, right| order(sort, left, right));
         let skip = match query.window {
             Window::From(start_index) => start_index.saturating_sub(1).min(found.len()),
             Window::After(None) => 0,
@@ -100,43 +124,48 @@ impl Projection {
                 let slot = self.with(tenant, |directory| directory.created_after(place.created)).unwrap_or(0);
                 // The place itself is the last slot before the first that was created later.
                 let place = Found { key: place.key.clone(), slot: slot.saturating_sub(1) };
-                found.partition_point(|one| slot > 0 && order(one, &place).is_le())
+                found.partition_point(|one| slot > 0 && order(sort, one, &place).is_le())
             }
         };
         let total = found.len();
         let wanted: Vec<Found> = found.into_iter().skip(skip).take(query.count).collect();
         let more = skip + wanted.len() < total;
-        self.page(tenant, total, wanted, more).await
+        self.page(tenant, total, wanted, more, at).await
     }
 
-    /// All of some types in the order of creation.
-    async fn everything(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
-        let found = self.with(tenant, |directory| {
-            let sets: Vec<&BTreeSet<Slot>> =
-                query.parts.iter().filter_map(|part| directory.of_type(&part.kind.name)).collect();
-            let total = sets.iter().map(|set| set.len()).sum();
-            let first = match query.window {
-                Window::From(_) | Window::After(None) => 0,
-                Window::After(Some(place)) => directory.created_after(place.created),
-            };
-            let skip = match query.window {
-                Window::From(start_index) => start_index.saturating_sub(1),
-                Window::After(_) => 0,
-            };
-            let mut wanted: Vec<Slot> = match sets.as_slice() {
-                [one] => one.range(first..).copied().skip(skip).take(query.count + 1).collect(),
-                many => {
-                    let merged: BTreeSet<Slot> =
-                        many.iter().flat_map(|set| set.range(first..)).copied().collect();
-                    merged.into_iter().skip(skip).take(query.count + 1).collect()
-                }
-            };
-            let more = wanted.len() > query.count;
-            wanted.truncate(query.count);
-            (total, wanted.into_iter().map(|slot| Found { key: None, slot }).collect(), more)
-        });
-        let (total, wanted, more) = found.unwrap_or_default();
-        self.page(tenant, total, wanted, more).await
+    /// How a question would be answered: a line for each step, with about how many resources it looks at.
+    pub fn explain(&self, tenant: &Tenant, part: Part<'_>, lens: &Lens) -> Vec<String> {
+        self.settle(tenant);
+        self.with(tenant, |directory| {
+            let at = moment(directory, lens.moment);
+            let planner = planner(directory, lens, part, at);
+            let mut lines = Vec::new();
+            let planned = planned(&planner, part);
+            planner.explain(&planned.plan, 0, &mut lines);
+            if !planned.is_exact {
+                lines.push("then each is looked at".to_string());
+            }
+            if let Some(sort) = part.sort {
+                lines.push(match key_from_memory(directory, part.kind, sort) {
+                    Some(By::Value(column)) if walks(directory, part, column, at) => {
+                        "in the order of the index; only the page is read".to_string()
+                    }
+                    Some(_) => "then sorted by what the indexes hold".to_string(),
+                    None => "then each is read and sorted".to_string(),
+                });
+            }
+            lines
+        })
+        .unwrap_or_default()
+    }
+
+    /// Puts indexes in order that were left for later.
+    pub(crate) fn settle(&self, tenant: &Tenant) {
+        if self.with(tenant, Directory::is_unsettled).unwrap_or_default()
+            && let Some(directory) = self.state_mut().tenants.get_mut(tenant)
+        {
+            directory.settle();
+        }
     }
 
     async fn page(
@@ -145,109 +174,237 @@ impl Projection {
         total: usize,
         wanted: Vec<Found>,
         more: bool,
+        at: Number,
     ) -> Result<Page, Error> {
-        let mut page = Page { total, ..Page::default() };
-        for Found { key, slot } in wanted {
-            let created = self.with(tenant, |directory| directory.born(slot)).unwrap_or_default();
-            page.next = Some(Place { key, created });
-            page.resources.extend(self.read_slot(tenant, slot).await?);
+        let mut page = Page { total, moment: Moment(at), ..Page::default() };
+        let outlines = self.with(tenant, |directory| {
+            if let Some(last) = wanted.last().filter(|_| more) {
+                page.next = Some(Place { key: last.key.clone(), created: directory.born(last.slot) });
+            }
+            wanted.iter().filter_map(|found| Outline::of(directory, found.slot, at)).collect::<Vec<_>>()
+        });
+        for outline in outlines.unwrap_or_default() {
+            page.resources.push(self.read(tenant, outline).await?);
         }
-        page.next = page.next.filter(|_| more);
         Ok(page)
     }
+}
 
-    /// The resources of one type that satisfy the filter.
-    async fn search(
-        &self,
-        tenant: &Tenant,
-        query: Query<'_>,
-        part: Part<'_>,
-        found: &mut Vec<Found>,
-    ) -> Result<(), Error> {
-        let candidates =
-            self.with(tenant, |directory| candidates(directory, query.lens, part)).unwrap_or_default();
-        if candidates.len() > query.scan_rows_max {
-            metrics::counter!("rollcall_query_too_many_total").increment(1);
-            return Err(Error::TooMany { rows_max: query.scan_rows_max });
+/// The event as of which a moment is; of now, the last one.
+fn moment(directory: &Directory, moment: Moment) -> Number {
+    let last = u32::try_from(directory.rows()).unwrap_or(NOW).saturating_sub(1);
+    moment.0.min(last)
+}
+
+fn planner<'a>(directory: &'a Directory, lens: &'a Lens, part: Part<'a>, at: Number) -> Planner<'a> {
+    Planner { directory, resource_type: &part.kind.name, source: &lens.source, at }
+}
+
+fn planned(planner: &Planner<'_>, part: Part<'_>) -> Planned {
+    match part.filter {
+        None => Planned { plan: Plan::Everything, is_exact: true },
+        Some(filter) => planner.plan(filter).unwrap_or(Planned { plan: Plan::Everything, is_exact: false }),
+    }
+}
+
+fn seek(directory: &Directory, lens: &Lens, part: Part<'_>, at: Number) -> Sought {
+    let planner = planner(directory, lens, part, at);
+    let planned = planned(&planner, part);
+    let slots = planner.find(&planned.plan);
+    if !planned.is_exact {
+        return Sought::Candidates(slots);
+    }
+    let by = match part.sort {
+        None => return Sought::Found(slots.into_iter().map(|slot| Found { key: None, slot }).collect()),
+        Some(sort) => key_from_memory(directory, part.kind, sort),
+    };
+    let Some(by) = by else { return Sought::Candidates(slots) };
+    let found = |slot| Found { key: Some(by.key(directory, slot, at)), slot };
+    Sought::Found(slots.into_iter().map(found).collect())
+}
+
+fn order(sort: Option<&Sort>, left: &Found, right: &Found) -> Ordering {
+    match (sort, &left.key, &right.key) {
+        (Some(sort), Some(one), Some(other)) => sort.compare(one, other).then(left.slot.cmp(&right.slot)),
+        (_, _, _) => left.slot.cmp(&right.slot),
+    }
+}
+
+/// What a list is sorted by, when it need not be read from documents.
+#[derive(Clone, Copy)]
+enum By {
+    Value(ColumnNumber),
+    Created,
+    Modified,
+}
+
+impl By {
+    fn key(self, directory: &Directory, slot: Slot, at: Number) -> SortKey {
+        let instant = |ms| SortKey::of_instant(Timestamp::from_millisecond(ms).unwrap_or_default());
+        match (self, directory.seen(slot, at)) {
+            (Self::Value(column), _) => {
+                SortKey::of_text(directory.values().value(slot, column, at).map(str::to_string))
+            }
+            (Self::Created, Some(seen)) => instant(seen.created_ms),
+            (Self::Modified, Some(seen)) => instant(seen.modified_ms),
+            (_, None) => SortKey::of_text(None),
         }
-        let mentions = |name: &str| {
-            part.filter.is_some_and(|filter| filter.mentions(name))
-                || part.sort.is_some_and(|sort| sort.mentions(name))
+    }
+}
+
+fn key_from_memory(directory: &Directory, kind: &ResourceType, sort: &Sort) -> Option<By> {
+    let (path, rule) = sort.attribute()?;
+    match (path.schema.as_deref(), path.name.as_deref(), path.sub.as_deref()) {
+        (None, Some("meta"), Some("created")) => return Some(By::Created),
+        (None, Some("meta"), Some("lastModified")) => return Some(By::Modified),
+        (_, _, _) => {}
+    }
+    let column = directory.indexes().find(path, rule)?;
+    let indexed = directory.indexes().column(column)?;
+    let is_text = rule.kind == scim::Type::String && directory.values().is_exact(column);
+    (indexed.is_single && is_text && indexed.path == *path && !kind.name.is_empty())
+        .then_some(By::Value(column))
+}
+
+/// Whether an index holds all of a type now, so that a page can be taken from its order.
+fn walks(directory: &Directory, part: Part<'_>, column: ColumnNumber, at: Number) -> bool {
+    let is_now = at as usize + 1 == directory.rows();
+    // More values than resources are values of the past: then the walk could be long.
+    let total = directory.of_type(&part.kind.name).map_or(0, |list| list.total());
+    part.filter.is_none()
+        && is_now
+        && directory.values().order(column).is_some_and(|order| order.len() <= 4 * total)
+}
+
+type Taken = (usize, Vec<Found>, bool);
+
+/// Pages that need nothing but an order that is there: all of some types as they were created, or all of one type by an
+/// indexed attribute.
+fn in_order(directory: &Directory, query: Query<'_>, at: Number) -> Option<Taken> {
+    if query.parts.iter().any(|part| part.filter.is_some()) {
+        return None;
+    }
+    if query.parts.iter().all(|part| part.sort.is_none()) {
+        return as_created(directory, query, at);
+    }
+    let [part] = query.parts else { return None };
+    let sort = part.sort?;
+    let By::Value(column) = key_from_memory(directory, part.kind, sort)? else { return None };
+    if !walks(directory, *part, column, at) {
+        return None;
+    }
+    by_value(directory, query, *part, sort, column, at)
+}
+
+fn as_created(directory: &Directory, query: Query<'_>, at: Number) -> Option<Taken> {
+    if at as usize + 1 != directory.rows() {
+        return None;
+    }
+    let lists: Vec<_> = query.parts.iter().filter_map(|part| directory.of_type(&part.kind.name)).collect();
+    let total = lists.iter().map(|list| list.total()).sum();
+    let (first, skip) = match query.window {
+        Window::After(Some(place)) => (directory.created_after(place.created), 0),
+        Window::After(None) => (0, 0),
+        Window::From(start_index) => match lists.as_slice() {
+            [one] => one.skip(start_index.saturating_sub(1)),
+            _ => (0, start_index.saturating_sub(1)),
+        },
+    };
+    let exists = |slot: &Slot| directory.exists(*slot, at);
+    let mut wanted: Vec<Slot> = match lists.as_slice() {
+        [one] => one.from(first).filter(exists).skip(skip).take(query.count + 1).collect(),
+        many => {
+            let enough = skip.saturating_add(query.count).saturating_add(1);
+            let mut merged: Vec<Slot> =
+                many.iter().flat_map(|list| list.from(first).filter(exists).take(enough)).collect();
+            merged.sort_unstable();
+            merged.into_iter().skip(skip).take(query.count + 1).collect()
+        }
+    };
+    let more = wanted.len() > query.count;
+    wanted.truncate(query.count);
+    Some((total, wanted.into_iter().map(|slot| Found { key: None, slot }).collect(), more))
+}
+
+/// The page of an index's order. Nothing when some of the type have no value there, whose place is at an end.
+fn by_value(
+    directory: &Directory,
+    query: Query<'_>,
+    part: Part<'_>,
+    sort: &Sort,
+    column: ColumnNumber,
+    at: Number,
+) -> Option<Taken> {
+    let (values, total) = (directory.values(), directory.of_type(&part.kind.name)?.total());
+    let index = values.order(column)?;
+    let is_wanted = |number: &Number| {
+        values.posting(*number).is_some_and(|posting| {
+            posting.is_at(at)
+                && directory.exists(posting.slot, at)
+                && directory.type_at(posting.slot) == part.kind.name
+        })
+    };
+    let mut skip = match query.window {
+        Window::From(start_index) => start_index.saturating_sub(1),
+        Window::After(_) => 0,
+    };
+    let place = match query.window {
+        Window::After(Some(place)) => {
+            let key = place.key.as_ref()?.text()?;
+            Some((key.as_bytes(), directory.created_after(place.created)))
+        }
+        Window::From(_) | Window::After(None) => None,
+    };
+    let behind = |number: Number| match (&place, values.posting(number)) {
+        (Some((key, first)), Some(posting)) => (values.text(number), posting.slot) >= (*key, *first),
+        (_, _) => true,
+    };
+    let from = index.place(|number| !behind(number));
+    let mut found: Vec<Found> = Vec::new();
+    let key = |number: Number| {
+        let text = std::str::from_utf8(values.text(number)).unwrap_or_default().to_string();
+        Some(SortKey::of_text(Some(text)))
+    };
+    if sort.is_descending() {
+        // Of equal texts the earlier resource still comes first, so they are taken together.
+        let place_text = place.as_ref().map(|(text, _)| text.to_vec());
+        let to = match &place_text {
+            None => index.end(),
+            Some(text) => index.place(|number| values.text(number) <= text.as_slice()),
         };
-        let lens = Lens { members: mentions("members"), groups: mentions("groups"), ..query.lens.clone() };
-        for (looked_at, slot) in candidates.into_iter().enumerate() {
-            if looked_at % YIELD_ROWS == YIELD_ROWS - 1 {
-                tokio::task::yield_now().await;
+        let mut numbers = index.range(index.place(|_| false), to).rev().peekable();
+        while found.len() <= query.count
+            && let Some(first) = numbers.next()
+        {
+            let mut same = vec![first];
+            while let Some(next) = numbers.next_if(|next| values.text(*next) == values.text(first)) {
+                same.push(next);
             }
-            let Some(stored) = self.read_slot(tenant, slot).await? else { continue };
-            let whole = self.represent(tenant, &stored, part.kind, &lens);
-            if part.filter.is_none_or(|filter| filter.matches(&whole)) {
-                found.push(Found { key: part.sort.map(|sort| sort.key(&whole)), slot });
+            same.retain(is_wanted);
+            if place_text.as_deref() == Some(values.text(first)) {
+                let begin = place.as_ref().map_or(0, |(_, first)| *first);
+                same.retain(|number| values.posting(*number).is_some_and(|posting| posting.slot >= begin));
             }
-        }
-        Ok(())
-    }
-
-    async fn read_slot(&self, tenant: &Tenant, slot: Slot) -> Result<Option<Stored>, Error> {
-        let found = self.with(tenant, |directory| {
-            let entry = directory.at(slot)?;
-            Some((entry.clone(), directory.key(&entry.resource_type, &entry.key).last))
-        });
-        match found.flatten() {
-            Some((entry, guard)) => Ok(Some(self.read(tenant, entry, guard).await?)),
-            None => Ok(None),
-        }
-    }
-}
-
-/// The resources that may satisfy the filter: by an index where one helps, else all of the type.
-fn candidates(directory: &Directory, lens: &Lens, part: Part<'_>) -> Vec<Slot> {
-    match part.filter.and_then(|filter| narrowed(directory, &lens.source, filter)) {
-        Some(slots) => {
-            let of_type =
-                |slot: &Slot| directory.at(*slot).is_some_and(|entry| entry.resource_type == part.kind.name);
-            slots.into_iter().filter(of_type).collect()
-        }
-        None => directory.of_type(&part.kind.name).into_iter().flatten().copied().collect(),
-    }
-}
-
-fn narrowed(directory: &Directory, source: &str, filter: &Filter) -> Option<Vec<Slot>> {
-    match filter {
-        Filter::And(filters) => {
-            let plans = filters.iter().filter_map(|filter| narrowed(directory, source, filter));
-            plans.min_by_key(Vec::len)
-        }
-        Filter::Or(filters) => {
-            let plans: Option<Vec<Vec<Slot>>> =
-                filters.iter().map(|filter| narrowed(directory, source, filter)).collect();
-            let union: BTreeSet<Slot> = plans?.into_iter().flatten().collect();
-            Some(union.into_iter().collect())
-        }
-        Filter::Compare { path, op: Op::Eq, value: Value::String(value), .. } => {
-            let by_id = |value: &str| value.parse::<ResourceId>().ok().and_then(|id| directory.slot(id));
-            let name = path.name.as_deref().filter(|_| path.schema.is_none());
-            match (name, path.sub.as_deref()) {
-                (Some("id"), None) => Some(by_id(value).into_iter().collect()),
-                (Some("externalId"), None) => {
-                    Some(directory.having(&Term::External(source.to_string(), value.clone())))
+            same.sort_by_key(|number| values.posting(*number).map(|posting| posting.slot));
+            for number in same {
+                if skip > 0 {
+                    skip -= 1;
+                } else if let Some(posting) = values.posting(number) {
+                    found.push(Found { key: key(number), slot: posting.slot });
                 }
-                (Some("members"), None | Some("value")) => {
-                    Some(linked(by_id(value), |slot| directory.edges().groups(slot).collect()))
-                }
-                (Some("groups"), None | Some("value")) => Some(linked(by_id(value), |slot| {
-                    directory.edges().descendants(slot).into_iter().collect()
-                })),
-                (_, _) => Some(directory.having(&directory.indexes().term(path, value)?)),
             }
         }
-        Filter::Values { path, filter } => {
-            Some(directory.having(&directory.indexes().term_within(path, filter)?))
-        }
-        Filter::Compare { .. } | Filter::Not(_) | Filter::Present(_) => None,
+    } else {
+        let numbers = index.range(from, index.end()).filter(is_wanted).skip(skip).take(query.count + 1);
+        let with_slot = numbers.filter_map(|number| Some((number, values.posting(number)?.slot)));
+        found = with_slot.map(|(number, slot)| Found { key: key(number), slot }).collect();
     }
-}
-
-fn linked(slot: Option<Slot>, of: impl Fn(Slot) -> Vec<Slot>) -> Vec<Slot> {
-    slot.map(of).unwrap_or_default()
+    let more = found.len() > query.count;
+    // Whoever has no value comes last, or first when descending: only a walk over all tells who that is.
+    let is_complete = directory.valued(column, &part.kind.name) == total;
+    if !is_complete && (sort.is_descending() || !more) {
+        return None;
+    }
+    found.truncate(query.count);
+    Some((total, found, more))
 }

@@ -1,14 +1,15 @@
-//! A resource as a client sees it: the document with what is derived.
+//! A resource as a client sees it, as a tree: the document with what is derived. The same as text is in `splice.rs`.
 
 use jiff::Timestamp;
 use proto::{ResourceId, Tenant, Version};
-use scim::{Attribute, Object, Registry, ResourceType};
+use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
 
+use crate::content::naming;
 use crate::directory::Directory;
-use crate::{Projection, Stored};
+use crate::{Moment, Projection, Stored};
 
-/// Who looks, and how much is derived.
+/// Who looks, when at, and how much is derived.
 #[derive(Clone, Debug, Default)]
 pub struct Lens {
     /// Whose `externalId` is shown.
@@ -19,6 +20,8 @@ pub struct Lens {
     pub members: bool,
     /// Whether a user's groups are derived.
     pub groups: bool,
+    /// As of when links and names are.
+    pub moment: Moment,
 }
 
 /// A representation, and what it is one of.
@@ -33,8 +36,8 @@ pub struct Represented {
 }
 
 /// xsd:dateTime with all its milliseconds, so that texts sort as instants do.
-fn date_time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+pub(crate) fn date_time(time: Timestamp) -> String {
+    format!("{time:.3}")
 }
 
 impl Projection {
@@ -44,7 +47,7 @@ impl Projection {
         self.represent_now(tenant, stored, kind, lens).object
     }
 
-    /// The same, with its version: members are as of now, so it is that of their last change.
+    /// The same, with its version: members are as of the moment of the lens, so it is that of their last change.
     pub fn represent_now(
         &self,
         tenant: &Tenant,
@@ -52,45 +55,63 @@ impl Projection {
         kind: &ResourceType,
         lens: &Lens,
     ) -> Represented {
+        self.complete(tenant, stored, kind, lens, Object::clone(&stored.document), |_| true)
+    }
+
+    /// A document, or the part of it that is wanted, with what is derived and wanted.
+    pub(crate) fn complete(
+        &self,
+        tenant: &Tenant,
+        stored: &Stored,
+        kind: &ResourceType,
+        lens: &Lens,
+        mut object: Object,
+        wants: impl Fn(&str) -> bool,
+    ) -> Represented {
         let registry = &self.inner.registry;
         let has = |name: &str| registry.core(kind).iter().any(|attribute| attribute.name == name);
         let (mut version, mut last_modified, mut is_current) = (stored.version, stored.last_modified, true);
         let mut members = None;
         if lens.members && has("members") {
             let seen = self.with(tenant, |directory| {
-                let entry = directory.get(stored.id)?;
-                Some((entry.row, entry.modified, self.links(directory, stored.id, lens, "members")))
+                let seen = directory.seen(directory.former_slot(stored.id)?, lens.moment.0)?;
+                Some((seen, self.links(directory, stored.id, lens, "members")))
             });
             match seen.flatten() {
-                Some((row, modified, links)) if row == stored.row => {
-                    (version, last_modified) = (Version::new(modified.position), modified.time);
+                Some((seen, links)) if seen.row == stored.row => {
+                    version = seen.version;
+                    last_modified = Timestamp::from_millisecond(seen.modified_ms).unwrap_or_default();
                     members = links;
                 }
-                Some((_, _, links)) => (members, is_current) = (links, false),
+                Some((_, links)) => (members, is_current) = (links, false),
                 None => is_current = false,
             }
         }
-        let mut object = Object::clone(&stored.document);
-        let extensions = registry.extensions(kind).map(|schema| &schema.id);
-        let schemas: Vec<&String> =
-            std::iter::once(&kind.schema).chain(extensions.filter(|urn| object.contains_key(*urn))).collect();
-        let schemas = json!(schemas);
-        let location = format!("{}{}/{}", lens.base_url, kind.endpoint, stored.id);
-        object.insert("schemas".to_string(), schemas);
-        object.insert("id".to_string(), stored.id.to_string().into());
-        if let Some(external_id) = stored.external_ids.get(&lens.source) {
+        if wants("schemas") {
+            let held = registry.extensions(kind).map(|schema| &schema.id);
+            let held = held.filter(|urn| stored.document.contains_key(*urn));
+            let schemas: Vec<&String> = std::iter::once(&kind.schema).chain(held).collect();
+            object.insert("schemas".to_string(), json!(schemas));
+        }
+        if wants("id") {
+            object.insert("id".to_string(), stored.id.to_string().into());
+        }
+        if let Some(external_id) = stored.external_ids.get(&lens.source).filter(|_| wants("externalId")) {
             object.insert("externalId".to_string(), external_id.clone().into());
         }
-        object.insert(
-            "meta".to_string(),
-            json!({
-                "resourceType": stored.resource_type,
-                "created": date_time(stored.created),
-                "lastModified": date_time(last_modified),
-                "location": location,
-                "version": version.to_string(),
-            }),
-        );
+        if wants("meta") {
+            let location = format!("{}{}/{}", lens.base_url, kind.endpoint, stored.id);
+            object.insert(
+                "meta".to_string(),
+                json!({
+                    "resourceType": stored.resource_type,
+                    "created": date_time(stored.created),
+                    "lastModified": date_time(last_modified),
+                    "location": location,
+                    "version": version.to_string(),
+                }),
+            );
+        }
         if let Some(members) = members {
             object.insert("members".to_string(), members.into());
         }
@@ -115,6 +136,9 @@ impl Projection {
 
     /// Whom a resource names in attributes that show the other's name.
     pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
+        if let Some(cuts) = &stored.cuts.0 {
+            return cuts.named.iter().filter_map(|named| named.value.parse().ok()).collect();
+        }
         let registry = &self.inner.registry;
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {
@@ -133,7 +157,9 @@ impl Projection {
         let Some(value) = named.get("value").and_then(Value::as_str) else { return };
         let found = value.parse::<ResourceId>().ok().and_then(|id| {
             self.with(tenant, |directory| {
-                directory.get(id).map(|entry| (entry.resource_type.clone(), entry.display.clone()))
+                let slot = directory.former_slot(id).filter(|slot| directory.exists(*slot, lens.moment.0))?;
+                let display = directory.display(slot, lens.moment.0).map(str::to_string);
+                Some((directory.type_at(slot).to_string(), display))
             })
             .flatten()
         });
@@ -153,44 +179,32 @@ impl Projection {
     /// A group's members, or the groups of a resource; nothing when there are none.
     fn links(&self, directory: &Directory, id: ResourceId, lens: &Lens, name: &str) -> Option<Vec<Value>> {
         let types = &self.inner.registry;
-        let slot = directory.slot(id)?;
+        let (slot, at) = (directory.former_slot(id)?, lens.moment.0);
         let slots: Vec<(u32, Option<bool>)> = match name {
-            "members" => directory.edges().members(slot).map(|slot| (slot, None)).collect(),
+            "members" => directory.edges().members(slot, at).into_iter().map(|slot| (slot, None)).collect(),
             _ => {
-                let groups = directory.edges().ancestors(slot);
+                let groups = directory.edges().ancestors(slot, at);
                 groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
             }
         };
         let link = |(slot, direct): &(u32, Option<bool>)| {
-            let entry = directory.at(*slot)?;
-            let endpoint = &types.by_name(&entry.resource_type)?.endpoint;
+            let (id, name) = (directory.id(*slot)?, directory.type_at(*slot));
+            let endpoint = &types.by_name(name)?.endpoint;
             let mut link = Object::new();
-            link.insert("value".to_string(), entry.id.to_string().into());
-            link.insert("$ref".to_string(), format!("{}{endpoint}/{}", lens.base_url, entry.id).into());
+            link.insert("value".to_string(), id.to_string().into());
+            link.insert("$ref".to_string(), format!("{}{endpoint}/{id}", lens.base_url).into());
             let word = match direct {
-                None => entry.resource_type.as_str(),
+                None => name,
                 Some(true) => "direct",
                 Some(false) => "indirect",
             };
             link.insert("type".to_string(), word.into());
-            if let Some(display) = &entry.display {
-                link.insert("display".to_string(), display.clone().into());
+            if let Some(display) = directory.display(*slot, at) {
+                link.insert("display".to_string(), display.into());
             }
             Some(Value::Object(link))
         };
         let links: Vec<Value> = slots.iter().filter_map(link).collect();
         (!links.is_empty()).then_some(links)
     }
-}
-
-/// Single attributes that name another resource and show its name, which only we can know: `manager`.
-fn naming<'a>(
-    registry: &'a Registry,
-    kind: &'a ResourceType,
-) -> impl Iterator<Item = (Option<&'a str>, &'a Attribute)> {
-    let core = registry.core(kind).iter().map(|attribute| (None, attribute));
-    let extended = registry
-        .extensions(kind)
-        .flat_map(|schema| schema.attributes.iter().map(|attribute| (Some(schema.id.as_str()), attribute)));
-    core.chain(extended).filter(|(_, attribute)| attribute.names_resource())
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eventlog::{Keyring, Message};
+use eventlog::Message;
 use jiff::Timestamp;
 use proto::codec::Encoded;
 use proto::subject::{self, Key};
-use proto::{At, Body, Event, Position, Tenant};
+use proto::{At, Event, Position};
 
 use crate::Error;
+use crate::content::Content;
+use crate::directory::ColumnNumber;
 
 /// A row. Its bytes in the store are time, key and the message's payload.
 #[derive(Clone, Debug)]
@@ -26,8 +28,10 @@ pub(crate) struct Row {
 pub(crate) struct ReadRow {
     pub(crate) row: Row,
     pub(crate) event: Event,
-    /// Nothing when the event has none, or its key was erased.
-    pub(crate) body: Option<Arc<Body>>,
+    /// What it says about its resource; nothing when the event has no document, or its key was erased.
+    pub(crate) content: Option<Arc<Content>>,
+    /// The document's indexed values.
+    pub(crate) values: Vec<(ColumnNumber, String)>,
 }
 
 impl Row {
@@ -68,23 +72,13 @@ impl Row {
 }
 
 impl ReadRow {
-    /// Reads a row's event and opens its body.
-    pub(crate) async fn open(keyring: &Keyring, tenant: &Tenant, row: Row) -> Result<Self, Error> {
-        let encoded = row.decode()?;
-        let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
-            None => None,
-            Some(at) => match keyring.key(tenant, at).await? {
-                None => None,
-                Some(key) => {
-                    let sequence = row.sequence;
-                    Some(Arc::new(encoded.open(&key).map_err(|source| Error::Event { sequence, source })?))
-                }
-            },
-        };
-        Ok(Self { row, event: encoded.event, body })
-    }
-
     pub(crate) fn at(&self) -> At {
         At { position: Position { sequence: self.row.sequence, event: self.event.id }, time: self.row.time }
+    }
+
+    /// `externalId` by source.
+    pub(crate) fn external_ids(&self) -> impl Iterator<Item = (&str, &str)> {
+        let external_ids = self.content.iter().flat_map(|content| &content.external_ids);
+        external_ids.map(|(source, id)| (source.as_str(), id.as_str()))
     }
 }

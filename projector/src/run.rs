@@ -8,12 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::row::{ReadRow, Row};
 use crate::state::Told;
-use crate::store::Facts;
 use crate::writer::{TAIL_ROWS_MAX, Writer};
 use crate::{Error, Projection};
 
 /// Messages applied under one lock.
 const CHUNK_MAX: usize = 256;
+/// So many messages at once are opened by a thread of their own, while others are applied.
+const ASIDE_FROM: usize = 64;
+/// Chunks that are opened at the same time.
+const ASIDE_MAX: usize = 3;
 /// How often progress is told while far behind.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long to wait for the store when the tail is full.
@@ -25,11 +28,17 @@ const MISSING_MAX: u32 = 10;
 /// How long to wait before keys are asked for again.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
 
+/// A message that was prepared, or one whose key must be fetched first.
+enum Prepared {
+    Told(Told),
+    Locked { row: Row, broker: jiff::Timestamp },
+}
+
 impl Projection {
     /// Follows the log until told to stop, then writes what is left. An event that cannot be read ends it: skipping
     /// would be data loss.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
-        let writer = Writer::start(self.clone(), self.facts())?;
+        let writer = Writer::start(self.clone())?;
         let result = tokio::select! {
             result = self.follow() => result,
             () = shutdown.cancelled() => Ok(()),
@@ -41,7 +50,8 @@ impl Projection {
     async fn follow(&self) -> Result<(), Error> {
         // What was shown from its acknowledgement is still to be confirmed.
         let confirmed = self.state().confirmed;
-        let mut chunks = self.inner.log.follow(confirmed + 1).ready_chunks(CHUNK_MAX);
+        let messages = self.inner.log.follow(confirmed + 1).ready_chunks(CHUNK_MAX);
+        let mut chunks = messages.map(|chunk| self.prepare(chunk)).buffered(ASIDE_MAX);
         let mut told = Instant::now();
         let mut applied_since = 0;
         // The beginning of a command whose end did not come yet.
@@ -54,17 +64,30 @@ impl Projection {
             };
             let Some(chunk) = chunk else { return Ok(()) };
             missing = 0;
-            applied_since += chunk.len();
-            for message in chunk {
-                begun.push(self.prepare(message?).await?);
+            let (prepared, error) = chunk;
+            applied_since += prepared.len();
+            for prepared in prepared {
+                begun.push(match prepared {
+                    Prepared::Told(told) => told,
+                    Prepared::Locked { row, broker } => self.unlock(row, broker).await?,
+                });
             }
             if let Some(last) = begun.iter().rposition(|told| !told.continued()) {
                 let rest = begun.split_off(last + 1);
                 self.hear(std::mem::replace(&mut begun, rest)).await?;
             }
+            if let Some(error) = error {
+                return Err(error);
+            }
             if told.elapsed() > PROGRESS_INTERVAL {
                 if applied_since > 10 * CHUNK_MAX {
-                    tracing::info!(applied = self.applied(), events = applied_since, "reading the log");
+                    let seconds = told.elapsed().as_secs_f64();
+                    tracing::info!(
+                        applied = self.applied(),
+                        events = applied_since,
+                        per_second = (applied_since as f64 / seconds).round(),
+                        "reading the log"
+                    );
                 }
                 told = Instant::now();
                 applied_since = 0;
@@ -98,30 +121,66 @@ impl Projection {
         Ok(())
     }
 
-    /// Reads a message, unless it was applied before. Keys that cannot be had at the moment are waited for; everything
-    /// else that fails is the event's fault.
-    async fn prepare(&self, message: Message) -> Result<Told, Error> {
-        let (broker, id) = (message.time, message.id);
-        if message.sequence <= self.applied() {
-            return Ok(Told::Again { sequence: message.sequence, id, broker });
+    /// Reads messages: few where they come, many on a thread of their own. What could be read before an error is given
+    /// with it.
+    async fn prepare(
+        &self,
+        messages: Vec<Result<Message, eventlog::Error>>,
+    ) -> (Vec<Prepared>, Option<Error>) {
+        if messages.len() < ASIDE_FROM || self.inner.store.is_memory() {
+            return self.prepare_all(messages);
         }
-        let row = Row::of(message)?;
-        if let Some(read) = id.and_then(|id| self.inner.own.take(&row, id)) {
-            return Ok(Told::New { read: Box::new(read), broker, own: true });
-        }
-        let tenant = row.decode()?.event.tenant;
-        loop {
-            match ReadRow::open(&self.inner.keyring, &tenant, row.clone()).await {
-                Err(Error::Log(error)) if error.is_retryable() => {
-                    tracing::warn!(%error, sequence = row.sequence, "waiting for data keys");
-                    tokio::time::sleep(AGAIN_DELAY).await;
-                }
-                result => return Ok(Told::New { read: Box::new(result?), broker, own: false }),
+        let projection = self.clone();
+        match tokio::task::spawn_blocking(move || projection.prepare_all(messages)).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let reason = format!("reading messages ended unexpectedly: {error}");
+                (Vec::new(), Some(Error::Stranger { sequence: self.applied() + 1, reason }))
             }
         }
     }
 
-    fn facts(&self) -> Facts {
-        self.inner.store.facts().unwrap_or_default()
+    fn prepare_all(&self, messages: Vec<Result<Message, eventlog::Error>>) -> (Vec<Prepared>, Option<Error>) {
+        let mut prepared = Vec::with_capacity(messages.len());
+        for message in messages {
+            match message.map_err(Error::from).and_then(|message| self.prepare_one(message)) {
+                Ok(one) => prepared.push(one),
+                Err(error) => return (prepared, Some(error)),
+            }
+        }
+        (prepared, None)
     }
+
+    /// Reads a message, unless it was applied before. What fails is the event's fault.
+    fn prepare_one(&self, message: Message) -> Result<Prepared, Error> {
+        let (broker, id) = (message.time, message.id);
+        if message.sequence <= self.applied() {
+            return Ok(Prepared::Told(Told::Again { sequence: message.sequence, id, broker }));
+        }
+        let row = Row::of(message)?;
+        if let Some(read) = id.and_then(|id| self.inner.own.take(&row, id)) {
+            return Ok(Prepared::Told(Told::New { read: Box::new(read), broker, own: true }));
+        }
+        Ok(match self.inner.reader.read_now(row.clone())? {
+            Some(read) => Prepared::Told(told(read, broker)),
+            None => Prepared::Locked { row, broker },
+        })
+    }
+
+    /// Reads a message whose key is not at hand. Keys that cannot be had at the moment are waited for.
+    async fn unlock(&self, row: Row, broker: jiff::Timestamp) -> Result<Told, Error> {
+        loop {
+            match self.inner.reader.read(row.clone()).await {
+                Err(Error::Log(error)) if error.is_retryable() => {
+                    tracing::warn!(%error, sequence = row.sequence, "waiting for data keys");
+                    tokio::time::sleep(AGAIN_DELAY).await;
+                }
+                result => return Ok(told(result?, broker)),
+            }
+        }
+    }
+}
+
+fn told(read: ReadRow, broker: jiff::Timestamp) -> Told {
+    Told::New { read: Box::new(read), broker, own: false }
 }

@@ -12,6 +12,8 @@ use crate::index::Indexes;
 use crate::row::ReadRow;
 use crate::tail::Tail;
 
+/// From so many events at once on, indexes are put in order afterwards.
+const LATER_FROM: usize = 128;
 /// Own commands that wait for what stands before them in the log.
 const AHEAD_MAX: usize = 10_000;
 
@@ -50,9 +52,9 @@ impl Told {
 }
 
 impl State {
-    pub(crate) fn new(indexes: Indexes) -> Self {
+    pub(crate) fn new(indexes: Arc<Indexes>) -> Self {
         Self {
-            indexes: Arc::new(indexes),
+            indexes,
             tenants: BTreeMap::new(),
             tail: Tail::default(),
             position: None,
@@ -77,15 +79,15 @@ impl State {
 
     /// Applies an event whose row is already written.
     pub(crate) fn load(&mut self, read: &ReadRow) {
-        self.enter(read);
+        self.enter(read, true);
         self.confirmed = self.applied();
         self.confirmed_time = self.log_time;
     }
 
-    fn enter(&mut self, read: &ReadRow) {
+    fn enter(&mut self, read: &ReadRow, later: bool) {
         let at = read.at();
         let new = || Directory::new(self.indexes.clone());
-        self.tenants.entry(read.event.tenant.clone()).or_insert_with(new).apply(read);
+        self.tenants.entry(read.event.tenant.clone()).or_insert_with(new).apply(read, later);
         self.log_time = self.log_time.max(at.time);
         if self.applied() < at.position.sequence {
             self.position = Some(at.position);
@@ -95,7 +97,9 @@ impl State {
     /// Applies what the log tells. The messages of one command must come together. Returns what was new, and what of our
     /// own could follow it.
     pub(crate) fn hear(&mut self, told: Vec<Told>) -> Result<Vec<ReadRow>, Error> {
-        let mut entered = Vec::new();
+        let mut entered = Vec::with_capacity(told.len());
+        // So many at once are a history that is read, not a crowd that writes.
+        let later = told.len() >= LATER_FROM;
         for told in told {
             match told {
                 Told::Again { sequence, id, broker } => self.confirm(sequence, id, broker)?,
@@ -105,7 +109,7 @@ impl State {
                 }
                 Told::New { mut read, broker, own } => {
                     read.row.time = log_time(self.confirmed_time, read.event.occurred_at, broker);
-                    self.enter(&read);
+                    self.enter(&read, later);
                     self.tail.keep(&read);
                     self.confirmed = read.row.sequence;
                     self.confirmed_time = read.row.time;
@@ -173,7 +177,7 @@ impl State {
             for mut read in rows {
                 // What the broker's time will say unless a clock jumps; `confirm` knows better.
                 read.row.time = log_time(self.log_time, read.event.occurred_at, read.event.occurred_at);
-                self.enter(&read);
+                self.enter(&read, false);
                 self.tail.keep(&read);
                 entered.push(read);
             }

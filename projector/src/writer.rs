@@ -34,7 +34,8 @@ impl Drop for Task {
 }
 
 impl Writer {
-    pub(crate) fn start(projection: Projection, facts: Facts) -> Result<Self, Error> {
+    pub(crate) fn start(projection: Projection) -> Result<Self, Error> {
+        let facts = projection.inner.store.facts().unwrap_or_default();
         if projection.inner.store.is_memory() {
             let writing = projection.clone();
             let running = tokio::spawn(async move {

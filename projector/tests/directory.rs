@@ -144,6 +144,7 @@ impl World {
             base_url: "http://x.test".to_string(),
             members: true,
             groups: true,
+            ..Lens::default()
         };
         let mut all = String::new();
         for kind in self.registry.resource_types() {

@@ -133,7 +133,7 @@ impl World {
             kind: Kind::Created { members_added: vec![] },
         };
         let document = json!({"userName": name}).as_object().unwrap().clone();
-        let body = Body { document: Arc::new(document), ..Body::default() };
+        let body = Body { document: document.into(), ..Body::default() };
         let payload = proto::codec::encode(&event, Some((&body, &key, clock::random().unwrap())));
         let key = subject::key_of_id(id);
         Prepared { announced: Announced { event, key, body: Some(Arc::new(body)), payload }, id }

@@ -1,6 +1,6 @@
 //! Events as bytes: an envelope in the clear, a body sealed with the envelope's exact bytes as associated data.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use prost::Message;
 use scim::{Change, Object};
 use serde_json::Value;
 
+use crate::document::json;
 use crate::sealing::{DataKey, Nonce, Unopened};
 use crate::subject::Key;
 use crate::wire::identity as wire;
@@ -96,7 +97,7 @@ impl Encoded {
     pub fn open(&self, key: &DataKey) -> Result<Body, Error> {
         let body = wire::Body::decode(Bytes::from(self.frame.open(key)?))?;
         Ok(Body {
-            document: Arc::new(object(&body.document)?),
+            document: object(&body.document)?.into(),
             external_ids: body.external_ids,
             changes: body.changes.iter().map(change).collect::<Result<_, _>>()?,
             caller_address: body.caller_address,
@@ -105,13 +106,16 @@ impl Encoded {
     }
 }
 
-pub(crate) fn object(bytes: &[u8]) -> Result<Object, serde_json::Error> {
-    if bytes.is_empty() { Ok(Object::new()) } else { serde_json::from_slice(bytes) }
+impl Encoded {
+    /// Opens the body for what readers need most: its document's JSON, which is not looked at, and `externalId` by source.
+    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
+        let body = wire::Body::decode(Bytes::from(self.frame.open(key)?))?;
+        Ok((body.document, body.external_ids))
+    }
 }
 
-/// Canonical JSON: sorted keys, no spaces.
-pub(crate) fn json(object: &Object) -> Bytes {
-    if object.is_empty() { Bytes::new() } else { serde_json::to_vec(object).unwrap_or_default().into() }
+pub(crate) fn object(bytes: &[u8]) -> Result<Object, serde_json::Error> {
+    if bytes.is_empty() { Ok(Object::new()) } else { serde_json::from_slice(bytes) }
 }
 
 fn change(change: &wire::Change) -> Result<Change, serde_json::Error> {
@@ -124,7 +128,7 @@ fn to_wire_body(body: &Body) -> wire::Body {
         value.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default()
     };
     wire::Body {
-        document: json(&body.document),
+        document: body.document.json().clone(),
         external_ids: body.external_ids.clone(),
         changes: body
             .changes

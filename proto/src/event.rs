@@ -1,13 +1,12 @@
 //! What happened to people and groups.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use scim::{Change, Object};
 
 use crate::subject::Key;
-use crate::{EventId, KeyRef, ResourceId, Tenant};
+use crate::{Document, EventId, KeyRef, ResourceId, Tenant};
 
 /// One message of the stream IDENTITY, without its sealed part. Holds no person's data.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,8 +105,8 @@ impl Kind {
 /// The sealed part of an event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
-    /// The document after the change; see [`scim`]. It never changes, so whoever needs it shares it.
-    pub document: Arc<Object>,
+    /// The document after the change; see [`scim`].
+    pub document: Document,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// What changed.

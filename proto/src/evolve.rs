@@ -1,12 +1,10 @@
 //! What an event means for a resource: the fold that every projection must agree with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use scim::Object;
 
-use crate::{Body, Event, Kind, Position, ResourceId};
+use crate::{Body, Document, Event, Kind, Position, ResourceId};
 
 /// Where and when an event stands in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub struct Resource {
     /// The resource type's name.
     pub resource_type: String,
     /// The document.
-    pub document: Arc<Object>,
+    pub document: Document,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
     /// Members that were added and not removed; whether each is alive is another resource's matter.

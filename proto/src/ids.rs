@@ -146,9 +146,19 @@ impl Version {
         Self { sequence: position.sequence, tail: u32::from_be_bytes([a, b, c, d]) }
     }
 
+    /// The version that [`Version::sequence`] and [`Version::tail`] told of.
+    pub fn from_parts(sequence: u64, tail: u32) -> Self {
+        Self { sequence, tail }
+    }
+
     /// The sequence of the event.
     pub fn sequence(self) -> u64 {
         self.sequence
+    }
+
+    /// What tells events apart that stood at this sequence in different histories.
+    pub fn tail(self) -> u32 {
+        self.tail
     }
 
     /// Whether a header's entity tag means this version. Weak comparison: `W/` makes no difference.

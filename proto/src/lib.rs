@@ -12,12 +12,14 @@ pub mod provisioning;
 pub mod sealing;
 pub mod subject;
 
+mod document;
 mod event;
 mod evolve;
 mod ids;
 mod log_time;
 mod wire;
 
+pub use document::Document;
 pub use event::{Body, Event, Kind};
 pub use evolve::{At, Resource, evolve};
 pub use ids::{EventId, InvalidId, KeyRef, Position, ResourceId, Tenant, Version};

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use prost::Message;
 use scim::Object;
 
-use crate::codec::{Error, Frame, id_bytes, ids, instant, json, object};
+use crate::codec::{Error, Frame, id_bytes, ids, instant, object};
+use crate::document::json;
 use crate::sealing::{DataKey, Nonce};
 use crate::wire::provisioning as wire;
 use crate::{EventId, KeyRef, ResourceId, Tenant};

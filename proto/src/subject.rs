@@ -51,6 +51,9 @@ impl fmt::Debug for SubjectSecret {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
+/// A key without its letters.
+pub type PackedKey = [u8; 17];
+
 impl Key {
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -62,6 +65,29 @@ impl Key {
         let valid = matches!(text.len(), 26 | 32)
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         if valid { Ok(Self(text.to_string())) } else { Err(InvalidId::new("subject key", text)) }
+    }
+
+    /// The key in 17 bytes; nothing for a text that neither [`key_of_value`] nor [`key_of_id`] could have made.
+    pub fn pack(&self) -> Option<PackedKey> {
+        let mut packed = [0; 17];
+        let (form, bytes) = packed.split_first_mut()?;
+        let decoded = if self.0.len() == 26 {
+            BASE32_NOPAD.decode_mut(self.0.to_ascii_uppercase().as_bytes(), bytes).is_ok()
+        } else {
+            *form = 1;
+            HEXLOWER.decode_mut(self.0.as_bytes(), bytes).is_ok()
+        };
+        decoded.then_some(packed)
+    }
+
+    /// The key that was packed.
+    pub fn unpack(packed: &PackedKey) -> Self {
+        let (form, bytes) = (packed[0], &packed[1..]);
+        if form == 0 {
+            Self(BASE32_NOPAD.encode(bytes).to_ascii_lowercase())
+        } else {
+            Self(HEXLOWER.encode(bytes))
+        }
     }
 }
 
@@ -131,6 +157,18 @@ pub fn control(tenant: &Tenant, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_packed_and_unpacked() {
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let corp = "corp".parse().unwrap();
+        for key in [key_of_id(id), key_of_value(&SubjectSecret::new([3; 32]), &corp, "User", "ada")] {
+            assert_eq!(Key::unpack(&key.pack().unwrap()), key);
+        }
+        for strange in ["a".repeat(25) + "1", "z".repeat(32)] {
+            assert_eq!(Key::parse(&strange).unwrap().pack(), None, "{strange}");
+        }
+    }
 
     #[test]
     fn a_key_names_nobody_and_ignores_case() {

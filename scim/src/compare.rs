@@ -72,7 +72,7 @@ fn same_reference(actual: &str, wanted: &str) -> bool {
 }
 
 /// An xsd:dateTime; one without an offset is taken as UTC.
-pub(crate) fn instant(text: &str) -> Option<Timestamp> {
+pub fn instant(text: &str) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {
         text.contains('T').then_some(())?;
         let civil: DateTime = text.parse().ok()?;

@@ -60,10 +60,11 @@ mod schema;
 mod select;
 mod sort;
 
+pub use compare::instant;
 pub use dialect::{Dialect, Seen, Speech};
 pub use diff::{Change, diff};
 pub use error::{Error, ScimType};
-pub use filter::{Filter, FilterLimits, Op};
+pub use filter::{Filter, FilterLimits, Op, Rule};
 pub use fold::fold;
 pub use members::MemberChange;
 pub use patch::{Operation, Patch, PatchOp, PatchPath};

@@ -131,20 +131,43 @@ pub enum Place {
 
 /// The ListResponse message.
 pub fn response(total: usize, place: Place, resources: Vec<Object>) -> Value {
-    let mut message = json!({
-        "schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"],
-        "totalResults": total,
-        "itemsPerPage": resources.len(),
-        "Resources": resources,
-    });
-    let (name, value) = match place {
-        Place::Index(first) => ("startIndex", first.into()),
-        Place::Cursor(Some(next)) => ("nextCursor", next.into()),
-        Place::Cursor(None) => return message,
-    };
-    if let Some(message) = message.as_object_mut() {
-        message.insert(name.to_string(), value);
+    let mut message = envelope(total, place, resources.len());
+    message.insert("Resources".to_string(), resources.into_iter().map(Value::Object).collect());
+    Value::Object(message)
+}
+
+/// The ListResponse message as text, of resources that are texts already: appended one after the other, each by a call.
+pub fn response_text(
+    total: usize,
+    place: Place,
+    count: usize,
+    mut resource: impl FnMut(usize, &mut Vec<u8>),
+) -> Vec<u8> {
+    let mut text = Value::Object(envelope(total, place, count)).to_string().into_bytes();
+    text.pop();
+    text.extend_from_slice(b",\"Resources\":[");
+    for index in 0..count {
+        if index > 0 {
+            text.push(b',');
+        }
+        resource(index, &mut text);
     }
+    text.extend_from_slice(b"]}");
+    text
+}
+
+/// The message without its resources.
+fn envelope(total: usize, place: Place, count: usize) -> Object {
+    let mut message = Object::new();
+    let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:ListResponse"]);
+    message.insert("schemas".to_string(), schemas);
+    message.insert("totalResults".to_string(), total.into());
+    message.insert("itemsPerPage".to_string(), count.into());
+    match place {
+        Place::Index(first) => message.insert("startIndex".to_string(), first.into()),
+        Place::Cursor(Some(next)) => message.insert("nextCursor".to_string(), next.into()),
+        Place::Cursor(None) => None,
+    };
     message
 }
 
@@ -171,6 +194,21 @@ pub fn bad_cursor(scim_type: ScimType) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_forms_of_a_message_say_the_same() {
+        let resource = |number: usize| json!({"id": number.to_string()}).as_object().unwrap().clone();
+        for (place, count) in
+            [(Place::Index(3), 2), (Place::Cursor(Some("x\"y".to_string())), 1), (Place::Cursor(None), 0)]
+        {
+            let tree = response(9, place.clone(), (0..count).map(resource).collect());
+            let write = |number: usize, text: &mut Vec<u8>| {
+                text.extend_from_slice(Value::Object(resource(number)).to_string().as_bytes());
+            };
+            let text = response_text(9, place, count, write);
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), tree);
+        }
+    }
 
     #[test]
     fn numbers_are_clamped_and_words_refused() {

@@ -55,6 +55,11 @@ impl AttrPath {
         crate::filter::values(resource, self)
     }
 
+    /// The member of a resource that holds what the path names: the attribute, or its extension.
+    pub fn root(&self) -> Option<&str> {
+        self.schema.as_deref().or(self.name.as_deref())
+    }
+
     /// Whether the path is this attribute of the base schema or the common attributes (canonical name), or a part.
     pub fn is(&self, name: &str) -> bool {
         self.schema.is_none() && self.name.as_deref() == Some(name)

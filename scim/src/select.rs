@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{AttrPath, Attribute, Error, Object, Registry, ResourceType, Returned};
+use crate::{AttrPath, Attribute, Error, Mutability, Object, Registry, ResourceType, Returned};
 
 /// The parameters `attributes` and `excludedAttributes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,26 @@ impl AttributeSelection {
             Some(paths) => paths.iter().any(is),
             None => !self.excluded.iter().any(|path| is(path) && path.sub.is_none()),
         }
+    }
+
+    /// Whether the answer is the resource as it is represented, once `members` and `groups` were left out where they
+    /// are not wanted: nothing is to be taken out of it.
+    pub fn is_whole(&self, registry: &Registry, kind: &ResourceType) -> bool {
+        let linked = |path: &AttrPath| {
+            let name = path.name.as_deref().filter(|_| path.sub.is_none() && path.schema.is_none());
+            name.is_some_and(|name| {
+                ["members", "groups"].iter().any(|linked| name.eq_ignore_ascii_case(linked))
+            })
+        };
+        let hidden =
+            |attribute: &Attribute| matches!(attribute.returned, Returned::Never | Returned::Request);
+        let hides = |attribute: &Attribute| hidden(attribute) || attribute.sub_attributes.iter().any(hidden);
+        // What is never returned is never kept either.
+        let hides = |attribute: &Attribute| hides(attribute) && attribute.mutability != Mutability::WriteOnly;
+        let extended = registry.extensions(kind).flat_map(|schema| &schema.attributes);
+        self.attributes.is_none()
+            && self.excluded.iter().all(linked)
+            && !registry.core(kind).iter().chain(extended).any(hides)
     }
 
     /// The resource with only what the client asked for and may see.

@@ -65,6 +65,16 @@ impl Sort {
         self.path.is(name)
     }
 
+    /// The attribute, if the resource type has it, and its rule.
+    pub fn attribute(&self) -> Option<(&AttrPath, Rule)> {
+        Some((&self.path, self.rule?))
+    }
+
+    /// Whether the last comes first.
+    pub fn is_descending(&self) -> bool {
+        self.descending
+    }
+
     /// What this resource, as it is represented to clients, is sorted by: of many values the primary one, else the
     /// first.
     pub fn key(&self, resource: &Object) -> SortKey {
@@ -93,6 +103,31 @@ impl Sort {
             (Some(left), Some(right)) => left.order(right),
         };
         if self.descending { ascending.reverse() } else { ascending }
+    }
+}
+
+impl SortKey {
+    /// The key of a text in the form in which it is compared.
+    pub fn of_text(compared: Option<String>) -> Self {
+        Self(compared.map(Sortable::Text))
+    }
+
+    /// The key of an instant.
+    pub fn of_instant(instant: Timestamp) -> Self {
+        Self(Some(Sortable::Instant(instant)))
+    }
+
+    /// The text in the form in which it is compared, when the key is one.
+    pub fn text(&self) -> Option<&str> {
+        match &self.0 {
+            Some(Sortable::Text(text)) => Some(text),
+            Some(Sortable::Boolean(_) | Sortable::Number(_) | Sortable::Instant(_)) | None => None,
+        }
+    }
+
+    /// Whether the resource has no value to sort by.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 

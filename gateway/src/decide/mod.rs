@@ -426,7 +426,7 @@ fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
         let place = changes.partition_point(|other| other.path < change.path);
         changes.insert(place, change);
     }
-    Body { document: Arc::new(parts.document), external_ids, changes, ..Body::default() }
+    Body { document: parts.document.into(), external_ids, changes, ..Body::default() }
 }
 
 fn unique_value<'a>(context: Context<'_>, document: &'a Object) -> Option<(String, &'a str)> {

@@ -115,6 +115,7 @@ impl Given {
             guard,
             key_ref: None,
             claims: BTreeMap::new(),
+            cuts: projector::Cut::default(),
         });
         self
     }
@@ -368,7 +369,9 @@ fn a_further_unique_value_is_claimed_and_released() {
     let mut held = given.ada();
     held.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(1)) });
     let current = held.current.as_mut().unwrap();
-    Arc::make_mut(&mut current.document).insert("nickName".to_string(), "Liz".into());
+    let mut document = Object::clone(&current.document);
+    document.insert("nickName".to_string(), "Liz".into());
+    current.document = document.into();
     current.claims.insert("nickName".to_string(), key.clone());
     let write = held.written(&patch(1, json!([{"op": "remove", "path": "nickName"}])));
     assert_eq!(write.released, [Claim { attribute: "nickName".to_string(), key, last: 9 }]);

@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use projector::{Lens, Page, Part, Query, Window};
+use axum::http::StatusCode;
+use projector::{Lens, Moment, Page, Part, Query, Window};
 use scim::list::{self, Place, Question};
 use scim::{AttributeSelection, Error, Filter, ResourceType, ScimType, Sort};
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
-use super::resources::deadline;
+use super::resources::{deadline, represent};
 use crate::Gateway;
 use crate::fresh::Freshness;
 
@@ -83,6 +84,7 @@ async fn answer(
         base_url: asked.base_url.clone(),
         members: selection.wants("members"),
         groups: selection.wants("groups"),
+        moment: Moment::NOW,
     };
     let count = question.count.unwrap_or(inner.limits.page_max).min(inner.limits.page_max);
     let deadline = deadline(gateway);
@@ -116,13 +118,16 @@ async fn answer(
             Place::Cursor(Some(cursor.map_err(crate::execute::Failure::from)?))
         }
     };
-    let represent = |stored: &projector::Stored| {
-        let kind = inner.registry.by_name(&stored.resource_type)?;
-        let whole = inner.projection.represent(&asked.caller.tenant, stored, kind, &lens);
-        Some(selection.apply(&inner.registry, kind, whole))
-    };
-    let resources = page.resources.iter().filter_map(represent).collect();
-    Ok(Reply::ok(list::response(page.total, place, resources)).accepted(asked.wants_plain_json()))
+    // What is shown is what the filter saw.
+    let lens = Lens { moment: page.moment, ..lens };
+    let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
+        if let Some(stored) = page.resources.get(index)
+            && let Some(kind) = inner.registry.by_name(&stored.resource_type)
+        {
+            represent(gateway, asked, kind, &selection, stored, &lens, text);
+        }
+    });
+    Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))
 }
 
 /// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.

@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(crate) struct Reply {
     status: StatusCode,
-    body: Option<Value>,
+    body: Option<Vec<u8>>,
     location: Option<String>,
     version: Option<String>,
     further: Vec<(HeaderName, String)>,
@@ -16,12 +16,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(status: StatusCode, body: Value) -> Self {
+    /// A success with this JSON.
+    pub(crate) fn text(status: StatusCode, body: Vec<u8>) -> Self {
         Self { body: Some(body), ..Self::empty(status) }
     }
 
     pub(crate) fn ok(body: Value) -> Self {
-        Self::new(StatusCode::OK, body)
+        Self::text(StatusCode::OK, body.to_string().into_bytes())
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
@@ -48,7 +49,7 @@ impl IntoResponse for Reply {
         let content_type = if self.plain_json { "application/json" } else { "application/scim+json" };
         let mut response = match self.body {
             Some(body) => {
-                let mut response = (self.status, body.to_string()).into_response();
+                let mut response = (self.status, body).into_response();
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
                 response
             }

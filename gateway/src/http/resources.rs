@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use projector::{Lens, Stored};
+use projector::{Lens, Moment, Stored, Written};
 use proto::ResourceId;
 use scim::{AttributeSelection, ResourceType};
 use serde_json::Value;
@@ -183,13 +183,32 @@ fn represented(
     status: StatusCode,
     lens: &Lens,
 ) -> (Reply, bool) {
-    let inner = &gateway.inner;
-    let shown = inner.projection.represent_now(&asked.caller.tenant, stored, kind, lens);
-    let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
-    let reply = Reply::new(status, body)
-        .located(location(asked, kind, stored), shown.version.to_string())
+    let mut text = Vec::with_capacity(2048);
+    let written = represent(gateway, asked, kind, selection, stored, lens, &mut text);
+    let reply = Reply::text(status, text)
+        .located(location(asked, kind, stored), written.version.to_string())
         .accepted(asked.wants_plain_json());
-    (reply, shown.is_current)
+    (reply, written.is_current)
+}
+
+/// Appends the JSON of what a client sees of a resource: its own text where nothing is to be taken out of it.
+pub(super) fn represent(
+    gateway: &Gateway,
+    asked: &Asked,
+    kind: &ResourceType,
+    selection: &AttributeSelection,
+    stored: &Stored,
+    lens: &Lens,
+    out: &mut Vec<u8>,
+) -> Written {
+    let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
+    if selection.is_whole(&inner.registry, kind) {
+        return inner.projection.write_json(tenant, stored, kind, lens, out);
+    }
+    let shown = inner.projection.represent_now(tenant, stored, kind, lens);
+    let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
+    out.extend_from_slice(body.to_string().as_bytes());
+    Written { version: shown.version, is_current: shown.is_current }
 }
 
 fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
@@ -198,6 +217,7 @@ fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
         base_url: asked.base_url.clone(),
         members: selection.wants("members"),
         groups: selection.wants("groups"),
+        moment: Moment::NOW,
     }
 }
 

@@ -66,16 +66,17 @@ impl Folder {
         Ok(self.db.open_tree(format!("{TENANT_PREFIX}{tenant}"))?)
     }
 
-    /// Every row of a tenant up to a sequence, in order. Stops at the first error.
-    pub(super) fn scan(
+    /// Every row of a tenant within these sequences, in order. Stops at the first error.
+    pub(super) fn range(
         &self,
         tenant: &Tenant,
+        from: u64,
         to: u64,
         mut each: impl FnMut(Row) -> Result<(), Doubt>,
     ) -> Result<(), Doubt> {
         let tree = self.tree(tenant)?;
         let mut scan = || {
-            for entry in tree.range(..=to.to_be_bytes()) {
+            for entry in tree.range(from.to_be_bytes()..=to.to_be_bytes()) {
                 let (key, value) = entry?;
                 let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
                 let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));

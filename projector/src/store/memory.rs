@@ -88,13 +88,17 @@ impl Opened {
         self.store.lock().facts.clone().unwrap_or_default()
     }
 
-    pub(super) fn scan(
+    pub(super) fn range(
         &self,
         tenant: &Tenant,
+        from: u64,
         to: u64,
         mut each: impl FnMut(Row) -> Result<(), Doubt>,
     ) -> Result<(), Doubt> {
         for (sequence, bytes) in self.store.lock().rows.get(tenant).into_iter().flatten() {
+            if *sequence < from {
+                continue;
+            }
             if *sequence > to {
                 break;
             }

@@ -91,16 +91,17 @@ impl Store {
         }
     }
 
-    /// Every row of a tenant up to a sequence, in order. Stops at the first error.
-    pub(crate) fn scan(
+    /// Every row of a tenant within these sequences, in order. Stops at the first error.
+    pub(crate) fn range(
         &self,
         tenant: &Tenant,
+        from: u64,
         to: u64,
         each: impl FnMut(Row) -> Result<(), Doubt>,
     ) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.scan(tenant, to, each),
-            Self::Memory(store) => store.scan(tenant, to, each),
+            Self::Folder(store) => store.range(tenant, from, to, each),
+            Self::Memory(store) => store.range(tenant, from, to, each),
         }
     }
 

@@ -3,6 +3,7 @@
 mod eval;
 mod parse;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub struct Rule {
 
 impl Rule {
     /// The rule of an attribute; a complex one compares by its `value`.
-    pub(crate) fn of(attribute: &Attribute) -> Self {
+    pub fn of(attribute: &Attribute) -> Self {
         let simple = match attribute.kind {
             Type::Complex => attribute.sub("value").unwrap_or(attribute),
             Type::String
@@ -146,6 +147,17 @@ impl Filter {
     /// Whether a resource, as it is represented to clients, satisfies the filter.
     pub fn matches(&self, resource: &Object) -> bool {
         eval::matches(self, resource)
+    }
+
+    /// The members of a resource that decide whether it satisfies the filter.
+    pub fn roots(&self, roots: &mut BTreeSet<String>) {
+        match self {
+            Self::And(filters) | Self::Or(filters) => filters.iter().for_each(|filter| filter.roots(roots)),
+            Self::Not(filter) => filter.roots(roots),
+            Self::Compare { path, .. } | Self::Present(path) | Self::Values { path, .. } => {
+                roots.extend(path.root().map(str::to_string));
+            }
+        }
     }
 
     /// Whether the filter asks for this attribute of the base schema or the common attributes (canonical name).

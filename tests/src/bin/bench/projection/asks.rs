@@ -4,11 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eventlog::{Keyring, Log};
-use projector::{Config, Lens, Part, Projection, Query, Storage, Stored, Window};
+use projector::{Config, Lens, Moment, Part, Projection, Query, Storage, Stored, Window};
 use proto::{ResourceId, Tenant};
 use scim::list::{self, Place};
 use scim::{Dialect, Filter, FilterLimits, Registry, Sort};
-use serde_json::Value;
 
 use super::population::SOURCE;
 use super::sealed::tenant;
@@ -38,7 +37,7 @@ pub(crate) struct Answer {
     pub(crate) total: usize,
     pub(crate) shown: usize,
     /// The ListResponse.
-    pub(crate) json: String,
+    pub(crate) json: Vec<u8>,
 }
 
 impl Asks {
@@ -57,25 +56,28 @@ impl Asks {
             base_url: "http://scim.corp.test/t/corp/scim/v2".to_string(),
             members: true,
             groups: true,
+            moment: Moment::NOW,
         };
         Self { projection: opened.expect("the directory opens"), registry, tenant: tenant(), lens }
     }
 
     /// A resource as JSON, with all that is derived for it.
-    pub(crate) async fn get(&self, kind: &str, id: ResourceId) -> String {
+    pub(crate) async fn get(&self, kind: &str, id: ResourceId) -> Vec<u8> {
         self.shown(kind, id, &self.lens).await
     }
 
     /// The same without its members.
-    pub(crate) async fn get_without_members(&self, kind: &str, id: ResourceId) -> String {
+    pub(crate) async fn get_without_members(&self, kind: &str, id: ResourceId) -> Vec<u8> {
         self.shown(kind, id, &Lens { members: false, ..self.lens.clone() }).await
     }
 
-    async fn shown(&self, kind: &str, id: ResourceId, lens: &Lens) -> String {
+    async fn shown(&self, kind: &str, id: ResourceId, lens: &Lens) -> Vec<u8> {
         let kind = self.registry.by_name(kind).expect("a built-in type");
         let found = self.projection.resource(&self.tenant, &kind.name, id).await.expect("it can be read");
         let stored = found.expect("it exists");
-        Value::Object(self.projection.represent(&self.tenant, &stored, kind, lens)).to_string()
+        let mut json = Vec::with_capacity(2048);
+        self.projection.write_json(&self.tenant, &stored, kind, lens, &mut json);
+        json
     }
 
     /// Reads a question and answers it, as JSON.
@@ -91,10 +93,12 @@ impl Asks {
         let (lens, count) = (&self.lens, question.count);
         let query = Query { parts: &parts, lens, window: &window, count, scan_rows_max: usize::MAX };
         let page = self.projection.query(&self.tenant, query).await.expect("an answer");
-        let represent = |stored: &Stored| self.projection.represent(&self.tenant, stored, kind, lens);
-        let resources: Vec<_> = page.resources.iter().map(represent).collect();
-        let shown = resources.len();
-        let json = list::response(page.total, Place::Index(1), resources).to_string();
+        let (shown, lens) = (page.resources.len(), Lens { moment: page.moment, ..lens.clone() });
+        let json = list::response_text(page.total, Place::Index(1), shown, |index, json| {
+            if let Some(stored) = page.resources.get(index) {
+                self.projection.write_json(&self.tenant, stored, kind, &lens, json);
+            }
+        });
         Answer { total: page.total, shown, json }
     }
 

@@ -1,0 +1,140 @@
+//! What a row says about its resource, and where in its text something is put in for readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{Body, KeyRef};
+use scim::{Attribute, Registry, ResourceType};
+use serde_json::value::RawValue;
+
+/// What a row says. A row never changes, so neither does this.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// The document's canonical JSON.
+    pub(crate) json: Bytes,
+    pub(crate) external_ids: BTreeMap<String, String>,
+    /// The data key that seals the row.
+    pub(crate) key_ref: Option<KeyRef>,
+    /// Where its text is cut for readers; nothing when only its tree will do.
+    pub(crate) cuts: Option<Arc<Cuts>>,
+}
+
+/// Where a document's text is cut, to put in what is derived.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Cuts {
+    /// Where it names others, in the order of the text.
+    pub(crate) named: Vec<Named>,
+    /// Which extensions of its type it holds, by number.
+    pub(crate) extensions: Vec<usize>,
+}
+
+/// A place where a document names another resource whose name is shown with it: `manager`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Named {
+    /// Before the brace that closes the attribute's value.
+    pub(crate) at: usize,
+    /// The attribute's `value`.
+    pub(crate) value: String,
+    /// Whether the document itself tells `$ref`.
+    pub(crate) has_ref: bool,
+    /// The type that is named when nobody has the id.
+    pub(crate) kind: Option<String>,
+}
+
+impl Content {
+    pub(crate) fn of(body: &Body, key_ref: Option<KeyRef>, cuts: Option<Arc<Cuts>>) -> Self {
+        Self { json: body.document.json().clone(), external_ids: body.external_ids.clone(), key_ref, cuts }
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let external: usize = self.external_ids.iter().map(|(source, id)| 96 + source.len() + id.len()).sum();
+        let named = self.cuts.iter().flat_map(|cuts| &cuts.named);
+        let named: usize = named.map(|named| 96 + named.value.len()).sum();
+        (240 + self.json.len() + external + named) as u64
+    }
+}
+
+/// Single attributes that name another resource and show its name, which only we can know.
+pub(crate) fn naming<'a>(
+    registry: &'a Registry,
+    kind: &'a ResourceType,
+) -> impl Iterator<Item = (Option<&'a str>, &'a Attribute)> {
+    let core = registry.core(kind).iter().map(|attribute| (None, attribute));
+    let extended = registry
+        .extensions(kind)
+        .flat_map(|schema| schema.attributes.iter().map(|attribute| (Some(schema.id.as_str()), attribute)));
+    core.chain(extended).filter(|(_, attribute)| attribute.names_resource())
+}
+
+/// What is derived for every reader; a document holds none of it.
+const DERIVED: [&str; 6] = ["id", "externalId", "schemas", "meta", "members", "groups"];
+
+/// Where a document's JSON is cut. Nothing when it holds what should be derived, so that its text alone will not do.
+pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Option<Arc<Cuts>> {
+    let mut cuts = Cuts::default();
+    if json.is_empty() {
+        return Some(Arc::new(cuts));
+    }
+    let members = members(json)?;
+    if DERIVED.iter().any(|name| members.contains_key(name)) {
+        return None;
+    }
+    for (number, schema) in registry.extensions(kind).enumerate() {
+        if members.contains_key(schema.id.as_str()) {
+            cuts.extensions.push(number);
+        }
+    }
+    for (extension, attribute) in naming(registry, kind) {
+        let raw = match extension {
+            None => members.get(attribute.name.as_str()).copied(),
+            Some(urn) => match members.get(urn) {
+                None => None,
+                Some(raw) => self::members(raw.get().as_bytes())?.get(attribute.name.as_str()).copied(),
+            },
+        };
+        let Some(raw) = raw else { continue };
+        let object = self::members(raw.get().as_bytes())?;
+        if object.contains_key("displayName") {
+            return None;
+        }
+        let Some(value) = object.get("value").and_then(|raw| serde_json::from_str(raw.get()).ok()) else {
+            continue;
+        };
+        // One is a part of the other.
+        let begin = (raw.get().as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
+        cuts.named.push(Named {
+            at: begin + raw.get().len().checked_sub(1)?,
+            value,
+            has_ref: object.contains_key("$ref"),
+            kind: attribute.sub("$ref").and_then(|sub| sub.reference_types.first().cloned()),
+        });
+    }
+    cuts.named.sort_by_key(|named| named.at);
+    Some(Arc::new(cuts))
+}
+
+/// The members of an object's text; nothing when it is none.
+fn members(json: &[u8]) -> Option<BTreeMap<&str, &RawValue>> {
+    serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_before_the_closing_brace_is_found() {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        let text = r#"{"title":"\"manager\"","urn:ietf:params:scim:schemas:extension:enterprise:2.0:User":{"department":"x","manager":{"value":"42"}}}"#;
+        let cut = cuts(&registry, user, text.as_bytes()).unwrap();
+        let [place] = &cut.named[..] else { panic!("{cut:?}") };
+        assert_eq!((&text[place.at..], place.value.as_str(), place.has_ref), ("}}}", "42", false));
+        assert_eq!(cut.extensions, [0]);
+        assert_eq!(*cuts(&registry, user, br#"{"userName":"manager"}"#).unwrap(), Cuts::default());
+        assert_eq!(*cuts(&registry, user, b"").unwrap(), Cuts::default());
+        assert_eq!(cuts(&registry, user, br#"{"id":"7"}"#), None);
+    }
+}

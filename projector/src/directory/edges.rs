@@ -1,0 +1,224 @@
+//! Membership: edges between a group and its members, each from one event to another, found from both ends.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::versions::{NONE, Number};
+use crate::table::{Column, plain_struct};
+
+/// A resource's place in its tenant's directory.
+pub(crate) type Slot = Number;
+
+/// An edge, in two lists at once: its group's and its member's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edge {
+    group: Slot,
+    member: Slot,
+    from: Number,
+    to: Number,
+    next_of_group: Number,
+    next_of_member: Number,
+}
+
+plain_struct!(Edge { group: u32, member: u32, from: u32, to: u32, next_of_group: u32, next_of_member: u32 });
+
+impl Edge {
+    fn is_at(&self, at: Number) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// Where a resource's lists begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// As a group.
+    members: Number,
+    /// As a member.
+    groups: Number,
+    /// How many members it has now.
+    count: u32,
+}
+
+plain_struct!(Ends { members: u32, groups: u32, count: u32 });
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edges {
+    pub(super) edges: Column<Edge>,
+    /// By slot.
+    pub(super) ends: Column<Ends>,
+}
+
+impl Edges {
+    /// Makes room for the next slot.
+    pub(crate) fn grow(&mut self) {
+        self.ends.push(Ends { members: NONE, groups: NONE, count: 0 });
+    }
+
+    fn of_group(&self, group: Slot) -> impl Iterator<Item = (Number, Edge)> {
+        let first = self.ends.at(group).map_or(NONE, |ends| ends.members);
+        std::iter::successors(self.numbered(first), |(_, edge)| self.numbered(edge.next_of_group))
+    }
+
+    fn of_member(&self, member: Slot) -> impl Iterator<Item = (Number, Edge)> {
+        let first = self.ends.at(member).map_or(NONE, |ends| ends.groups);
+        std::iter::successors(self.numbered(first), |(_, edge)| self.numbered(edge.next_of_member))
+    }
+
+    fn numbered(&self, number: Number) -> Option<(Number, Edge)> {
+        Some((number, self.edges.get(number)?))
+    }
+
+    /// An edge that is there now. A resource is in few groups, a group can hold everybody.
+    fn open(&self, group: Slot, member: Slot) -> Option<Number> {
+        self.of_member(member)
+            .find(|(_, edge)| edge.group == group && edge.to == NONE)
+            .map(|(number, _)| number)
+    }
+
+    /// Whether the edge is new.
+    pub(crate) fn add(&mut self, group: Slot, member: Slot, from: Number) -> bool {
+        if self.open(group, member).is_some() {
+            return false;
+        }
+        let (Some(of_group), Some(of_member)) = (self.ends.get(group), self.ends.get(member)) else {
+            return false;
+        };
+        let number = self.edges.push(Edge {
+            group,
+            member,
+            from,
+            to: NONE,
+            next_of_group: of_group.members,
+            next_of_member: of_member.groups,
+        });
+        if let Some(ends) = self.ends.at_mut(group) {
+            ends.members = number;
+            ends.count += 1;
+        }
+        if let Some(ends) = self.ends.at_mut(member) {
+            ends.groups = number;
+        }
+        true
+    }
+
+    /// Whether the edge was there.
+    pub(crate) fn remove(&mut self, group: Slot, member: Slot, to: Number) -> bool {
+        let Some(number) = self.open(group, member) else { return false };
+        self.close(number, to);
+        true
+    }
+
+    fn close(&mut self, number: Number, to: Number) {
+        let Some(edge) = self.edges.at_mut(number) else { return };
+        edge.to = to;
+        let group = edge.group;
+        if let Some(ends) = self.ends.at_mut(group) {
+            ends.count -= 1;
+        }
+    }
+
+    /// Ends every edge of a resource that is gone; returns its members and the groups that lost it.
+    pub(crate) fn end(&mut self, slot: Slot, to: Number) -> (Vec<Slot>, Vec<Slot>) {
+        let open = |(_, edge): &(Number, Edge)| edge.to == NONE;
+        let below: Vec<(Number, Edge)> = self.of_group(slot).filter(open).collect();
+        let above: Vec<(Number, Edge)> = self.of_member(slot).filter(open).collect();
+        for (number, _) in below.iter().chain(&above) {
+            self.close(*number, to);
+        }
+        let members = below.into_iter().map(|(_, edge)| edge.member).collect();
+        (members, above.into_iter().map(|(_, edge)| edge.group).collect())
+    }
+
+    pub(crate) fn has(&self, group: Slot, member: Slot, at: Number) -> bool {
+        self.of_member(member).any(|(_, edge)| edge.group == group && edge.is_at(at))
+    }
+
+    /// In the order of their creation.
+    pub(crate) fn members(&self, group: Slot, at: Number) -> Vec<Slot> {
+        let mut members: Vec<Slot> =
+            self.of_group(group).filter(|(_, edge)| edge.is_at(at)).map(|(_, edge)| edge.member).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// How many members a group has now.
+    pub(crate) fn member_count(&self, group: Slot) -> usize {
+        self.ends.at(group).map_or(0, |ends| ends.count as usize)
+    }
+
+    /// In the order of their creation.
+    pub(crate) fn groups(&self, member: Slot, at: Number) -> Vec<Slot> {
+        let mut groups: Vec<Slot> =
+            self.of_member(member).filter(|(_, edge)| edge.is_at(at)).map(|(_, edge)| edge.group).collect();
+        groups.sort_unstable();
+        groups
+    }
+
+    /// Every group that holds a resource, by itself (`true`) or through other groups; circles end.
+    pub(crate) fn ancestors(&self, member: Slot, at: Number) -> BTreeMap<Slot, bool> {
+        let mut found: BTreeMap<Slot, bool> =
+            self.groups(member, at).into_iter().map(|group| (group, true)).collect();
+        let mut next: Vec<Slot> = found.keys().copied().collect();
+        while let Some(slot) = next.pop() {
+            for group in self.groups(slot, at).into_iter().filter(|group| *group != member) {
+                if let Entry::Vacant(vacant) = found.entry(group) {
+                    vacant.insert(false);
+                    next.push(group);
+                }
+            }
+        }
+        found
+    }
+
+    /// Everything that a group holds, by itself or through other groups; circles end.
+    pub(crate) fn descendants(&self, group: Slot, at: Number) -> BTreeSet<Slot> {
+        let mut found = BTreeSet::new();
+        let mut next = vec![group];
+        while let Some(slot) = next.pop() {
+            next.extend(
+                self.members(slot, at).into_iter().filter(|member| *member != group && found.insert(*member)),
+            );
+        }
+        found
+    }
+
+    /// Every change of one end's edges: who, from which event, until which.
+    pub(crate) fn stays(&self, slot: Slot, as_group: bool) -> Vec<(Slot, Number, Number)> {
+        let mut stays: Vec<(Slot, Number, Number)> = if as_group {
+            self.of_group(slot).map(|(_, edge)| (edge.member, edge.from, edge.to)).collect()
+        } else {
+            self.of_member(slot).map(|(_, edge)| (edge.group, edge.from, edge.to)).collect()
+        };
+        stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
+        stays
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::versions::NOW;
+    use super::*;
+
+    #[test]
+    fn nested_groups_reach_through_and_circles_end_and_the_past_stays() {
+        let mut edges = Edges::default();
+        (0..13).for_each(|_| edges.grow());
+        for (at, (group, member)) in [(10, 1), (11, 10), (12, 11), (10, 12), (12, 1)].into_iter().enumerate()
+        {
+            assert!(edges.add(group, member, at as u32));
+            assert!(!edges.add(group, member, at as u32));
+        }
+        assert_eq!(edges.ancestors(1, NOW), BTreeMap::from([(10, true), (11, false), (12, true)]));
+        assert_eq!(edges.ancestors(1, 1), BTreeMap::from([(10, true), (11, false)]));
+        assert_eq!(edges.ancestors(10, NOW), BTreeMap::from([(11, true), (12, false)]));
+        assert_eq!(edges.descendants(11, NOW), BTreeSet::from([1, 10, 12]));
+        assert!(edges.remove(12, 11, 5) && !edges.remove(12, 11, 5));
+        assert_eq!(edges.descendants(12, NOW), BTreeSet::from([1]));
+        assert_eq!(edges.descendants(12, 4), BTreeSet::from([1, 10, 11]));
+        assert_eq!((edges.member_count(12), edges.members(12, 4)), (1, vec![1, 11]));
+        assert!(edges.add(12, 11, 6));
+        assert_eq!(edges.end(11, 7), (vec![10], vec![12]));
+        assert!(!edges.has(12, 11, NOW) && edges.has(12, 11, 6) && !edges.has(12, 11, 5));
+        assert_eq!(edges.stays(11, false), [(12, 2, 5), (12, 6, 7)]);
+    }
+}

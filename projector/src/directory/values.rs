@@ -1,0 +1,365 @@
+//! Indexed values: which resource had which, from which event until which; in order, so that equality, prefixes and
+//! ranges are found, now and as of any moment.
+
+use std::cmp::Ordering;
+
+use super::edges::Slot;
+use super::versions::{NONE, Number};
+use crate::table::{Column, Order, Plain, Text, Texts, plain_struct};
+
+/// Which attribute a value is of.
+pub(crate) type ColumnNumber = u16;
+/// A value that was wiped.
+const WIPED: ColumnNumber = ColumnNumber::MAX;
+/// The column of names to show: what a resource is called by those that refer to it. In no order.
+pub(crate) const DISPLAY: ColumnNumber = 0;
+/// So many new values are put into their order one by one; more are sorted together.
+const ONE_BY_ONE_MAX: usize = 64;
+
+/// A value of a resource.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Posting {
+    pub(crate) slot: Slot,
+    pub(crate) from: Number,
+    pub(crate) to: Number,
+    /// The resource's next one.
+    next: Number,
+    text: Text,
+    pub(crate) column: ColumnNumber,
+}
+
+plain_struct!(Posting { slot: u32, from: u32, to: u32, next: u32, text: Text, column: u16 });
+
+impl Posting {
+    pub(crate) fn is_at(&self, at: Number) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values {
+    postings: Column<Posting>,
+    texts: Texts,
+    /// By slot: its first posting.
+    heads: Column<Number>,
+    /// By column.
+    orders: Vec<Order>,
+    /// By column: what is not in its order yet.
+    waiting: Vec<Vec<Number>>,
+    /// By column and resource type: how many values there are now.
+    open: Vec<Vec<u32>>,
+    /// By column: whether texts were longer than what is kept of them, so that the order is not exact.
+    cut: Vec<bool>,
+}
+
+impl Values {
+    /// Makes room for the next slot.
+    pub(crate) fn grow(&mut self) {
+        self.heads.push(NONE);
+    }
+
+    /// The values of a resource of this type from this event on. Those that stay are left alone. `later`: many more come, so their
+    /// order is left for later.
+    pub(crate) fn set(
+        &mut self,
+        slot: Slot,
+        kind: u8,
+        at: Number,
+        values: &[(ColumnNumber, impl AsRef<str>)],
+        later: bool,
+    ) {
+        let mut known = vec![false; values.len()];
+        let mut number = self.heads.get(slot).unwrap_or(NONE);
+        while let Some(posting) = self.postings.get(number) {
+            if posting.to == NONE {
+                let text = self.texts.get(posting.text);
+                let same = |(column, value): &(ColumnNumber, _)| {
+                    *column == posting.column && cut(AsRef::<str>::as_ref(value)) == text
+                };
+                match values.iter().position(same).and_then(|index| known.get_mut(index)) {
+                    Some(known) => *known = true,
+                    None => {
+                        if let Some(posting) = self.postings.at_mut(number) {
+                            posting.to = at;
+                        }
+                        self.count(posting.column, kind, false);
+                    }
+                }
+            }
+            number = posting.next;
+        }
+        for ((column, value), _) in values.iter().zip(&known).filter(|(_, known)| !**known) {
+            self.add(slot, at, *column, value.as_ref(), later);
+            self.count(*column, kind, true);
+        }
+    }
+
+    pub(super) fn count(&mut self, column: ColumnNumber, kind: u8, more: bool) {
+        let (column, kind) = (usize::from(column), usize::from(kind));
+        if self.open.len() <= column {
+            self.open.resize_with(column + 1, Vec::new);
+        }
+        let Some(kinds) = self.open.get_mut(column) else { return };
+        kinds.resize(kinds.len().max(kind + 1), 0);
+        if let Some(count) = kinds.get_mut(kind) {
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+
+    /// How many values of a column resources of a type have now.
+    pub(crate) fn counted(&self, column: ColumnNumber, kind: u8) -> usize {
+        let count = self.open.get(usize::from(column)).and_then(|kinds| kinds.get(usize::from(kind)));
+        count.copied().unwrap_or_default() as usize
+    }
+
+    fn add(&mut self, slot: Slot, from: Number, column: ColumnNumber, value: &str, later: bool) {
+        let text = self.texts.push(value);
+        let next = self.heads.get(slot).unwrap_or(NONE);
+        let number = self.postings.push(Posting { slot, from, to: NONE, next, text, column });
+        if let Some(head) = self.heads.at_mut(slot) {
+            *head = number;
+        }
+        if column == DISPLAY {
+            return;
+        }
+        let index = usize::from(column);
+        if self.orders.len() <= index {
+            self.orders.resize_with(index + 1, Order::default);
+            self.waiting.resize_with(index + 1, Vec::new);
+            self.cut.resize(index + 1, false);
+        }
+        if text.len() < value.len()
+            && let Some(cut) = self.cut.get_mut(index)
+        {
+            *cut = true;
+        }
+        if let Some(waiting) = self.waiting.get_mut(index)
+            && (later || !waiting.is_empty())
+        {
+            waiting.push(number);
+            return;
+        }
+        self.put(index, number);
+    }
+
+    fn put(&mut self, column: usize, number: Number) {
+        let Some(order) = self.orders.get_mut(column) else { return };
+        let (postings, texts) = (&self.postings, &self.texts);
+        order.insert(number, |other| compare(postings, texts, other, number));
+    }
+
+    /// Whether values wait for their order.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.is_empty())
+    }
+
+    /// Puts what waits into its order.
+    pub(crate) fn settle(&mut self) {
+        for column in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.get_mut(column) else { return };
+            let mut waiting = std::mem::take(waiting);
+            let known = self.orders.get(column).map_or(0, Order::len);
+            if waiting.len() <= ONE_BY_ONE_MAX || waiting.len() < known / 16 {
+                waiting.into_iter().for_each(|number| self.put(column, number));
+                continue;
+            }
+            self.sort(&mut waiting);
+            let Some(order) = self.orders.get_mut(column) else { return };
+            if order.len() == 0 {
+                *order = Order::of_sorted(&waiting);
+                continue;
+            }
+            let (postings, texts) = (&self.postings, &self.texts);
+            let mut merged = Vec::with_capacity(order.len() + waiting.len());
+            let mut new = waiting.into_iter().peekable();
+            for old in order.iter() {
+                while let Some(next) = new.next_if(|next| compare(postings, texts, *next, old).is_lt()) {
+                    merged.push(next);
+                }
+                merged.push(old);
+            }
+            merged.extend(new);
+            *order = Order::of_sorted(&merged);
+        }
+    }
+
+    /// Sorts postings by how their texts begin, which stands side by side then, and looks further only where they
+    /// begin alike.
+    fn sort(&self, numbers: &mut Vec<Number>) {
+        let begin = |number: Number| {
+            let text =
+                self.postings.at(number).map(|posting| self.texts.get(posting.text)).unwrap_or_default();
+            let mut begin = [0; 16];
+            begin.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+            u128::from_be_bytes(begin)
+        };
+        let mut keyed: Vec<(u128, Number)> = numbers.iter().map(|number| (begin(*number), *number)).collect();
+        keyed.sort_unstable_by(|(left, one), (right, other)| {
+            left.cmp(right).then_with(|| compare(&self.postings, &self.texts, *one, *other))
+        });
+        numbers.clear();
+        numbers.extend(keyed.into_iter().map(|(_, number)| number));
+    }
+
+    /// Leaves nothing of a resource's values.
+    pub(crate) fn wipe(&mut self, slot: Slot, kind: u8) {
+        self.settle();
+        let mut number = self.heads.get(slot).unwrap_or(NONE);
+        while let Some(posting) = self.postings.get(number) {
+            if let Some(order) = self.orders.get_mut(usize::from(posting.column)) {
+                let (postings, texts) = (&self.postings, &self.texts);
+                order.remove(|other| compare(postings, texts, other, number));
+            }
+            self.texts.wipe(posting.text);
+            if posting.to == NONE && posting.column != WIPED {
+                self.count(posting.column, kind, false);
+            }
+            if let Some(posting) = self.postings.at_mut(number) {
+                *posting = Posting { text: Text::default(), column: WIPED, ..*posting };
+            }
+            number = posting.next;
+        }
+    }
+
+    /// A resource's values at a moment, the newest first.
+    pub(crate) fn of(&self, slot: Slot, at: Number) -> impl Iterator<Item = (ColumnNumber, &str)> {
+        let first = self.heads.get(slot).and_then(|head| self.postings.at(head));
+        std::iter::successors(first, |posting| self.postings.at(posting.next))
+            .filter(move |posting| posting.is_at(at))
+            .map(|posting| {
+                (posting.column, std::str::from_utf8(self.texts.get(posting.text)).unwrap_or_default())
+            })
+    }
+
+    /// A resource's value in a column at a moment.
+    pub(crate) fn value(&self, slot: Slot, column: ColumnNumber, at: Number) -> Option<&str> {
+        self.of(slot, at).find(|(known, _)| *known == column).map(|(_, text)| text)
+    }
+
+    pub(super) fn postings(&self) -> impl Iterator<Item = &Posting> {
+        self.postings.iter()
+    }
+
+    pub(crate) fn posting(&self, number: Number) -> Option<&Posting> {
+        self.postings.at(number)
+    }
+
+    pub(crate) fn text(&self, number: Number) -> &[u8] {
+        self.postings.at(number).map(|posting| self.texts.get(posting.text)).unwrap_or_default()
+    }
+
+    pub(crate) fn order(&self, column: ColumnNumber) -> Option<&Order> {
+        self.orders.get(usize::from(column))
+    }
+
+    /// Whether the order of a column is that of whole texts.
+    pub(crate) fn is_exact(&self, column: ColumnNumber) -> bool {
+        !self.cut.get(usize::from(column)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        self.postings.write(bytes);
+        self.texts.write(bytes);
+        self.heads.write(bytes);
+        (self.orders.len() as u64).put(bytes);
+        for ((order, waiting), cut) in self.orders.iter().zip(&self.waiting).zip(&self.cut) {
+            order.write(bytes);
+            (waiting.len() as u64).put(bytes);
+            waiting.iter().for_each(|number| number.put(bytes));
+            u8::from(*cut).put(bytes);
+        }
+    }
+
+    pub(super) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let postings = Column::read(bytes)?;
+        let texts = Texts::read(bytes)?;
+        let heads = Column::read(bytes)?;
+        let mut values = Self { postings, texts, heads, ..Self::default() };
+        for _ in 0..u64::take(bytes)? {
+            values.orders.push(Order::read(bytes)?);
+            let waiting = Column::<Number>::read(bytes)?;
+            values.waiting.push(waiting.iter().copied().collect());
+            values.cut.push(u8::take(bytes)? != 0);
+        }
+        Some(values)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let orders: usize = self.orders.iter().map(Order::bytes).sum();
+        self.postings.bytes() + self.texts.bytes() + self.heads.bytes() + orders
+    }
+}
+
+/// What is kept of a text.
+pub(crate) fn cut(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    bytes.get(..crate::table::TEXT_BYTES_MAX).unwrap_or(bytes)
+}
+
+/// By text, then by resource, then by age.
+fn compare(postings: &Column<Posting>, texts: &Texts, one: Number, other: Number) -> Ordering {
+    let (Some(left), Some(right)) = (postings.at(one), postings.at(other)) else { return one.cmp(&other) };
+    let by_text = || texts.get(left.text).cmp(texts.get(right.text));
+    if one == other {
+        return Ordering::Equal;
+    }
+    by_text().then(left.slot.cmp(&right.slot)).then(one.cmp(&other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::versions::NOW;
+    use super::*;
+
+    fn having(values: &Values, column: ColumnNumber, at: Number) -> Vec<(String, Slot)> {
+        let order = values.order(column).unwrap();
+        let text = |number| String::from_utf8(values.text(number).to_vec()).unwrap();
+        order
+            .iter()
+            .filter(|number| values.posting(*number).unwrap().is_at(at))
+            .map(|number| (text(number), values.posting(number).unwrap().slot))
+            .collect()
+    }
+
+    #[test]
+    fn values_change_and_the_past_stays_until_it_is_wiped() {
+        for later in [false, true] {
+            let mut values = Values::default();
+            (0..3).for_each(|_| values.grow());
+            values.set(0, 0, 0, &[(1, "ada"), (DISPLAY, "Ada")], later);
+            values.set(1, 0, 1, &[(1, "bob"), (2, "x")], later);
+            values.set(2, 0, 2, &[(1, "ada")], later);
+            values.set(0, 0, 3, &[(1, "eve"), (DISPLAY, "Ada")], later);
+            values.set(1, 0, 4, &[] as &[(ColumnNumber, &str)], later);
+            values.settle();
+            let named = |texts: &[(&str, Slot)]| -> Vec<(String, Slot)> {
+                texts.iter().map(|(text, slot)| (text.to_string(), *slot)).collect()
+            };
+            assert_eq!(having(&values, 1, NOW), named(&[("ada", 2), ("eve", 0)]));
+            assert_eq!(having(&values, 1, 2), named(&[("ada", 0), ("ada", 2), ("bob", 1)]));
+            assert_eq!(having(&values, 2, 1), named(&[("x", 1)]));
+            assert_eq!(values.value(0, DISPLAY, NOW), Some("Ada"));
+            assert_eq!(values.value(0, 1, 1), Some("ada"));
+            values.wipe(0, 0);
+            assert_eq!(having(&values, 1, 2), named(&[("ada", 2), ("bob", 1)]));
+            assert_eq!(values.value(0, DISPLAY, 1), None);
+        }
+    }
+
+    #[test]
+    fn many_are_sorted_as_few() {
+        let (mut one, mut many) = (Values::default(), Values::default());
+        for slot in 0..2_000_u32 {
+            let text = format!("{}-same-beginning-{}", slot % 7, slot.wrapping_mul(2_654_435_761));
+            for (values, later) in [(&mut one, false), (&mut many, slot % 900 != 0)] {
+                values.grow();
+                values.set(slot, 0, slot, &[(1, &text)], later);
+                if slot % 500 == 0 {
+                    values.settle();
+                }
+            }
+        }
+        many.settle();
+        assert!(one.order(1).unwrap().iter().eq(many.order(1).unwrap().iter()));
+    }
+}

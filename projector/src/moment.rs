@@ -1,0 +1,68 @@
+//! Moments: the directory as of an event or an instant.
+
+use jiff::Timestamp;
+use proto::Tenant;
+
+use crate::directory::{NOW, Number};
+use crate::{Error, Projection};
+
+/// Which moment is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    /// As of the last event that was applied.
+    #[default]
+    Now,
+    /// As of this sequence of the log.
+    Sequence(u64),
+    /// As of this instant, in log time: everything that happened until then, and itself.
+    Instant(Timestamp),
+}
+
+/// A moment of a tenant's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub(crate) Number);
+
+impl Moment {
+    /// As of whatever was applied last when one looks.
+    pub const NOW: Self = Self(NOW);
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self::NOW
+    }
+}
+
+impl Projection {
+    /// The moment that is meant; nothing when the tenant had no event yet. One that the log has not reached is refused:
+    /// what will be there is not known.
+    pub fn moment(&self, tenant: &Tenant, when: When) -> Result<Option<Moment>, Error> {
+        let applied = self.applied();
+        if let When::Sequence(sequence) = when
+            && sequence > applied
+        {
+            return Err(Error::NotYet { asked: format!("sequence {sequence}"), applied });
+        }
+        if let When::Instant(instant) = when
+            && instant > eventlog::clock::now()
+        {
+            return Err(Error::NotYet { asked: instant.to_string(), applied });
+        }
+        let found = self.with(tenant, |directory| match when {
+            When::Now => directory.rows().checked_sub(1).map(|_| NOW),
+            When::Sequence(sequence) => directory.at_sequence(sequence),
+            When::Instant(instant) => directory.at_time(instant),
+        });
+        Ok(found.flatten().map(Moment))
+    }
+
+    /// The last event at a moment: its sequence and its log time.
+    pub fn stands_at(&self, tenant: &Tenant, moment: Moment) -> Option<(u64, Timestamp)> {
+        self.with(tenant, |directory| {
+            let last = u32::try_from(directory.rows()).ok()?.checked_sub(1)?;
+            let step = directory.versions().get(moment.0.min(last))?;
+            Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
+        })
+        .flatten()
+    }
+}

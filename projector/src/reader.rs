@@ -1,0 +1,139 @@
+//! Rows read: their events decoded, and opened as far as a reader needs it.
+
+use std::sync::Arc;
+
+use eventlog::Keyring;
+use proto::codec::Encoded;
+use proto::sealing::DataKey;
+use proto::{Body, Event, Kind};
+use scim::Registry;
+
+use crate::Error;
+use crate::content::{Content, cuts};
+use crate::index::Indexes;
+use crate::own::{Announced, Ours};
+use crate::row::{ReadRow, Row};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) keyring: Keyring,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) indexes: Arc<Indexes>,
+}
+
+/// Whether an event holds the document of its resource.
+fn has_document(kind: &Kind) -> bool {
+    matches!(kind, Kind::Created { .. } | Kind::Updated { .. })
+}
+
+impl Reader {
+    /// A row with its event and its document, unless its key must be fetched first.
+    pub(crate) fn read_now(&self, row: Row) -> Result<Option<ReadRow>, Error> {
+        let encoded = row.decode()?;
+        let key = match self.sealed_by(&encoded) {
+            None => None,
+            Some(at) => match self.keyring.cached(at) {
+                None => return Ok(None),
+                Some(key) => key,
+            },
+        };
+        self.finish(row, encoded, key.as_ref()).map(Some)
+    }
+
+    /// A row with its event and its document.
+    pub(crate) async fn read(&self, row: Row) -> Result<ReadRow, Error> {
+        let encoded = row.decode()?;
+        let key = match self.sealed_by(&encoded) {
+            None => None,
+            Some(at) => self.keyring.key(&encoded.event.tenant, at).await?,
+        };
+        self.finish(row, encoded, key.as_ref())
+    }
+
+    /// The key that is needed to read a document.
+    fn sealed_by(&self, encoded: &Encoded) -> Option<proto::KeyRef> {
+        encoded.event.key_ref.filter(|_| encoded.is_sealed() && has_document(&encoded.event.kind))
+    }
+
+    fn finish(&self, row: Row, encoded: Encoded, key: Option<&DataKey>) -> Result<ReadRow, Error> {
+        let (mut content, mut values) = (None, Vec::new());
+        if let Some(key) = key {
+            let read = self.content(&encoded, key, row.sequence)?;
+            values = self.values(&read, row.sequence)?;
+            content = Some(Arc::new(read));
+        }
+        Ok(ReadRow { row, event: encoded.event, content, values })
+    }
+
+    fn content(&self, encoded: &Encoded, key: &DataKey, sequence: u64) -> Result<Content, Error> {
+        let event = &encoded.event;
+        let (json, external_ids) =
+            encoded.open_document(key).map_err(|source| Error::Event { sequence, source })?;
+        let kind = self.registry.by_name(&event.resource_type);
+        let cuts = kind.and_then(|kind| cuts(&self.registry, kind, &json));
+        Ok(Content { json, external_ids, key_ref: event.key_ref, cuts })
+    }
+
+    fn values(&self, content: &Content, sequence: u64) -> Result<Vec<(u16, String)>, Error> {
+        self.indexes
+            .values(&content.json)
+            .map_err(|error| Error::Event { sequence, source: proto::codec::Error::Json(error) })
+    }
+
+    /// What a row says, unless its key must be fetched first. Empty when it was erased.
+    pub(crate) fn content_now(&self, row: &Row) -> Result<Option<Content>, Error> {
+        let encoded = row.decode()?;
+        let Some(at) = self.sealed_by(&encoded) else { return Ok(Some(Content::default())) };
+        match self.keyring.cached(at) {
+            None => Ok(None),
+            Some(None) => Ok(Some(Content { key_ref: Some(at), ..Content::default() })),
+            Some(Some(key)) => self.content(&encoded, &key, row.sequence).map(Some),
+        }
+    }
+
+    /// What a row says. Empty when it was erased.
+    pub(crate) async fn content_of(&self, row: &Row) -> Result<Content, Error> {
+        loop {
+            if let Some(content) = self.content_now(row)? {
+                return Ok(content);
+            }
+            self.fetch_key(row).await?;
+        }
+    }
+
+    /// Has the key of a row's document at hand afterwards.
+    pub(crate) async fn fetch_key(&self, row: &Row) -> Result<(), Error> {
+        let encoded = row.decode()?;
+        if let Some(at) = self.sealed_by(&encoded) {
+            self.keyring.key(&encoded.event.tenant, at).await?;
+        }
+        Ok(())
+    }
+
+    /// A row's event and its whole body; no body when there is none, or when it was erased.
+    pub(crate) async fn opened(&self, row: &Row) -> Result<(Event, Option<Body>), Error> {
+        let encoded = row.decode()?;
+        let key = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
+            None => None,
+            Some(at) => self.keyring.key(&encoded.event.tenant, at).await?,
+        };
+        let sequence = row.sequence;
+        let body = key.map(|key| encoded.open(&key)).transpose();
+        Ok((encoded.event, body.map_err(|source| Error::Event { sequence, source })?))
+    }
+
+    /// A message of ours that is about to be written, which need not be opened afterwards.
+    pub(crate) fn ours(&self, announced: Announced) -> Ours {
+        let Announced { event, key, body, payload } = announced;
+        let body = body.filter(|_| has_document(&event.kind));
+        let kind = self.registry.by_name(&event.resource_type);
+        let content = body.map(|body| {
+            let cuts = kind.and_then(|kind| cuts(&self.registry, kind, body.document.json()));
+            Arc::new(Content::of(&body, event.key_ref, cuts))
+        });
+        // What we wrote ourselves is JSON.
+        let values = content.as_ref().and_then(|content| self.indexes.values(&content.json).ok());
+        Ours { event, key, content, values: values.unwrap_or_default(), payload }
+    }
+}

@@ -1,0 +1,194 @@
+//! Looking at resources one by one, where no index says enough: of each document only what the filter and the order ask for
+//! is read. Pieces of the work go to threads of their own, a few at a time, so that others get their turn.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use proto::Tenant;
+use scim::{Filter, Object, ResourceType, Sort};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::content::Content;
+use crate::directory::Slot;
+use crate::projection::Outline;
+use crate::query::Found;
+use crate::{Error, Lens, Projection};
+
+/// Resources that are looked at in one piece.
+const PIECE: usize = 1024;
+/// Pieces under way for one question.
+pub(crate) const PIECES_MAX: usize = 2;
+/// So many rows between two that are wanted are passed over rather than sought.
+const DENSE: u64 = 3;
+
+/// What is looked for in each resource.
+pub(crate) struct Scan {
+    pub(crate) projection: Projection,
+    pub(crate) tenant: Tenant,
+    pub(crate) kind: ResourceType,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) sort: Option<Sort>,
+    pub(crate) lens: Lens,
+    wanted: BTreeSet<String>,
+}
+
+impl Scan {
+    pub(crate) fn new(
+        projection: &Projection,
+        tenant: &Tenant,
+        kind: &ResourceType,
+        filter: Option<&Filter>,
+        sort: Option<&Sort>,
+        lens: &Lens,
+    ) -> Self {
+        let mut wanted = BTreeSet::new();
+        if let Some(filter) = filter {
+            filter.roots(&mut wanted);
+        }
+        if let Some((path, _)) = sort.and_then(Sort::attribute) {
+            wanted.extend(path.root().map(str::to_string));
+        }
+        let lens =
+            Lens { members: wanted.contains("members"), groups: wanted.contains("groups"), ..lens.clone() };
+        Self {
+            projection: projection.clone(),
+            tenant: tenant.clone(),
+            kind: kind.clone(),
+            filter: filter.cloned(),
+            sort: sort.cloned(),
+            lens,
+            wanted,
+        }
+    }
+
+    /// Those that satisfy the filter, with what they are sorted by.
+    pub(crate) async fn run(self, slots: &[Slot]) -> Result<Vec<Found>, Error> {
+        let scan = Arc::new(self);
+        let pieces = slots.chunks(PIECE).map(<[Slot]>::to_vec);
+        let found: Vec<Vec<Found>> =
+            stream::iter(pieces).map(|piece| scan.piece(piece)).buffered(PIECES_MAX).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn piece(self: &Arc<Self>, slots: Vec<Slot>) -> Result<Vec<Found>, Error> {
+        // Those who have the permits let go of them.
+        let _turn = self.projection.inner.scans.acquire().await.ok();
+        let (mut found, locked) = if self.projection.inner.store.is_memory() {
+            tokio::task::yield_now().await;
+            self.look(&slots)
+        } else {
+            let scan = self.clone();
+            tokio::task::spawn_blocking(move || scan.look(&slots)).await.unwrap_or_default()
+        };
+        for slot in locked {
+            let Some(outline) = self.outline(slot) else { continue };
+            let content = self.projection.content(&self.tenant, outline.seen.row).await?;
+            found.extend(self.one(slot, outline, &content));
+        }
+        found.sort_by_key(|found| found.slot);
+        Ok(found)
+    }
+
+    fn outline(&self, slot: Slot) -> Option<Outline> {
+        self.projection
+            .with(&self.tenant, |directory| Outline::of(directory, slot, self.lens.moment.0))
+            .flatten()
+    }
+
+    /// Looks at what is at hand; the second are those whose rows must be fetched.
+    fn look(&self, slots: &[Slot]) -> (Vec<Found>, Vec<Slot>) {
+        let (mut found, mut fetched) = (Vec::new(), Vec::new());
+        let inner = &self.projection.inner;
+        let mut sought = Vec::new();
+        for slot in slots {
+            let Some(outline) = self.outline(*slot) else { continue };
+            match inner.hot.peek(outline.seen.row) {
+                Some(content) => found.extend(self.one(*slot, outline, &content)),
+                None => sought.push((outline.seen.row, *slot, outline)),
+            }
+        }
+        sought.sort_unstable_by_key(|(row, ..)| *row);
+        let span = sought.first().zip(sought.last()).map(|((first, ..), (last, ..))| (*first, *last));
+        let Some((first, last)) = span else { return (found, fetched) };
+        let mut rows = Vec::new();
+        if last - first < sought.len() as u64 * DENSE {
+            let mut wanted = sought.iter().map(|(row, ..)| *row).peekable();
+            // What cannot be read here is fetched one by one, and said then.
+            let _ = inner.store.range(&self.tenant, first, last, |row| {
+                while wanted.next_if(|wanted| *wanted < row.sequence).is_some() {}
+                if wanted.peek() == Some(&row.sequence) {
+                    rows.push(row);
+                }
+                Ok(())
+            });
+        }
+        let mut rows = rows.into_iter().peekable();
+        for (sequence, slot, outline) in sought {
+            while rows.next_if(|row| row.sequence < sequence).is_some() {}
+            let row = match rows.next_if(|row| row.sequence == sequence) {
+                Some(row) => Some(row),
+                None => self.projection.row_at_hand(&self.tenant, sequence),
+            };
+            match row.and_then(|row| inner.reader.content_now(&row).ok().flatten()) {
+                Some(content) => found.extend(self.one(slot, outline, &content)),
+                None => fetched.push(slot),
+            }
+        }
+        (found, fetched)
+    }
+
+    /// One resource, if it satisfies the filter.
+    fn one(&self, slot: Slot, outline: Outline, content: &Content) -> Option<Found> {
+        let part = part(&content.json, &self.wanted)?;
+        let stored = outline.filled(content);
+        let (projection, lens) = (&self.projection, &self.lens);
+        let wants = |name: &str| self.wanted.contains(name);
+        let whole = projection.complete(&self.tenant, &stored, &self.kind, lens, part, wants).object;
+        let satisfies = self.filter.as_ref().is_none_or(|filter| filter.matches(&whole));
+        satisfies.then(|| Found { key: self.sort.as_ref().map(|sort| sort.key(&whole)), slot })
+    }
+}
+
+/// The wanted members of a document's JSON.
+fn part(json: &[u8], wanted: &BTreeSet<String>) -> Option<Object> {
+    if json.is_empty() {
+        return Some(Object::new());
+    }
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    Part(wanted).deserialize(&mut reader).ok()
+}
+
+struct Part<'a>(&'a BTreeSet<String>);
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = Object;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Part<'_> {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object = Object::new();
+        while let Some(name) = map.next_key::<&str>()? {
+            match self.0.get(name) {
+                Some(name) => {
+                    object.insert(name.clone(), map.next_value()?);
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(object)
+    }
+}

@@ -1,0 +1,225 @@
+//! A resource as a client sees it, as text: the document's own bytes with what is derived put in between. No tree is made.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proto::{ResourceId, Tenant, Version};
+use scim::ResourceType;
+
+use crate::content::{Cuts, Named, cuts};
+use crate::directory::{Directory, Slot};
+use crate::represent::date_time;
+use crate::{Lens, Projection, Stored};
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its version.
+    pub version: Version,
+    /// Whether the document is as new as the members: it was not changed since it was read.
+    pub is_current: bool,
+}
+
+/// What stands around ids in links.
+struct Links<'a> {
+    lens: &'a Lens,
+    base_url: Cow<'a, str>,
+}
+
+impl Projection {
+    /// Appends the JSON of the whole representation; the same as [`Projection::represent_now`], save for the order of
+    /// its members.
+    pub fn write_json(
+        &self,
+        tenant: &Tenant,
+        stored: &Stored,
+        kind: &ResourceType,
+        lens: &Lens,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        let json = stored.document.json();
+        let cuts = match &stored.cuts.0 {
+            Some(known) => Some(Cow::<Arc<Cuts>>::Borrowed(known)),
+            None => cuts(&self.inner.registry, kind, json).map(Cow::Owned),
+        };
+        let Some(cuts) = cuts else {
+            let shown = self.represent_now(tenant, stored, kind, lens);
+            // Writing a tree to memory cannot fail.
+            let _ = serde_json::to_writer(&mut *out, &shown.object);
+            return Written { version: shown.version, is_current: shown.is_current };
+        };
+        let links = Links { lens, base_url: escaped(&lens.base_url) };
+        self.head(stored, kind, lens, &cuts, out);
+        let mut written = Written { version: stored.version, is_current: true };
+        let mut last_modified = stored.last_modified;
+        let has = |name: &str| self.inner.registry.core(kind).iter().any(|attribute| attribute.name == name);
+        let (members, groups) = (lens.members && has("members"), lens.groups && has("groups"));
+        self.with(tenant, |directory| {
+            self.document(directory, json, &cuts.named, &links, out);
+            let Some(slot) = directory.former_slot(stored.id) else {
+                written.is_current = !members;
+                return;
+            };
+            if members {
+                match directory.seen(slot, lens.moment.0) {
+                    Some(seen) if seen.row == stored.row => {
+                        written.version = seen.version;
+                        last_modified = Timestamp::from_millisecond(seen.modified_ms).unwrap_or_default();
+                    }
+                    Some(_) | None => written.is_current = false,
+                }
+                let slots =
+                    directory.edges().members(slot, lens.moment.0).into_iter().map(|slot| (slot, None));
+                self.links_json(directory, "members", slots, &links, out);
+            }
+            if groups {
+                let slots = directory.edges().ancestors(slot, lens.moment.0);
+                let slots = slots.into_iter().map(|(slot, direct)| (slot, Some(direct)));
+                self.links_json(directory, "groups", slots, &links, out);
+            }
+        });
+        out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
+        out.extend_from_slice(escaped(&stored.resource_type).as_bytes());
+        out.extend_from_slice(b"\",\"created\":\"");
+        out.extend_from_slice(date_time(stored.created).as_bytes());
+        out.extend_from_slice(b"\",\"lastModified\":\"");
+        out.extend_from_slice(date_time(last_modified).as_bytes());
+        out.extend_from_slice(b"\",\"location\":\"");
+        location(&links.base_url, &kind.endpoint, stored.id, out);
+        out.extend_from_slice(b"\",\"version\":\"");
+        out.extend_from_slice(escaped(&written.version.to_string()).as_bytes());
+        out.extend_from_slice(b"\"}}");
+        written
+    }
+
+    /// From the opening brace to what comes before the document's own members.
+    fn head(&self, stored: &Stored, kind: &ResourceType, lens: &Lens, cuts: &Cuts, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"schemas\":[\"");
+        out.extend_from_slice(escaped(&kind.schema).as_bytes());
+        for number in &cuts.extensions {
+            if let Some(schema) = self.inner.registry.extensions(kind).nth(*number) {
+                out.extend_from_slice(b"\",\"");
+                out.extend_from_slice(escaped(&schema.id).as_bytes());
+            }
+        }
+        out.extend_from_slice(b"\"],\"id\":\"");
+        id(stored.id, out);
+        out.extend_from_slice(b"\",");
+        if let Some(external_id) = stored.external_ids.get(&lens.source) {
+            out.extend_from_slice(b"\"externalId\":\"");
+            out.extend_from_slice(escaped(external_id).as_bytes());
+            out.extend_from_slice(b"\",");
+        }
+    }
+
+    /// The document's members, each with a comma behind it, and the names of whom it names.
+    fn document(
+        &self,
+        directory: &Directory,
+        json: &[u8],
+        named: &[Named],
+        links: &Links<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let end = json.len().saturating_sub(1);
+        let mut from = 1;
+        for place in named {
+            out.extend_from_slice(json.get(from..place.at).unwrap_or_default());
+            from = place.at;
+            self.name(directory, place, links, out);
+        }
+        let rest = json.get(from..end).unwrap_or_default();
+        out.extend_from_slice(rest);
+        if end > 1 {
+            out.push(b',');
+        }
+    }
+
+    /// `$ref` and `displayName` of whom a document names.
+    fn name(&self, directory: &Directory, place: &Named, links: &Links<'_>, out: &mut Vec<u8>) {
+        let at = links.lens.moment.0;
+        let known = place.value.parse::<ResourceId>().ok().and_then(|id| directory.former_slot(id));
+        let slot = known.filter(|slot| directory.exists(*slot, at));
+        let kind = slot.map(|slot| directory.type_at(slot)).or(place.kind.as_deref());
+        if !place.has_ref
+            && let Some(kind) = kind.and_then(|name| self.inner.registry.by_name(name))
+        {
+            out.extend_from_slice(b",\"$ref\":\"");
+            out.extend_from_slice(links.base_url.as_bytes());
+            out.extend_from_slice(kind.endpoint.as_bytes());
+            out.push(b'/');
+            out.extend_from_slice(escaped(&place.value).as_bytes());
+            out.push(b'"');
+        }
+        if let Some(display) = slot.and_then(|slot| directory.display(slot, at)) {
+            out.extend_from_slice(b",\"displayName\":\"");
+            out.extend_from_slice(escaped(display).as_bytes());
+            out.push(b'"');
+        }
+    }
+
+    /// A group's members, or the groups of a resource, with a comma behind them; nothing when there are none.
+    fn links_json(
+        &self,
+        directory: &Directory,
+        name: &str,
+        slots: impl Iterator<Item = (Slot, Option<bool>)>,
+        links: &Links<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut first = true;
+        for (slot, direct) in slots {
+            let kind = directory.type_at(slot);
+            let Some((other, endpoint)) = directory.id(slot).zip(self.inner.registry.by_name(kind)) else {
+                continue;
+            };
+            if first {
+                out.push(b'"');
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\":[");
+            }
+            out.extend_from_slice(if first { b"{\"value\":\"" } else { b",{\"value\":\"" });
+            first = false;
+            id(other, out);
+            out.extend_from_slice(b"\",\"$ref\":\"");
+            location(&links.base_url, &endpoint.endpoint, other, out);
+            out.extend_from_slice(b"\",\"type\":\"");
+            let word = match direct {
+                None => escaped(kind),
+                Some(true) => "direct".into(),
+                Some(false) => "indirect".into(),
+            };
+            out.extend_from_slice(word.as_bytes());
+            if let Some(display) = directory.display(slot, links.lens.moment.0) {
+                out.extend_from_slice(b"\",\"display\":\"");
+                out.extend_from_slice(escaped(display).as_bytes());
+            }
+            out.extend_from_slice(b"\"}");
+        }
+        if !first {
+            out.extend_from_slice(b"],");
+        }
+    }
+}
+
+fn id(id: ResourceId, out: &mut Vec<u8>) {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    out.extend_from_slice(id.uuid().hyphenated().encode_lower(&mut buffer).as_bytes());
+}
+
+fn location(base_url: &str, endpoint: &str, of: ResourceId, out: &mut Vec<u8>) {
+    out.extend_from_slice(base_url.as_bytes());
+    out.extend_from_slice(endpoint.as_bytes());
+    out.push(b'/');
+    id(of, out);
+}
+
+/// A text as it stands between the quotes of JSON.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        return text.into();
+    }
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_string().into()
+}

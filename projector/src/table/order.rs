@@ -1,0 +1,172 @@
+//! Numbers in an order that their owner knows: blocks of a few hundred, so that one more costs a short move.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::column::{Column, Plain};
+
+/// Numbers in a block; a fuller one is split.
+const BLOCK: usize = 512;
+
+/// The order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Order {
+    blocks: Vec<Arc<Vec<u32>>>,
+    len: usize,
+}
+
+/// A place in an order: a block and a number in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    block: usize,
+    within: usize,
+}
+
+impl Order {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The order of these numbers, which must be in order.
+    pub(crate) fn of_sorted(numbers: &[u32]) -> Self {
+        // Not quite full: the next ones should find room.
+        let blocks = numbers.chunks(BLOCK * 3 / 4).map(|chunk| Arc::new(chunk.to_vec())).collect();
+        Self { blocks, len: numbers.len() }
+    }
+
+    /// The place of the first number that is not `before`.
+    pub(crate) fn place(&self, before: impl Fn(u32) -> bool) -> Place {
+        let block = self.blocks.partition_point(|block| block.last().is_some_and(|number| before(*number)));
+        let within =
+            self.blocks.get(block).map_or(0, |block| block.partition_point(|number| before(*number)));
+        Place { block, within }
+    }
+
+    /// The place behind the last number.
+    pub(crate) fn end(&self) -> Place {
+        Place { block: self.blocks.len(), within: 0 }
+    }
+
+    /// How many numbers stand between two places.
+    pub(crate) fn between(&self, from: Place, to: Place) -> usize {
+        if to <= from {
+            return 0;
+        }
+        let blocks = self.blocks.get(from.block..to.block).unwrap_or_default();
+        blocks.iter().map(|block| block.len()).sum::<usize>() + to.within - from.within
+    }
+
+    /// Puts a number where it belongs; `order` compares another number with it.
+    pub(crate) fn insert(&mut self, number: u32, order: impl Fn(u32) -> Ordering) {
+        let mut place = self.place(|other| order(other).is_lt());
+        self.len += 1;
+        if place.block == self.blocks.len() {
+            // Behind all others: a full block is left full, since ascending numbers come often.
+            match self.blocks.last() {
+                Some(last) if last.len() < BLOCK => {
+                    place = Place { block: place.block - 1, within: last.len() };
+                }
+                Some(_) | None => {
+                    self.blocks.push(Arc::new(vec![number]));
+                    return;
+                }
+            }
+        }
+        let Some(block) = self.blocks.get_mut(place.block) else { return };
+        let block = Arc::make_mut(block);
+        block.insert(place.within.min(block.len()), number);
+        if block.len() > BLOCK {
+            let upper = block.split_off(BLOCK / 2);
+            self.blocks.insert(place.block + 1, Arc::new(upper));
+        }
+    }
+
+    /// Takes a number out; `order` compares another number with it, and only with itself says that both are equal.
+    pub(crate) fn remove(&mut self, order: impl Fn(u32) -> Ordering) -> bool {
+        let place = self.place(|other| order(other).is_lt());
+        let Some(block) = self.blocks.get_mut(place.block) else { return false };
+        if !block.get(place.within).is_some_and(|other| order(*other).is_eq()) {
+            return false;
+        }
+        let block = Arc::make_mut(block);
+        block.remove(place.within);
+        if block.is_empty() {
+            self.blocks.remove(place.block);
+        }
+        self.len -= 1;
+        true
+    }
+
+    /// Numbers from one place to another.
+    pub(crate) fn range(&self, from: Place, to: Place) -> impl DoubleEndedIterator<Item = u32> {
+        let last = to.block.min(self.blocks.len().saturating_sub(1));
+        let blocks = if from > to { &[][..] } else { self.blocks.get(from.block..=last).unwrap_or_default() };
+        blocks.iter().enumerate().flat_map(move |(index, block)| {
+            let block_number = from.block + index;
+            let begin = if index == 0 { from.within } else { 0 };
+            let end = if block_number == to.block { to.within } else { block.len() };
+            block.get(begin..end).unwrap_or_default().iter().copied()
+        })
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> {
+        self.blocks.iter().flat_map(|block| block.iter().copied())
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.capacity() * size_of::<u32>() + 48).sum()
+    }
+
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        (self.len as u64).put(bytes);
+        for number in self.iter() {
+            number.put(bytes);
+        }
+    }
+
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let numbers = Column::<u32>::read(bytes)?;
+        let numbers: Vec<u32> = numbers.iter().copied().collect();
+        Some(Self::of_sorted(&numbers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_sorted_list() {
+        let (mut order, mut model) = (Order::default(), Vec::new());
+        let mut number = 1_u32;
+        for step in 0..5_000 {
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = if step < 1_000 { step * 100_000 } else { number };
+            if let Err(at) = model.binary_search(&value) {
+                model.insert(at, value);
+                order.insert(value, |other| other.cmp(&value));
+            }
+            if step % 3 == 0 {
+                let gone = model.remove(number as usize % model.len());
+                assert!(order.remove(|other| other.cmp(&gone)));
+                assert!(!order.remove(|other| other.cmp(&gone)));
+            }
+        }
+        assert!(order.iter().eq(model.iter().copied()));
+        assert_eq!(order.len(), model.len());
+        for (low, high) in [(0, u32::MAX), (1 << 20, 1 << 30), (1 << 30, 1 << 20), (7, 7)] {
+            let (from, to) = (order.place(|other| other < low), order.place(|other| other < high));
+            let expected: Vec<u32> =
+                model.iter().copied().filter(|value| (low..high).contains(value)).collect();
+            assert!(order.range(from, to).eq(expected.iter().copied()), "{low} {high}");
+            assert!(order.range(from, to).rev().eq(expected.iter().rev().copied()));
+            assert_eq!(order.between(from, to), expected.len());
+        }
+        assert_eq!(order.range(order.place(|_| false), order.end()).count(), model.len());
+        let mut bytes = Vec::new();
+        order.write(&mut bytes);
+        assert!(Order::read(&mut bytes.as_slice()).unwrap().iter().eq(model.iter().copied()));
+    }
+}

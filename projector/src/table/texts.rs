@@ -1,0 +1,117 @@
+//! Texts, one behind the other.
+
+use std::sync::Arc;
+
+use super::{Plain, plain_struct};
+
+/// Bytes in a piece; no text crosses from one to the next.
+const PIECE: usize = 1 << 20;
+/// A place is a multiple of this, so that 32 bits reach far enough.
+const UNIT: usize = 4;
+/// Bytes of a text that are kept; who finds fewer bytes than a text had knows only how it begins.
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
+
+/// Where a text stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text {
+    at: u32,
+    len: u16,
+}
+
+plain_struct!(Text { at: u32, len: u16 });
+
+impl Text {
+    pub(crate) fn len(self) -> usize {
+        usize::from(self.len)
+    }
+}
+
+/// The texts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Texts {
+    pieces: Vec<Arc<Vec<u8>>>,
+}
+
+impl Texts {
+    /// Keeps a text, or how it begins.
+    pub(crate) fn push(&mut self, text: &str) -> Text {
+        let bytes = text.as_bytes();
+        let bytes = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
+        let padded = bytes.len().next_multiple_of(UNIT);
+        if self.pieces.last().is_none_or(|piece| piece.len() + padded > PIECE) {
+            let capacity = if self.pieces.is_empty() { 0 } else { PIECE };
+            self.pieces.push(Arc::new(Vec::with_capacity(capacity)));
+        }
+        let before = (self.pieces.len() - 1) * PIECE;
+        let Some(piece) = self.pieces.last_mut() else { return Text::default() };
+        let piece = Arc::make_mut(piece);
+        let at = u32::try_from((before + piece.len()) / UNIT).unwrap_or(u32::MAX);
+        piece.extend_from_slice(bytes);
+        piece.resize(piece.len().next_multiple_of(UNIT), 0);
+        Text { at, len: u16::try_from(bytes.len()).unwrap_or_default() }
+    }
+
+    pub(crate) fn get(&self, text: Text) -> &[u8] {
+        let at = text.at as usize * UNIT;
+        let piece = self.pieces.get(at / PIECE).map(|piece| piece.as_slice()).unwrap_or_default();
+        piece.get(at % PIECE..at % PIECE + text.len()).unwrap_or_default()
+    }
+
+    /// Leaves nothing of a text.
+    pub(crate) fn wipe(&mut self, text: Text) {
+        let at = text.at as usize * UNIT;
+        if let Some(piece) = self.pieces.get_mut(at / PIECE)
+            && let Some(bytes) = Arc::make_mut(piece).get_mut(at % PIECE..at % PIECE + text.len())
+        {
+            bytes.fill(0);
+        }
+    }
+
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.capacity()).sum()
+    }
+
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        (self.pieces.len() as u64).put(bytes);
+        for piece in &self.pieces {
+            (piece.len() as u64).put(bytes);
+            bytes.extend_from_slice(piece);
+        }
+    }
+
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let count = usize::try_from(u64::take(bytes)?).ok()?;
+        let mut pieces = Vec::new();
+        for _ in 0..count {
+            let len = usize::try_from(u64::take(bytes)?).ok().filter(|len| *len <= PIECE)?;
+            let (piece, rest) = bytes.split_at_checked(len)?;
+            *bytes = rest;
+            let mut kept = Vec::with_capacity(PIECE);
+            kept.extend_from_slice(piece);
+            pieces.push(Arc::new(kept));
+        }
+        Some(Self { pieces })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_found_again_until_they_are_wiped() {
+        let mut texts = Texts::default();
+        let long = "x".repeat(TEXT_BYTES_MAX + 5);
+        let kept: Vec<Text> = (0..600).map(|_| texts.push(&long)).collect();
+        let short = texts.push("ada");
+        assert!(kept.iter().all(|text| texts.get(*text) == &long.as_bytes()[..TEXT_BYTES_MAX]));
+        let mut bytes = Vec::new();
+        texts.write(&mut bytes);
+        let read = Texts::read(&mut bytes.as_slice()).unwrap();
+        assert_eq!(read.get(short), b"ada");
+        texts.wipe(short);
+        assert_eq!(texts.get(short), [0; 3]);
+        assert_eq!(texts.push(""), Text { at: short.at + 1, len: 0 });
+    }
+}
