@@ -113,7 +113,8 @@ impl Keyring {
         Ok(())
     }
 
-    async fn tenant_key(&self, tenant: &Tenant) -> Result<DataKey, Error> {
+    /// The key of a tenant, for whoever seals or opens much at once.
+    pub async fn tenant_key(&self, tenant: &Tenant) -> Result<DataKey, Error> {
         if let Some(key) = self.lock().tenants.get(tenant) {
             return Ok(key.clone());
         }

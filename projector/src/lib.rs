@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod behind;
 mod content;
 mod directory;
 mod error;
 mod extract;
 mod hot;
+mod images;
 mod index;
 mod moment;
 mod open;

@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eventlog::{Keyring, Log};
-use proto::Tenant;
+use proto::{Kind, Tenant};
 use scim::Registry;
 
+use crate::directory::{Directory, Image};
 use crate::hot::Hot;
+use crate::images::Images;
 use crate::index::Indexes;
 use crate::reader::Reader;
-use crate::row::Row;
+use crate::row::{ReadRow, Row};
 use crate::state::State;
 use crate::store::{Doubt, Facts, Storage, Store};
 use crate::{Config, Error, Projection};
 
 /// How often progress is told, in rows.
 const PROGRESS_ROWS: u64 = 100_000;
+/// Rows that are read before they are applied.
+const AT_ONCE: usize = 8192;
 
 impl Projection {
     /// Opens the directory. On any doubt (damage, another layout, another timeline) the folder is dropped and built
@@ -30,7 +34,7 @@ impl Projection {
         let begun = Instant::now();
         let indexes = Arc::new(Indexes::new(&registry, &config.indexed).map_err(Error::Index)?);
         let reader = Reader { keyring, registry, indexes };
-        let (store, state) = match load(&config, &*log, &reader).await {
+        let (store, state, images) = match load(&config, &*log, &reader).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
                 tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
@@ -46,7 +50,8 @@ impl Projection {
             }
             Err(Problem::Error(error)) => return Err(error),
         };
-        let projection = Self::new(log, reader, store, state, Hot::new(config.hot_bytes));
+        let projection = Self::new(log, reader, (store, images), state, Hot::new(config.hot_bytes));
+        projection.tell_memory();
         tracing::info!(
             applied = projection.applied(),
             duration_ms = begun.elapsed().as_millis(),
@@ -73,49 +78,102 @@ impl From<Error> for Problem {
     }
 }
 
-async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store, State), Problem> {
+async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store, State, Images), Problem> {
     if let Storage::Folder(folder) = &config.storage {
         std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
     }
     let (store, facts) = Store::open(&config.storage, config.cache_bytes)?;
     check_timeline(&facts, log).await?;
+    let images = Images::beside(match &config.storage {
+        Storage::Folder(folder) => Some(folder),
+        Storage::Memory(_) => None,
+    });
     let mut state = State::new(reader.indexes.clone());
     let to = facts.position.map_or(0, |position| position.sequence);
-    let mut loaded = 0;
     for (tenant, expected) in &facts.rows {
-        let rows = rows_of(&store, tenant, to)?;
-        if rows.len() as u64 != *expected {
-            return Err(
-                Doubt(format!("tenant {tenant} has {} rows, should have {expected}", rows.len())).into()
-            );
-        }
-        for row in rows {
-            let sequence = row.sequence;
-            let read = match reader.read(row).await {
-                Ok(read) => read,
-                Err(error @ Error::Log(_)) => return Err(error.into()),
-                Err(_) => return Err(Doubt(format!("the row at sequence {sequence} cannot be read")).into()),
-            };
-            state.load(&read);
-            loaded += 1;
-            if loaded % PROGRESS_ROWS == 0 {
-                tracing::info!(rows = loaded, "reading the projection");
+        let from = match image(&images, reader, tenant, to).await? {
+            Some(image) if image.rows() <= *expected => {
+                let applied = image.applied();
+                state.insert(tenant, image);
+                applied + 1
             }
+            Some(_) | None => facts.dropped.get(tenant).copied().unwrap_or_default(),
+        };
+        rows(&store, reader, &images, &mut state, tenant, (from, to)).await?;
+        let loaded = state.tenants.get(tenant).map_or(0, Directory::rows_applied);
+        if loaded != *expected {
+            return Err(Doubt(format!("tenant {tenant} has {loaded} rows, should have {expected}")).into());
         }
     }
-    if state.position != facts.position {
-        return Err(Doubt("its last row is missing".to_string()).into());
-    }
-    Ok((store, state))
+    state.loaded(facts.position).ok_or_else(|| Doubt("its last row is missing".to_string()))?;
+    Ok((store, state, images))
 }
 
-fn rows_of(store: &Store, tenant: &Tenant, to: u64) -> Result<Vec<Row>, Doubt> {
-    let mut rows = Vec::new();
-    store.range(tenant, 0, to, |row| {
-        rows.push(row);
-        Ok(())
-    })?;
-    Ok(rows)
+/// A tenant's image, unless it knows more than the rows.
+async fn image(images: &Images, reader: &Reader, tenant: &Tenant, to: u64) -> Result<Option<Image>, Problem> {
+    if !images.is_used() {
+        return Ok(None);
+    }
+    let key = reader.keyring.tenant_key(tenant).await.map_err(Error::from)?;
+    Ok(images.read(tenant, reader.indexes.fingerprint(), &key).filter(|image| image.applied() <= to))
+}
+
+/// Applies a tenant's rows within these sequences.
+async fn rows(
+    store: &Store,
+    reader: &Reader,
+    images: &Images,
+    state: &mut State,
+    tenant: &Tenant,
+    (from, to): (u64, u64),
+) -> Result<(), Problem> {
+    let (mut from, mut loaded) = (from, 0);
+    loop {
+        let rows = store.rows(tenant, from, to, AT_ONCE)?;
+        let Some(last) = rows.last().map(|row| row.sequence) else { return Ok(()) };
+        let before = loaded / PROGRESS_ROWS;
+        loaded += rows.len() as u64;
+        for read in read_all(reader, rows, !store.is_memory()).await? {
+            if matches!(read.event.kind, Kind::Erased) {
+                images.forget(tenant);
+            }
+            state.load(&read);
+        }
+        if loaded / PROGRESS_ROWS > before {
+            tracing::info!(%tenant, rows = loaded, "reading the projection");
+        }
+        from = last + 1;
+    }
+}
+
+/// Reads rows, on two threads when there are many.
+async fn read_all(reader: &Reader, rows: Vec<Row>, aside: bool) -> Result<Vec<ReadRow>, Problem> {
+    for row in &rows {
+        match reader.fetch_key(row).await {
+            Err(error @ Error::Log(_)) => return Err(error.into()),
+            // What is wrong with it is said when it is read.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let read = |rows: &[Row]| -> Result<Vec<ReadRow>, Doubt> {
+        let read = |row: &Row| match reader.read_now(row.clone()) {
+            Ok(Some(read)) => Ok(read),
+            Ok(None) | Err(_) => Err(Doubt(format!("the row at sequence {} cannot be read", row.sequence))),
+        };
+        rows.iter().map(read).collect()
+    };
+    if !aside || rows.len() < AT_ONCE / 8 {
+        return Ok(read(&rows)?);
+    }
+    let (first, second) = rows.split_at(rows.len() / 2);
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| read(first));
+        let second = read(second);
+        (first.join().unwrap_or_else(|_| Err(Doubt("reading rows failed".to_string()))), second)
+    });
+    let mut all = first?;
+    all.extend(second?);
+    Ok(all)
 }
 
 /// The stored position must name the same event in the log; another one there means another timeline.

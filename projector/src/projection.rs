@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use eventlog::Log;
 use jiff::Timestamp;
 use proto::subject::Key;
-use proto::{Body, Document, Event, KeyRef, ResourceId, Tenant, Version};
+use proto::{Body, Document, Event, KeyRef, Kind, ResourceId, Tenant, Version};
 use scim::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::content::{Content, Cuts};
 use crate::directory::{Directory, NOW, Number, Seen, Slot, TypeList};
 use crate::hot::Hot;
+use crate::images::Images;
 use crate::own::Own;
 use crate::reader::Reader;
 use crate::row::{ReadRow, Row};
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) reader: Reader,
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
+    pub(crate) images: Images,
     pub(crate) state: RwLock<State>,
     pub(crate) hot: Hot,
     /// What our own process is about to write.
@@ -126,7 +128,13 @@ pub struct Readiness {
 }
 
 impl Projection {
-    pub(crate) fn new(log: Arc<dyn Log>, reader: Reader, store: Store, state: State, hot: Hot) -> Self {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        reader: Reader,
+        (store, images): (Store, Images),
+        state: State,
+        hot: Hot,
+    ) -> Self {
         let (applied, registry) = (state.applied(), reader.registry.clone());
         Self {
             inner: Arc::new(Inner {
@@ -134,6 +142,7 @@ impl Projection {
                 reader,
                 registry,
                 store,
+                images,
                 state: RwLock::new(state),
                 hot,
                 own: Own::default(),
@@ -189,6 +198,9 @@ impl Projection {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
         for read in &entered {
             self.inner.hot.learn(read);
+            if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
+                self.inner.images.forget(&read.event.tenant);
+            }
         }
         // Two that apply at once may come here in the other order.
         self.inner.applied.send_if_modified(|applied| {
@@ -345,6 +357,25 @@ impl Projection {
                 .collect()
         };
         state.tenants.iter().map(|(tenant, directory)| (tenant.clone(), count(directory))).collect()
+    }
+
+    /// Says how much memory the directories take.
+    pub(crate) fn tell_memory(&self) {
+        for (tenant, directory) in &self.state().tenants {
+            let parts = directory.memory();
+            let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
+            let resources = directory.resource_count().max(1);
+            let parts: Vec<String> =
+                parts.iter().map(|(name, bytes)| format!("{name} {}", bytes / resources)).collect();
+            tracing::info!(
+                %tenant,
+                resources = directory.resource_count(),
+                memory_mb = total / 1_000_000,
+                bytes_per_resource = total / resources,
+                parts = parts.join(", "),
+                "the directory in memory"
+            );
+        }
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {

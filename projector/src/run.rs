@@ -127,17 +127,59 @@ impl Projection {
         &self,
         messages: Vec<Result<Message, eventlog::Error>>,
     ) -> (Vec<Prepared>, Option<Error>) {
-        if messages.len() < ASIDE_FROM || self.inner.store.is_memory() {
-            return self.prepare_all(messages);
-        }
+        let aside = messages.len() >= ASIDE_FROM && !self.inner.store.is_memory();
         let projection = self.clone();
-        match tokio::task::spawn_blocking(move || projection.prepare_all(messages)).await {
+        let (mut prepared, mut error) =
+            self.on_a_thread(aside, move || projection.prepare_all(messages)).await;
+        let mut is_locked = false;
+        for one in &prepared {
+            if let Prepared::Locked { row, .. } = one {
+                is_locked = true;
+                // What fails here is tried again when its turn comes.
+                let _ = self.inner.reader.fetch_key(row).await;
+            }
+        }
+        if is_locked {
+            let projection = self.clone();
+            let again = move || {
+                let mut read = Vec::with_capacity(prepared.len());
+                for one in prepared {
+                    match projection.try_unlock(one) {
+                        Ok(one) => read.push(one),
+                        Err(error) => return (read, Some(error)),
+                    }
+                }
+                (read, None)
+            };
+            let (read, failed) = self.on_a_thread(aside, again).await;
+            (prepared, error) = (read, failed.or(error));
+        }
+        (prepared, error)
+    }
+
+    async fn on_a_thread(
+        &self,
+        aside: bool,
+        work: impl FnOnce() -> (Vec<Prepared>, Option<Error>) + Send + 'static,
+    ) -> (Vec<Prepared>, Option<Error>) {
+        if !aside {
+            return work();
+        }
+        match tokio::task::spawn_blocking(work).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                let reason = format!("reading messages ended unexpectedly: {error}");
+                let reason = format!("reading it ended unexpectedly: {error}");
                 (Vec::new(), Some(Error::Stranger { sequence: self.applied() + 1, reason }))
             }
         }
+    }
+
+    fn try_unlock(&self, prepared: Prepared) -> Result<Prepared, Error> {
+        let Prepared::Locked { row, broker } = prepared else { return Ok(prepared) };
+        Ok(match self.inner.reader.read_now(row.clone())? {
+            Some(read) => Prepared::Told(told(read, broker)),
+            None => Prepared::Locked { row, broker },
+        })
     }
 
     fn prepare_all(&self, messages: Vec<Result<Message, eventlog::Error>>) -> (Vec<Prepared>, Option<Error>) {

@@ -121,7 +121,7 @@ impl Scan {
                 if wanted.peek() == Some(&row.sequence) {
                     rows.push(row);
                 }
-                Ok(())
+                true
             });
         }
         let mut rows = rows.into_iter().peekable();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proto::{CLOCK_TOLERANCE, EventId, Position, Tenant, log_time};
 
 use crate::Error;
-use crate::directory::Directory;
+use crate::directory::{Directory, Image};
 use crate::index::Indexes;
 use crate::row::ReadRow;
 use crate::tail::Tail;
@@ -80,8 +80,25 @@ impl State {
     /// Applies an event whose row is already written.
     pub(crate) fn load(&mut self, read: &ReadRow) {
         self.enter(read, true);
-        self.confirmed = self.applied();
+    }
+
+    /// Begins a tenant with an image of it.
+    pub(crate) fn insert(&mut self, tenant: &Tenant, image: Image) {
+        self.tenants.insert(tenant.clone(), image.into_directory(self.indexes.clone()));
+    }
+
+    /// All rows up to this position were loaded; nothing when they were not.
+    pub(crate) fn loaded(&mut self, position: Option<Position>) -> Option<()> {
+        let last = self.tenants.values().map(Directory::applied).max().unwrap_or_default();
+        if last != position.map_or(0, |position| position.sequence) {
+            return None;
+        }
+        let time = self.tenants.values().filter_map(Directory::last_time).max();
+        self.log_time = time.unwrap_or(Timestamp::MIN);
+        self.position = position;
+        self.confirmed = last;
         self.confirmed_time = self.log_time;
+        Some(())
     }
 
     fn enter(&mut self, read: &ReadRow, later: bool) {

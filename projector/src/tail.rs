@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use proto::{EventId, Position, Tenant};
+use proto::{EventId, Kind, Position, Tenant};
 
 use crate::row::{ReadRow, Row};
 
@@ -22,10 +22,18 @@ pub(crate) struct Kept {
     pub(crate) occurred_at: Timestamp,
     /// More of the same command follows.
     continued: bool,
+    /// The tenant is dropped with it.
+    drops: bool,
 }
 
-/// Rows by tenant, as the store takes them, and the position of the last.
-pub(crate) type Batch = (BTreeMap<Tenant, Vec<Row>>, Position);
+/// Rows as the store takes them.
+pub(crate) struct Batch {
+    pub(crate) rows: BTreeMap<Tenant, Vec<Row>>,
+    /// Which tenants were dropped by them, and where last.
+    pub(crate) dropped: BTreeMap<Tenant, u64>,
+    /// The last of them.
+    pub(crate) position: Position,
+}
 
 impl Tail {
     pub(crate) fn keep(&mut self, read: &ReadRow) {
@@ -36,6 +44,7 @@ impl Tail {
             event: event.id,
             occurred_at: event.occurred_at,
             continued: event.continued,
+            drops: matches!(event.kind, Kind::TenantDropped),
         };
         self.rows.insert(read.row.sequence, kept);
     }
@@ -59,6 +68,7 @@ impl Tail {
     /// The first rows, up to `rows_max` and a little more, none beyond `confirmed`, each command whole.
     pub(crate) fn batch(&self, confirmed: u64, rows_max: usize) -> Option<Batch> {
         let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
+        let mut dropped = BTreeMap::new();
         let mut command: Vec<&Kept> = Vec::new();
         let mut last = None;
         for (count, kept) in self.rows.range(..=confirmed).map(|(_, kept)| kept).enumerate() {
@@ -68,13 +78,16 @@ impl Tail {
             }
             last = Some(Position { sequence: kept.row.sequence, event: kept.event });
             for kept in command.drain(..) {
+                if kept.drops {
+                    dropped.insert(kept.tenant.clone(), kept.row.sequence);
+                }
                 rows.entry(kept.tenant.clone()).or_default().push(kept.row.clone());
             }
             if count >= rows_max {
                 break;
             }
         }
-        Some((rows, last?))
+        Some(Batch { rows, dropped, position: last? })
     }
 
     /// The rows up to a sequence are in the store.

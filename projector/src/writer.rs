@@ -1,15 +1,18 @@
 //! Writing behind: a thread of its own moves rows from the tail into the store; a store in memory needs only a task, so that
 //! a simulation stays on one thread and in its own time.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::behind::Behind;
 use crate::store::{Doubt, Facts};
+use crate::tail::Batch;
 use crate::{Error, Projection};
 
 /// How often the tail is written.
-const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows in one batch.
 const BATCH_ROWS_MAX: usize = 1000;
 /// Rows that may wait; beyond it the log is read no further until the store has caught up.
@@ -48,9 +51,10 @@ impl Writer {
             return Ok(Self::Task(Task { projection, running }));
         }
         let (stop, stopped) = mpsc::channel();
+        let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new()
             .name("projection-writer".to_string())
-            .spawn(move || run(&projection, facts, &stopped))
+            .spawn(move || Behind { projection, runtime, facts, images: BTreeMap::new() }.run(&stopped))
             .map_err(|error| Error::Folder {
                 folder: String::new(),
                 reason: format!("no thread can be started: {error}"),
@@ -79,25 +83,19 @@ impl Writer {
     }
 }
 
-fn run(projection: &Projection, mut facts: Facts, stopped: &Receiver<()>) {
-    loop {
-        if !matches!(stopped.recv_timeout(WRITE_INTERVAL), Err(RecvTimeoutError::Timeout)) {
-            finish(projection, facts);
-            return;
-        }
-        facts = write_all(projection, facts);
-    }
-}
-
-fn finish(projection: &Projection, facts: Facts) {
-    write_all(projection, facts);
+pub(crate) fn flush(projection: &Projection) {
     if let Err(error) = projection.inner.store.flush() {
         tracing::error!(%error, "the projection cannot be flushed; the next start checks it");
     }
 }
 
+fn finish(projection: &Projection, facts: Facts) {
+    write_all(projection, facts);
+    flush(projection);
+}
+
 /// Batch after batch, until the tail is empty.
-fn write_all(projection: &Projection, mut facts: Facts) -> Facts {
+pub(crate) fn write_all(projection: &Projection, mut facts: Facts) -> Facts {
     loop {
         match write_once(projection, &facts) {
             Ok(Some(written)) => facts = written,
@@ -117,9 +115,12 @@ fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, D
         let state = projection.state();
         state.tail.batch(state.confirmed, BATCH_ROWS_MAX)
     };
-    let Some((rows, position)) = batch else { return Ok(None) };
-    let written = facts.with(&rows, position);
+    let Some(Batch { rows, dropped, position }) = batch else { return Ok(None) };
+    let written = facts.with(&rows, &dropped, position);
     projection.inner.store.write(&rows, &written)?;
+    for (tenant, sequence) in &dropped {
+        projection.inner.store.drop_before(tenant, *sequence)?;
+    }
     let mut state = projection.state_mut();
     state.tail.written(position.sequence);
     metrics::gauge!("rollcall_projection_tail_rows").set(state.tail.len() as f64);

@@ -19,6 +19,7 @@ impl Directory {
             return;
         }
         self.applied = at.position.sequence;
+        self.rows_applied += 1;
         let kind = self.kind_number(&event.resource_type);
         let Some(packed) = read.row.key.pack() else { return };
         let key = self.keys.number(kind, &packed);
@@ -78,7 +79,8 @@ impl Directory {
                 self.free_key(key, NONE);
             }
             (Kind::TenantDropped, _) => {
-                *self = Self { applied: self.applied, ..Self::new(self.indexes.clone()) };
+                let (applied, indexes) = (self.applied, self.indexes.clone());
+                *self = Self { applied, rows_applied: 1, ..Self::new(indexes) };
             }
             (Kind::Erased, _) => {
                 if let Some(slot) = known {

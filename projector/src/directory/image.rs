@@ -13,7 +13,7 @@ use super::values::Values;
 use super::versions::{Number, Versions};
 use super::{Directory, NOW, Slot, hash};
 use crate::index::Indexes;
-use crate::table::{Column, Plain};
+use crate::table::{Column, Input, Output};
 
 /// Taken in no time, whatever the size of the directory: it shares what is not changed meanwhile.
 pub(crate) struct Image {
@@ -27,6 +27,7 @@ pub(crate) struct Image {
     values: Values,
     edges: Edges,
     applied: u64,
+    rows: u64,
 }
 
 impl Image {
@@ -42,12 +43,13 @@ impl Image {
             values: directory.values.clone(),
             edges: directory.edges.clone(),
             applied: directory.applied,
+            rows: directory.rows_applied,
         }
     }
 
     /// How many rows it was made of.
     pub(crate) fn rows(&self) -> u64 {
-        self.versions.len() as u64
+        self.rows
     }
 
     /// The last sequence in it.
@@ -55,62 +57,50 @@ impl Image {
         self.applied
     }
 
-    pub(crate) fn write(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.applied.put(&mut bytes);
-        write_texts(self.kinds.iter(), &mut bytes);
-        write_texts(self.sources.iter(), &mut bytes);
-        self.versions.0.write(&mut bytes);
-        self.resources.write(&mut bytes);
-        self.touches.write(&mut bytes);
-        self.keys.write(&mut bytes);
-        let claims = self
-            .claims
-            .iter()
-            .flat_map(|(slot, of_slot)| of_slot.iter().map(move |(attribute, key)| (*slot, attribute, *key)));
-        let (mut attributes, mut numbers) = (Vec::new(), Column::<u64>::default());
-        for (slot, attribute, key) in claims {
-            attributes.push(attribute);
-            numbers.push(u64::from(slot) << 32 | u64::from(key));
+    pub(crate) fn write(&self, output: &mut Output<'_>) {
+        output.put(self.applied);
+        output.put(self.rows);
+        write_texts(self.kinds.iter(), output);
+        write_texts(self.sources.iter(), output);
+        self.versions.0.write(output);
+        self.resources.write(output);
+        self.touches.write(output);
+        self.keys.write(output);
+        let count: usize = self.claims.values().map(BTreeMap::len).sum();
+        output.put(count as u64);
+        for (slot, claims) in &self.claims {
+            for (attribute, key) in claims {
+                output.put(*slot);
+                output.put(*key);
+                write_texts(std::iter::once(attribute), output);
+                output.spill();
+            }
         }
-        write_texts(attributes.into_iter(), &mut bytes);
-        numbers.write(&mut bytes);
-        self.values.write(&mut bytes);
-        self.edges.edges.write(&mut bytes);
-        self.edges.ends.write(&mut bytes);
-        bytes
+        self.values.write(output);
+        self.edges.edges.write(output);
+        self.edges.ends.write(output);
     }
 
     /// Reads what [`Image::write`] wrote; nothing when it is anything else.
-    pub(crate) fn read(mut bytes: &[u8]) -> Option<Self> {
-        let bytes = &mut bytes;
-        let applied = u64::take(bytes)?;
-        let kinds = read_texts(bytes)?;
-        let sources = read_texts(bytes)?;
-        let versions = Versions(Column::read(bytes)?);
-        let resources = Column::read(bytes)?;
-        let touches = Column::read(bytes)?;
-        let keys = Column::read(bytes)?;
-        let (attributes, numbers) = (read_texts(bytes)?, Column::<u64>::read(bytes)?);
+    pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
+        let (applied, rows) = (input.take()?, input.take()?);
+        let kinds = read_texts(input)?;
+        let sources = read_texts(input)?;
+        let versions = Versions(Column::read(input)?);
+        let resources = Column::read(input)?;
+        let touches = Column::read(input)?;
+        let keys = Column::read(input)?;
         let mut claims: BTreeMap<Slot, BTreeMap<String, Number>> = BTreeMap::new();
-        for (attribute, number) in attributes.into_iter().zip(numbers.iter()) {
-            let (slot, key) = (u32::try_from(number >> 32).ok()?, u32::try_from(number & 0xFFFF_FFFF).ok()?);
+        for _ in 0..input.count()? {
+            let (slot, key) = (input.take()?, input.take()?);
+            let attribute = read_texts(input)?.pop()?;
             claims.entry(slot).or_default().insert(attribute, key);
         }
-        let values = Values::read(bytes)?;
-        let edges = Edges { edges: Column::read(bytes)?, ends: Column::read(bytes)? };
-        bytes.is_empty().then_some(Self {
-            kinds,
-            sources,
-            versions,
-            resources,
-            touches,
-            keys,
-            claims,
-            values,
-            edges,
-            applied,
-        })
+        let values = Values::read(input)?;
+        let edges = Edges { edges: Column::read(input)?, ends: Column::read(input)? };
+        let image =
+            Self { kinds, sources, versions, resources, touches, keys, claims, values, edges, applied, rows };
+        input.is_finished().then_some(image)
     }
 
     /// The directory that it is an image of; the indexes must be the same.
@@ -153,26 +143,24 @@ impl Image {
             edges: self.edges,
             types,
             applied: self.applied,
+            rows_applied: self.rows,
         }
     }
 }
 
-pub(super) fn write_texts<'a>(texts: impl ExactSizeIterator<Item = &'a String>, bytes: &mut Vec<u8>) {
-    (texts.len() as u64).put(bytes);
+fn write_texts<'a>(texts: impl ExactSizeIterator<Item = &'a String>, output: &mut Output<'_>) {
+    output.put(texts.len() as u64);
     for text in texts {
-        (text.len() as u64).put(bytes);
-        bytes.extend_from_slice(text.as_bytes());
+        output.put(text.len() as u64);
+        output.bytes.extend_from_slice(text.as_bytes());
     }
 }
 
-pub(super) fn read_texts(bytes: &mut &[u8]) -> Option<Vec<String>> {
-    let count = u64::take(bytes)?;
-    (0..count)
+fn read_texts(input: &mut Input<'_>) -> Option<Vec<String>> {
+    (0..input.count()?)
         .map(|_| {
-            let length = usize::try_from(u64::take(bytes)?).ok()?;
-            let (text, rest) = bytes.split_at_checked(length)?;
-            *bytes = rest;
-            String::from_utf8(text.to_vec()).ok()
+            let length = input.count()?;
+            String::from_utf8(input.need(length)?.to_vec()).ok()
         })
         .collect()
 }

@@ -30,7 +30,7 @@ pub(crate) use image::Image;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
 pub(crate) use values::{ColumnNumber, DISPLAY, Values, cut};
-pub(crate) use versions::{NONE, NOW, Number, Step};
+pub(crate) use versions::{NOW, Number};
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(crate) struct Directory {
     types: Vec<TypeList>,
     /// The last sequence that was applied.
     applied: u64,
+    /// How many rows were applied since the tenant began, or began anew.
+    rows_applied: u64,
 }
 
 impl Directory {
@@ -88,6 +90,7 @@ impl Directory {
             edges: Edges::default(),
             types: Vec::new(),
             applied: 0,
+            rows_applied: 0,
         }
     }
 
@@ -310,9 +313,25 @@ impl Directory {
         self.versions.at_time(time.as_millisecond())
     }
 
-    /// How many rows the directory was made of.
+    /// Log time of the last event.
+    pub(crate) fn last_time(&self) -> Option<Timestamp> {
+        let last = u32::try_from(self.versions.len()).ok()?.checked_sub(1)?;
+        Timestamp::from_millisecond(self.versions.get(last)?.time_ms).ok()
+    }
+
+    /// How many rows were applied since the tenant began, or began anew.
+    pub(crate) fn rows_applied(&self) -> u64 {
+        self.rows_applied
+    }
+
+    /// How many events there are, so that moments are smaller numbers.
     pub(crate) fn rows(&self) -> usize {
         self.versions.len()
+    }
+
+    /// How many resources there are and were.
+    pub(crate) fn resource_count(&self) -> usize {
+        self.resources.len()
     }
 
     /// About how much memory each part takes, in bytes.

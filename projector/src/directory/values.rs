@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::edges::Slot;
 use super::versions::{NONE, Number};
-use crate::table::{Column, Order, Plain, Text, Texts, plain_struct};
+use crate::table::{Column, Input, Order, Output, Text, Texts, plain_struct};
 
 /// Which attribute a value is of.
 pub(crate) type ColumnNumber = u16;
@@ -257,29 +257,32 @@ impl Values {
         !self.cut.get(usize::from(column)).copied().unwrap_or_default()
     }
 
-    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
-        self.postings.write(bytes);
-        self.texts.write(bytes);
-        self.heads.write(bytes);
-        (self.orders.len() as u64).put(bytes);
+    pub(super) fn write(&self, output: &mut Output<'_>) {
+        self.postings.write(output);
+        self.texts.write(output);
+        self.heads.write(output);
+        output.put(self.orders.len() as u64);
         for ((order, waiting), cut) in self.orders.iter().zip(&self.waiting).zip(&self.cut) {
-            order.write(bytes);
-            (waiting.len() as u64).put(bytes);
-            waiting.iter().for_each(|number| number.put(bytes));
-            u8::from(*cut).put(bytes);
+            order.write(output);
+            output.put(waiting.len() as u64);
+            for number in waiting {
+                output.put(*number);
+                output.spill();
+            }
+            output.put(u8::from(*cut));
         }
     }
 
-    pub(super) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let postings = Column::read(bytes)?;
-        let texts = Texts::read(bytes)?;
-        let heads = Column::read(bytes)?;
+    pub(super) fn read(input: &mut Input<'_>) -> Option<Self> {
+        let postings = Column::read(input)?;
+        let texts = Texts::read(input)?;
+        let heads = Column::read(input)?;
         let mut values = Self { postings, texts, heads, ..Self::default() };
-        for _ in 0..u64::take(bytes)? {
-            values.orders.push(Order::read(bytes)?);
-            let waiting = Column::<Number>::read(bytes)?;
+        for _ in 0..input.count()? {
+            values.orders.push(Order::read(input)?);
+            let waiting = Column::<Number>::read(input)?;
             values.waiting.push(waiting.iter().copied().collect());
-            values.cut.push(u8::take(bytes)? != 0);
+            values.cut.push(input.take::<u8>()? != 0);
         }
         Some(values)
     }

@@ -66,13 +66,13 @@ impl Folder {
         Ok(self.db.open_tree(format!("{TENANT_PREFIX}{tenant}"))?)
     }
 
-    /// Every row of a tenant within these sequences, in order. Stops at the first error.
+    /// The rows of a tenant within these sequences, in order, until one is enough or an error comes.
     pub(super) fn range(
         &self,
         tenant: &Tenant,
         from: u64,
         to: u64,
-        mut each: impl FnMut(Row) -> Result<(), Doubt>,
+        mut each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
         let tree = self.tree(tenant)?;
         let mut scan = || {
@@ -80,7 +80,9 @@ impl Folder {
                 let (key, value) = entry?;
                 let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
                 let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));
-                each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?)?;
+                if !each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?) {
+                    break;
+                }
             }
             Ok(())
         };
@@ -92,6 +94,15 @@ impl Folder {
     pub(super) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
         let Some(value) = self.tree(tenant)?.get(sequence.to_be_bytes())? else { return Ok(None) };
         Ok(Row::from_bytes(sequence, &value))
+    }
+
+    /// Leaves no row of a tenant before a sequence.
+    pub(super) fn drop_before(&self, tenant: &Tenant, sequence: u64) -> Result<(), Doubt> {
+        let tree = self.tree(tenant)?;
+        for entry in tree.range(..sequence.to_be_bytes()).keys() {
+            tree.remove(entry?)?;
+        }
+        Ok(())
     }
 
     /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the

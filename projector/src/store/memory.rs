@@ -93,7 +93,7 @@ impl Opened {
         tenant: &Tenant,
         from: u64,
         to: u64,
-        mut each: impl FnMut(Row) -> Result<(), Doubt>,
+        mut each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
         for (sequence, bytes) in self.store.lock().rows.get(tenant).into_iter().flatten() {
             if *sequence < from {
@@ -103,7 +103,9 @@ impl Opened {
                 break;
             }
             let row = Row::from_bytes(*sequence, bytes);
-            each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?)?;
+            if !each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?) {
+                break;
+            }
         }
         Ok(())
     }
@@ -126,6 +128,15 @@ impl Opened {
         }
         let before = held.facts.replace(facts.clone());
         held.unflushed.push(Undo::Facts(before));
+    }
+
+    pub(super) fn drop_before(&self, tenant: &Tenant, sequence: u64) {
+        let mut held = self.store.lock();
+        if held.opened == self.number
+            && let Some(rows) = held.rows.get_mut(tenant)
+        {
+            *rows = rows.split_off(&sequence);
+        }
     }
 
     pub(super) fn flush(&self) {

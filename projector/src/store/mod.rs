@@ -14,7 +14,7 @@ use crate::row::Row;
 pub use memory::MemoryStore;
 
 /// The layout; another number means that the folder was written by another version.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Where a projection keeps its rows.
 #[derive(Clone, Debug)]
@@ -45,18 +45,33 @@ pub(crate) struct Facts {
     layout: u32,
     /// The last row that was written, over all tenants.
     pub(crate) position: Option<Position>,
-    /// Rows of each tenant.
+    /// Rows of each tenant, since it was dropped last.
     pub(crate) rows: BTreeMap<Tenant, u64>,
+    /// At which sequence a tenant was dropped last: rows before it are nobody's.
+    #[serde(default)]
+    pub(crate) dropped: BTreeMap<Tenant, u64>,
 }
 
 impl Facts {
-    /// The facts after these rows.
-    pub(crate) fn with(&self, rows: &BTreeMap<Tenant, Vec<Row>>, position: Position) -> Self {
+    /// The facts after these rows, some of which dropped a tenant.
+    pub(crate) fn with(
+        &self,
+        rows: &BTreeMap<Tenant, Vec<Row>>,
+        dropped: &BTreeMap<Tenant, u64>,
+        position: Position,
+    ) -> Self {
         let mut facts = self.clone();
         facts.layout = LAYOUT;
         facts.position = Some(position);
         for (tenant, rows) in rows {
-            *facts.rows.entry(tenant.clone()).or_default() += rows.len() as u64;
+            let count = facts.rows.entry(tenant.clone()).or_default();
+            match dropped.get(tenant) {
+                None => *count += rows.len() as u64,
+                Some(sequence) => {
+                    *count = rows.iter().filter(|row| row.sequence >= *sequence).count() as u64;
+                    facts.dropped.insert(tenant.clone(), *sequence);
+                }
+            }
         }
         facts
     }
@@ -91,13 +106,13 @@ impl Store {
         }
     }
 
-    /// Every row of a tenant within these sequences, in order. Stops at the first error.
+    /// The rows of a tenant within these sequences, in order, until `each` says that it was enough, or an error comes.
     pub(crate) fn range(
         &self,
         tenant: &Tenant,
         from: u64,
         to: u64,
-        each: impl FnMut(Row) -> Result<(), Doubt>,
+        each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
         match self {
             Self::Folder(store) => store.range(tenant, from, to, each),
@@ -110,6 +125,33 @@ impl Store {
         match self {
             Self::Folder(store) => store.get(tenant, sequence),
             Self::Memory(store) => Ok(store.get(tenant, sequence)),
+        }
+    }
+
+    /// The rows of a tenant from a sequence on, so many at most.
+    pub(crate) fn rows(
+        &self,
+        tenant: &Tenant,
+        from: u64,
+        to: u64,
+        rows_max: usize,
+    ) -> Result<Vec<Row>, Doubt> {
+        let mut rows = Vec::new();
+        self.range(tenant, from, to, |row| {
+            rows.push(row);
+            rows.len() < rows_max
+        })?;
+        Ok(rows)
+    }
+
+    /// Leaves no row of a tenant before a sequence: it was dropped there.
+    pub(crate) fn drop_before(&self, tenant: &Tenant, sequence: u64) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.drop_before(tenant, sequence),
+            Self::Memory(store) => {
+                store.drop_before(tenant, sequence);
+                Ok(())
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::{Input, Output};
+
 /// Values in a piece.
 const PIECE: usize = 1 << 13;
 
@@ -141,26 +143,27 @@ impl<T: Copy> Column<T> {
 
 impl<T: Plain> Column<T> {
     /// Writes the number of values, then the values.
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
-        (self.len as u64).put(bytes);
-        bytes.reserve(self.len * T::BYTES);
-        for value in self.iter() {
-            value.put(bytes);
+    pub(crate) fn write(&self, output: &mut Output<'_>) {
+        output.put(self.len as u64);
+        for piece in &self.pieces {
+            for value in piece.iter() {
+                value.put(&mut output.bytes);
+            }
+            output.spill();
         }
     }
 
     /// Reads what [`Column::write`] wrote.
-    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let len = usize::try_from(u64::take(bytes)?).ok()?;
-        let (mut values, rest) = bytes.split_at_checked(len.checked_mul(T::BYTES)?)?;
-        *bytes = rest;
-        let mut pieces = Vec::with_capacity(len.div_ceil(PIECE));
+    pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
+        let len = input.count()?;
+        let mut pieces = Vec::new();
         let mut left = len;
         while left > 0 {
             let count = left.min(PIECE);
+            let mut bytes = input.need(count * T::BYTES)?;
             let mut piece = Vec::with_capacity(PIECE);
             for _ in 0..count {
-                piece.push(T::take(&mut values)?);
+                piece.push(T::take(&mut bytes)?);
             }
             pieces.push(Arc::new(piece));
             left -= count;
@@ -171,6 +174,7 @@ impl<T: Plain> Column<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::tests::there_and_back;
     use super::*;
 
     #[test]
@@ -188,11 +192,10 @@ mod tests {
         assert_eq!(copy.partition_point(|value| *value < 1_000_000), count);
         assert_eq!(copy.from(PIECE as u32 + 1).next(), Some((PIECE as u32 + 1, &(PIECE as u64 * 2 + 2))));
         assert_eq!(copy.from(count).next(), None);
-        let mut bytes = Vec::new();
-        column.write(&mut bytes);
-        let mut rest = bytes.as_slice();
-        let read = Column::<u64>::read(&mut rest).unwrap();
-        assert!(rest.is_empty() && read.iter().eq(column.iter()));
-        assert!(Column::<u64>::read(&mut bytes.get(..bytes.len() - 1).unwrap()).is_none());
+        let read = there_and_back(|output| column.write(output), Column::<u64>::read).unwrap();
+        assert!(read.iter().eq(column.iter()));
+        let shorter =
+            there_and_back(|output| (column.len as u64).put(&mut output.bytes), Column::<u64>::read);
+        assert!(shorter.is_none());
     }
 }

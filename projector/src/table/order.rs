@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::column::{Column, Plain};
+use super::{Column, Input, Output};
 
 /// Numbers in a block; a fuller one is split.
 const BLOCK: usize = 512;
@@ -119,15 +119,16 @@ impl Order {
         self.blocks.iter().map(|block| block.capacity() * size_of::<u32>() + 48).sum()
     }
 
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
-        (self.len as u64).put(bytes);
-        for number in self.iter() {
-            number.put(bytes);
+    pub(crate) fn write(&self, output: &mut Output<'_>) {
+        output.put(self.len as u64);
+        for block in &self.blocks {
+            block.iter().for_each(|number| output.put(*number));
+            output.spill();
         }
     }
 
-    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let numbers = Column::<u32>::read(bytes)?;
+    pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
+        let numbers = Column::<u32>::read(input)?;
         let numbers: Vec<u32> = numbers.iter().copied().collect();
         Some(Self::of_sorted(&numbers))
     }
@@ -135,6 +136,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::tests::there_and_back;
     use super::*;
 
     #[test]
@@ -165,8 +167,7 @@ mod tests {
             assert_eq!(order.between(from, to), expected.len());
         }
         assert_eq!(order.range(order.place(|_| false), order.end()).count(), model.len());
-        let mut bytes = Vec::new();
-        order.write(&mut bytes);
-        assert!(Order::read(&mut bytes.as_slice()).unwrap().iter().eq(model.iter().copied()));
+        let read = there_and_back(|output| order.write(output), Order::read).unwrap();
+        assert!(read.iter().eq(model.iter().copied()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Plain, plain_struct};
+use super::{Input, Output, plain_struct};
 
 /// Bytes in a piece; no text crosses from one to the next.
 const PIECE: usize = 1 << 20;
@@ -72,23 +72,21 @@ impl Texts {
         self.pieces.iter().map(|piece| piece.capacity()).sum()
     }
 
-    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
-        (self.pieces.len() as u64).put(bytes);
+    pub(crate) fn write(&self, output: &mut Output<'_>) {
+        output.put(self.pieces.len() as u64);
         for piece in &self.pieces {
-            (piece.len() as u64).put(bytes);
-            bytes.extend_from_slice(piece);
+            output.put(piece.len() as u64);
+            output.bytes.extend_from_slice(piece);
+            output.spill();
         }
     }
 
-    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let count = usize::try_from(u64::take(bytes)?).ok()?;
+    pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
         let mut pieces = Vec::new();
-        for _ in 0..count {
-            let len = usize::try_from(u64::take(bytes)?).ok().filter(|len| *len <= PIECE)?;
-            let (piece, rest) = bytes.split_at_checked(len)?;
-            *bytes = rest;
+        for _ in 0..input.count()? {
+            let len = input.count().filter(|len| *len <= PIECE)?;
             let mut kept = Vec::with_capacity(PIECE);
-            kept.extend_from_slice(piece);
+            kept.extend_from_slice(input.need(len)?);
             pieces.push(Arc::new(kept));
         }
         Some(Self { pieces })
@@ -97,6 +95,7 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::tests::there_and_back;
     use super::*;
 
     #[test]
@@ -106,9 +105,7 @@ mod tests {
         let kept: Vec<Text> = (0..600).map(|_| texts.push(&long)).collect();
         let short = texts.push("ada");
         assert!(kept.iter().all(|text| texts.get(*text) == &long.as_bytes()[..TEXT_BYTES_MAX]));
-        let mut bytes = Vec::new();
-        texts.write(&mut bytes);
-        let read = Texts::read(&mut bytes.as_slice()).unwrap();
+        let read = there_and_back(|output| texts.write(output), Texts::read).unwrap();
         assert_eq!(read.get(short), b"ada");
         texts.wipe(short);
         assert_eq!(texts.get(short), [0; 3]);

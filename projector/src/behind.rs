@@ -1,0 +1,112 @@
+//! The thread that writes behind: rows, and now and then an image of each directory.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use proto::Tenant;
+
+use crate::Projection;
+use crate::directory::{Directory, Image};
+use crate::store::Facts;
+use crate::writer::{WRITE_INTERVAL, flush, write_all};
+
+/// An image is written when so many rows came and there are twice as many, and after a while when a sixteenth came.
+const ROWS_MIN: u64 = 20_000;
+const IMAGE_INTERVAL: Duration = Duration::from_secs(60);
+/// At the end, so many rows, or a fiftieth of all, are worth an image.
+const END_ROWS_MIN: u64 = 1_000;
+
+pub(crate) struct Behind {
+    pub(crate) projection: Projection,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) facts: Facts,
+    pub(crate) images: BTreeMap<Tenant, Tried>,
+}
+
+/// When an image was written or tried to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Tried {
+    when: Instant,
+    /// How many rows there were.
+    rows: u64,
+    /// How often images were forgotten before.
+    forgotten: u64,
+}
+
+impl Behind {
+    pub(crate) fn run(mut self, stopped: &Receiver<()>) {
+        loop {
+            let ends = !matches!(stopped.recv_timeout(WRITE_INTERVAL), Err(RecvTimeoutError::Timeout));
+            self.write_rows();
+            if ends {
+                flush(&self.projection);
+            }
+            self.write_images(ends);
+            if ends {
+                return;
+            }
+        }
+    }
+
+    fn write_rows(&mut self) {
+        self.facts = write_all(&self.projection, self.facts.clone());
+    }
+
+    /// Writes the images that are due: reading what came after one takes time at the next start.
+    fn write_images(&mut self, ends: bool) {
+        if !self.projection.inner.images.is_used() {
+            return;
+        }
+        let rows = |(tenant, directory): (&Tenant, &Directory)| (tenant.clone(), directory.rows_applied());
+        let tenants: Vec<(Tenant, u64)> = self.projection.state().tenants.iter().map(rows).collect();
+        for (tenant, rows) in tenants {
+            let images = &self.projection.inner.images;
+            let forgotten = images.forgotten(&tenant);
+            let begin = || Tried { when: Instant::now(), rows: images.rows(&tenant), forgotten };
+            let tried = self.images.entry(tenant.clone()).or_insert_with(begin);
+            if tried.forgotten != forgotten {
+                *tried = begin();
+            }
+            let since = rows.saturating_sub(tried.rows);
+            let is_due = if ends {
+                since >= END_ROWS_MIN.max(rows / 50)
+            } else {
+                let is_time = tried.when.elapsed() >= IMAGE_INTERVAL;
+                since >= ROWS_MIN.max(if is_time { rows / 16 } else { tried.rows })
+            };
+            if is_due {
+                *tried = Tried { when: Instant::now(), rows, forgotten };
+                self.write_image(&tenant);
+            }
+        }
+    }
+
+    /// Writes an image. That it cannot be is said, and no more: the next start reads rows instead.
+    fn write_image(&mut self, tenant: &Tenant) {
+        let inner = self.projection.inner.clone();
+        let forgotten = inner.images.forgotten(tenant);
+        let Some(image) = self.projection.with(tenant, Image::of) else { return };
+        // No image may know more than the rows, not even after a power cut.
+        self.write_rows();
+        if self.facts.position.is_none_or(|position| position.sequence < image.applied()) {
+            return;
+        }
+        flush(&self.projection);
+        let begun = Instant::now();
+        let key = self.runtime.block_on(inner.reader.keyring.tenant_key(tenant));
+        let indexes = inner.reader.indexes.fingerprint();
+        let written = key
+            .map_err(std::io::Error::other)
+            .and_then(|key| inner.images.write(tenant, &image, indexes, &key, forgotten));
+        match written {
+            Ok(()) => {
+                let (rows, duration_ms) = (image.rows(), begun.elapsed().as_millis());
+                tracing::debug!(%tenant, rows, duration_ms, "an image of the projection is written");
+            }
+            Err(error) => {
+                tracing::error!(%tenant, %error, "an image of the projection cannot be written; the next start reads its rows");
+            }
+        }
+    }
+}
