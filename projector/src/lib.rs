@@ -8,9 +8,11 @@
 
 mod behind;
 mod content;
+mod digest;
 mod directory;
 mod error;
 mod extract;
+mod history;
 mod hot;
 mod images;
 mod index;
@@ -33,8 +35,10 @@ mod tail;
 mod waiters;
 mod writer;
 
+pub use digest::Digest;
 pub use directory::KeyState;
 pub use error::{Error, Lagging};
+pub use history::{Became, Difference, Differences, Happened, History, Stay};
 pub use index::check_indexed;
 pub use moment::{Moment, When};
 pub use own::{Announced, Announcement};

@@ -30,7 +30,7 @@ pub(crate) use image::Image;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
 pub(crate) use values::{ColumnNumber, DISPLAY, Values, cut};
-pub(crate) use versions::{NOW, Number};
+pub(crate) use versions::{NOW, Number, Step};
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,6 +281,25 @@ impl Directory {
     pub(crate) fn touches_from(&self, first: Number) -> impl Iterator<Item = (Number, Slot)> {
         let index = self.touches.partition_point(|touch| touch.at < first);
         self.touches.from(index).map(|(_, touch)| (touch.at, touch.slot))
+    }
+
+    /// Another's events that changed a resource.
+    pub(crate) fn touches_of(&self, slot: Slot) -> Vec<Number> {
+        let first = self.resources.at(slot).and_then(|row| self.touches.at(row.touched));
+        let touches = std::iter::successors(first, |touch| self.touches.at(touch.previous));
+        touches.map(|touch| touch.at).collect()
+    }
+
+    /// The last event of a resource until a moment.
+    pub(crate) fn last_event(&self, slot: Slot, until: Number) -> Option<(Number, Step)> {
+        let (number, step) = self.versions.last_until(self.resources.at(slot)?.last, until)?;
+        Some((number, *step))
+    }
+
+    /// What a resource is called at a moment, or was at its end.
+    pub(crate) fn last_display(&self, slot: Slot, at: Number) -> Option<&str> {
+        let ended = self.resources.at(slot)?.ended;
+        self.display(slot, if ended <= at { ended.saturating_sub(1) } else { at })
     }
 
     /// What a resource is called at a moment.

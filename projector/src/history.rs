@@ -1,0 +1,261 @@
+//! What happened: to one resource, in one membership, in the whole directory between two moments. Read-only, in pages.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use proto::{Event, ResourceId, Tenant};
+use scim::{Change, Object};
+
+use crate::directory::{Directory, Number, Slot};
+use crate::projection::Outline;
+use crate::{Error, Moment, Projection, Stored};
+
+/// An event that changed a resource, or did not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happened {
+    /// Where it stands.
+    pub sequence: u64,
+    /// Log time.
+    pub time: Timestamp,
+    /// The envelope: kind, source, actor, txn, reason. Another resource's when that one is gone from a group.
+    pub event: Event,
+    /// What changed, by attribute; empty when the event says nothing about attributes.
+    pub changes: Vec<Change>,
+    /// Where the request came from.
+    pub caller_address: String,
+    /// Whether its sealed part can no longer be read: the person was erased.
+    pub is_erased: bool,
+}
+
+/// Part of a history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// How many events there are.
+    pub total: usize,
+    /// The wanted ones, in the order of the log.
+    pub events: Vec<Happened>,
+    /// The last of them, when more come.
+    pub next: Option<u64>,
+}
+
+/// A time in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// The group.
+    pub group: ResourceId,
+    /// The member.
+    pub member: ResourceId,
+    /// What the other end is called now, or was at its end.
+    pub display: Option<String>,
+    /// The event that began it.
+    pub from: (u64, Timestamp),
+    /// The event that ended it.
+    pub to: Option<(u64, Timestamp)>,
+}
+
+/// How a resource differs between two moments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The resource.
+    pub id: ResourceId,
+    /// Its type.
+    pub resource_type: String,
+    /// What became of it.
+    pub what: Became,
+    /// What differs, by attribute; of a resource that began or ended, everything.
+    pub changes: Vec<Change>,
+    /// Members that it has only at the later moment.
+    pub members_added: Vec<ResourceId>,
+    /// Members that it has only at the earlier moment.
+    pub members_removed: Vec<ResourceId>,
+}
+
+/// What became of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It exists only at the later moment.
+    Created,
+    /// It exists only at the earlier moment.
+    Deleted,
+    /// It exists at both, and differs.
+    Changed,
+}
+
+/// Part of the differences.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Differences {
+    /// Those of the page.
+    pub resources: Vec<Difference>,
+    /// Where the next page begins, when more come.
+    pub next: Option<u64>,
+}
+
+impl Projection {
+    /// The events of a resource until a moment, in the order of the log, from the first after `after` on. Nothing when
+    /// there never was such a resource.
+    pub async fn history(
+        &self,
+        tenant: &Tenant,
+        id: ResourceId,
+        until: Moment,
+        after: Option<u64>,
+        count: usize,
+    ) -> Result<Option<History>, Error> {
+        let found = self.with(tenant, |directory| {
+            let numbers = directory.events_of(directory.former_slot(id)?, until.0);
+            let step = |number: Number| {
+                let step = directory.versions().get(number)?;
+                Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
+            };
+            Some(numbers.into_iter().filter_map(step).collect::<Vec<_>>())
+        });
+        let Some(all) = found.flatten() else { return Ok(None) };
+        let skip = after.map_or(0, |after| all.partition_point(|(sequence, _)| *sequence <= after));
+        let mut history = History { total: all.len(), ..History::default() };
+        for (sequence, time) in all.iter().skip(skip).take(count).copied() {
+            let (event, body) = self.opened(tenant, sequence).await?;
+            let is_erased = body.is_none() && event.key_ref.is_some();
+            let body = body.unwrap_or_default();
+            let (changes, caller_address) = (body.changes, body.caller_address);
+            history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
+        }
+        let more = skip + history.events.len() < all.len();
+        history.next = history.events.last().map(|last| last.sequence).filter(|_| more);
+        Ok(Some(history))
+    }
+
+    /// Everyone who was ever in a group until a moment, each time from when until when.
+    pub fn stays_in(&self, tenant: &Tenant, group: ResourceId, until: Moment) -> Vec<Stay> {
+        self.stays(tenant, group, until, true)
+    }
+
+    /// Every group that a resource was ever in by itself until a moment, each time from when until when.
+    pub fn stays_of(&self, tenant: &Tenant, member: ResourceId, until: Moment) -> Vec<Stay> {
+        self.stays(tenant, member, until, false)
+    }
+
+    fn stays(&self, tenant: &Tenant, id: ResourceId, until: Moment, as_group: bool) -> Vec<Stay> {
+        self.with(tenant, |directory| {
+            let Some(slot) = directory.former_slot(id) else { return Vec::new() };
+            let event = |number: Number| {
+                let step = directory.versions().get(number)?;
+                Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
+            };
+            let stay = |(other, from, to): (Slot, Number, Number)| {
+                let other_id = directory.id(other)?;
+                let (group, member) = if as_group { (id, other_id) } else { (other_id, id) };
+                let display = directory.last_display(other, until.0).map(str::to_string);
+                let to = event(to).filter(|_| to <= until.0);
+                Some(Stay { group, member, display, from: event(from)?, to })
+            };
+            let stays = directory.edges().stays(slot, as_group).into_iter();
+            stays.filter(|(_, from, _)| *from <= until.0).filter_map(stay).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// How the directory differs between two moments, in the order of the resources' creation, from the place `after`
+    /// on: so many resources are looked at, of which those that differ are told.
+    pub async fn differences(
+        &self,
+        tenant: &Tenant,
+        (from, to): (Option<Moment>, Moment),
+        after: Option<u64>,
+        count: usize,
+    ) -> Result<Differences, Error> {
+        let found = self.with(tenant, |directory| {
+            let first = after.map_or(0, |after| u32::try_from(after + 1).unwrap_or(Slot::MAX));
+            let mut slots = directory.touched_within(from.map(|moment| moment.0), to.0).split_off(&first);
+            let more = slots.len() > count;
+            if let Some(beyond) = slots.iter().nth(count).copied() {
+                slots.split_off(&beyond);
+            }
+            let next = slots.last().filter(|_| more).map(|slot| u64::from(*slot));
+            let ends = slots.into_iter().map(|slot| {
+                let before = from.and_then(|from| Outline::of(directory, slot, from.0));
+                let members = |at: Option<Moment>| at.map(|at| directory.edges().members(slot, at.0));
+                let members = (members(from).unwrap_or_default(), members(Some(to)).unwrap_or_default());
+                (before, Outline::of(directory, slot, to.0), members)
+            });
+            (ends.collect::<Vec<_>>(), next)
+        });
+        let (ends, next) = found.unwrap_or_default();
+        let mut differences = Differences { next, ..Differences::default() };
+        for (before, after, (members_before, members_after)) in ends {
+            let before = self.filled(tenant, before).await?;
+            let after = self.filled(tenant, after).await?;
+            let only = |some: &[Slot], others: &[Slot]| -> Vec<ResourceId> {
+                let ids = some.iter().filter(|slot| others.binary_search(slot).is_err());
+                self.with(tenant, |directory| ids.filter_map(|slot| directory.id(*slot)).collect())
+                    .unwrap_or_default()
+            };
+            let what = match (&before, &after) {
+                (None, None) => continue,
+                (None, Some(_)) => Became::Created,
+                (Some(_), None) => Became::Deleted,
+                (Some(_), Some(_)) => Became::Changed,
+            };
+            let Some(either) = after.as_ref().or(before.as_ref()) else { continue };
+            let changes = scim::diff(&shown(before.as_ref()), &shown(after.as_ref()));
+            let members_added = only(&members_after, &members_before);
+            let members_removed = only(&members_before, &members_after);
+            if what == Became::Changed
+                && changes.is_empty()
+                && members_added.is_empty()
+                && members_removed.is_empty()
+            {
+                continue;
+            }
+            differences.resources.push(Difference {
+                id: either.id,
+                resource_type: either.resource_type.clone(),
+                what,
+                changes,
+                members_added,
+                members_removed,
+            });
+        }
+        Ok(differences)
+    }
+
+    async fn filled(&self, tenant: &Tenant, outline: Option<Outline>) -> Result<Option<Stored>, Error> {
+        match outline {
+            None => Ok(None),
+            Some(outline) => Ok(Some(self.read(tenant, outline).await?)),
+        }
+    }
+}
+
+/// A document with every source's `externalId`.
+fn shown(stored: Option<&Stored>) -> Object {
+    let Some(stored) = stored else { return Object::new() };
+    let mut object = Object::clone(&stored.document);
+    for (source, id) in &stored.external_ids {
+        object.insert(format!("externalId[{source}]"), id.clone().into());
+    }
+    object
+}
+
+impl Directory {
+    /// The events of a resource until a moment, its own and those that touched it, in the order of the log.
+    fn events_of(&self, slot: Slot, until: Number) -> Vec<Number> {
+        let mut numbers: BTreeSet<Number> = BTreeSet::new();
+        let mut next = self.last_event(slot, until);
+        while let Some((number, step)) = next {
+            numbers.insert(number);
+            next = self.versions().get(step.previous).map(|earlier| (step.previous, *earlier));
+        }
+        numbers.extend(self.touches_of(slot).into_iter().filter(|number| *number <= until));
+        numbers.into_iter().collect()
+    }
+
+    /// Resources that an event after the one moment and until the other was about, or changed.
+    fn touched_within(&self, after: Option<Number>, until: Number) -> BTreeSet<Slot> {
+        let first = after.map_or(0, |after| after.saturating_add(1));
+        let own = self.versions().0.from(first).take_while(|(number, _)| *number <= until);
+        let own = own.map(|(_, step)| step.slot);
+        let touched =
+            self.touches_from(first).take_while(|(number, _)| *number <= until).map(|(_, slot)| slot);
+        own.chain(touched).filter(|slot| self.id(*slot).is_some()).collect()
+    }
+}
