@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, About};
 use crate::failure::causes;
 use crate::settings::Settings;
-use crate::{Failure, dev_env, telemetry};
+use crate::{Failure, dev_env, retention, snapshots, telemetry};
 
 /// How long catching up at the start may take before we say that it goes on.
 const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
@@ -109,10 +109,15 @@ impl Node {
             hot_bytes: settings.hot_bytes,
             indexed: settings.indexed.clone(),
         };
-        let projection =
-            Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())
-                .await
-                .map_err(|error| Failure::of("opening the projection", &error))?;
+        let projection = Projection::open_from(
+            projection_config,
+            broker.identity.clone(),
+            keyring.clone(),
+            registry.clone(),
+            Some(broker.snapshots.clone()),
+        )
+        .await
+        .map_err(|error| Failure::of("opening the projection", &error))?;
 
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -163,6 +168,19 @@ impl Node {
             admin_token.clone(),
         ));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
+        let (kept, thinned, stop) = (settings.history_kept, projection.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            retention::run(thinned, kept, stop.clone()).await;
+            stop.cancelled().await;
+            Ok(())
+        });
+        let (schedule, stop) = (settings.snapshots, shutdown.clone());
+        let (taken_of, from) = (projection.clone(), broker.clone());
+        tasks.spawn(async move {
+            snapshots::run(taken_of, from, schedule, stop.clone()).await;
+            stop.cancelled().await;
+            Ok(())
+        });
         let interval = settings.nats.verify_interval;
         tasks.spawn(verify(broker.clone(), settings.master_key()?, interval, shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;

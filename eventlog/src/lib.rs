@@ -12,6 +12,7 @@ mod bucket;
 mod committer;
 mod keyring;
 mod log;
+pub mod objects;
 mod secret;
 mod timeline;
 
@@ -19,6 +20,7 @@ pub use bucket::Bucket;
 pub use committer::{Committer, WAITING_MAX};
 pub use keyring::Keyring;
 pub use log::{Append, Error, Guard, Log, Message};
+pub use objects::Objects;
 pub use secret::{read_subject_secret, subject_secret};
 pub use timeline::Timeline;
 
@@ -43,6 +45,8 @@ pub struct Broker {
     pub completions: Arc<dyn Bucket>,
     /// The subject secret and other facts about the whole.
     pub rollcall: Arc<dyn Bucket>,
+    /// Snapshots of projections.
+    pub snapshots: Arc<dyn Objects>,
     /// What the last restore from a backup left behind.
     pub timeline: Option<Timeline>,
     pub(crate) health: Arc<dyn Health>,

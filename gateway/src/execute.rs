@@ -65,6 +65,8 @@ impl From<projector::Error> for Failure {
             | projector::Error::Folder { .. }
             | projector::Error::Index(_)
             | projector::Error::NotYet { .. }
+            | projector::Error::NotKept { .. }
+            | projector::Error::Snapshot { .. }
             | projector::Error::Gone { .. } => {
                 Self::Broken { doing: "reading the directory", source: error.into() }
             }

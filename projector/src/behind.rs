@@ -1,6 +1,7 @@
 //! The thread that writes behind: rows, and now and then an image of each directory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::writer::{WRITE_INTERVAL, flush, write_all};
 /// An image is written when so many rows came and there are twice as many, and after a while when a sixteenth came.
 const ROWS_MIN: u64 = 20_000;
 const IMAGE_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two attempts to write one that must be there.
+const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 /// At the end, so many rows, or a fiftieth of all, are worth an image.
 const END_ROWS_MIN: u64 = 1_000;
 
@@ -46,11 +49,36 @@ impl Behind {
             if ends {
                 return;
             }
+            self.thin();
         }
     }
 
     fn write_rows(&mut self) {
         self.facts = write_all(&self.projection, self.facts.clone());
+    }
+
+    /// Thins history if that was asked for.
+    fn thin(&mut self) {
+        let inner = self.projection.inner.clone();
+        let floor = inner.thin_to.load(Ordering::Acquire);
+        let is_stored = self.facts.position.is_some_and(|position| position.sequence >= floor);
+        if floor <= self.facts.floor || !is_stored || !inner.images.is_used() {
+            return;
+        }
+        let tenants: Vec<Tenant> = self.projection.state().tenants.keys().cloned().collect();
+        for tenant in &tenants {
+            self.write_image(tenant);
+            if inner.images.rows(tenant) == 0 {
+                return;
+            }
+        }
+        match self.projection.thin_now(self.facts.clone(), floor) {
+            Ok(facts) => self.facts = facts,
+            Err(error) => {
+                tracing::error!(%error, "history cannot be thinned; trying again when it is due");
+                inner.thin_to.store(self.facts.floor, Ordering::Release);
+            }
+        }
     }
 
     /// Writes the images that are due: reading what came after one takes time at the next start.
@@ -75,7 +103,9 @@ impl Behind {
                 let is_time = tried.when.elapsed() >= IMAGE_INTERVAL;
                 since >= ROWS_MIN.max(if is_time { rows / 16 } else { tried.rows })
             };
-            if is_due {
+            // Of thinned history nothing but an image can tell.
+            let is_missing = self.facts.floor > 0 && images.rows(&tenant) == 0;
+            if is_due || (is_missing && (ends || tried.when.elapsed() >= MISSING_INTERVAL)) {
                 *tried = Tried { when: Instant::now(), rows, forgotten };
                 self.write_image(&tenant);
             }

@@ -49,6 +49,22 @@ pub enum Error {
         /// Where.
         sequence: u64,
     },
+    /// A moment of which not everything is kept.
+    #[error(
+        "sequence {sequence} is below {floor}, up to which history was thinned; the log still holds it: build a projection to that sequence"
+    )]
+    NotKept {
+        /// Which was asked for.
+        sequence: u64,
+        /// What is kept.
+        floor: u64,
+    },
+    /// A snapshot cannot be made or used.
+    #[error("a snapshot of the projection: {reason}")]
+    Snapshot {
+        /// Why.
+        reason: String,
+    },
     /// A moment that the log has not reached.
     #[error("{asked} is not reached yet; the projection stands at sequence {applied}")]
     NotYet {

@@ -30,8 +30,10 @@ pub struct Happened {
 /// Part of a history.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// How many events there are.
+    /// How many events there are above the floor.
     pub total: usize,
+    /// How many there were below it, which are not kept.
+    pub not_kept: usize,
     /// The wanted ones, in the order of the log.
     pub events: Vec<Happened>,
     /// The last of them, when more come.
@@ -109,9 +111,11 @@ impl Projection {
             };
             Some(numbers.into_iter().filter_map(step).collect::<Vec<_>>())
         });
-        let Some(all) = found.flatten() else { return Ok(None) };
+        let Some(mut all) = found.flatten() else { return Ok(None) };
+        let not_kept = all.partition_point(|(sequence, _)| *sequence <= self.floor());
+        let all = all.split_off(not_kept);
         let skip = after.map_or(0, |after| all.partition_point(|(sequence, _)| *sequence <= after));
-        let mut history = History { total: all.len(), ..History::default() };
+        let mut history = History { total: all.len(), not_kept, ..History::default() };
         for (sequence, time) in all.iter().skip(skip).take(count).copied() {
             let (event, body) = self.opened(tenant, sequence).await?;
             let is_erased = body.is_none() && event.key_ref.is_some();
@@ -239,12 +243,7 @@ fn shown(stored: Option<&Stored>) -> Object {
 impl Directory {
     /// The events of a resource until a moment, its own and those that touched it, in the order of the log.
     fn events_of(&self, slot: Slot, until: Number) -> Vec<Number> {
-        let mut numbers: BTreeSet<Number> = BTreeSet::new();
-        let mut next = self.last_event(slot, until);
-        while let Some((number, step)) = next {
-            numbers.insert(number);
-            next = self.versions().get(step.previous).map(|earlier| (step.previous, *earlier));
-        }
+        let mut numbers: BTreeSet<Number> = self.own_events(slot, until).into_iter().collect();
         numbers.extend(self.touches_of(slot).into_iter().filter(|number| *number <= until));
         numbers.into_iter().collect()
     }

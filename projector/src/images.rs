@@ -60,8 +60,14 @@ impl Images {
         Self { folder: rows.map(|rows| rows.join(FOLDER)), ..Self::default() }
     }
 
-    fn path(&self, tenant: &Tenant) -> Option<PathBuf> {
+    /// Where a tenant's image is; nothing where there are none.
+    pub(crate) fn file(&self, tenant: &Tenant) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(tenant.as_str()))
+    }
+
+    /// How large a tenant's image is.
+    pub(crate) fn size(&self, tenant: &Tenant) -> io::Result<u64> {
+        self.file(tenant).map_or(Ok(0), |path| Ok(std::fs::metadata(path)?.len()))
     }
 
     /// Whether there can be any.
@@ -88,7 +94,7 @@ impl Images {
         let mut all = self.lock();
         let kept = all.entry(tenant.clone()).or_default();
         *kept = Kept { forgotten: kept.forgotten + 1, rows: 0 };
-        if let Some(path) = self.path(tenant)
+        if let Some(path) = self.file(tenant)
             && let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -105,7 +111,7 @@ impl Images {
         key: &DataKey,
         forgotten: u64,
     ) -> io::Result<()> {
-        let Some(path) = self.path(tenant) else { return Ok(()) };
+        let Some(path) = self.file(tenant) else { return Ok(()) };
         if let Some(folder) = &self.folder {
             std::fs::create_dir_all(folder)?;
         }
@@ -127,7 +133,7 @@ impl Images {
 
     /// A tenant's image; nothing when there is none that can be used, which is said where it is a surprise.
     pub(crate) fn read(&self, tenant: &Tenant, indexes: String, key: &DataKey) -> Option<Image> {
-        let path = self.path(tenant)?;
+        let path = self.file(tenant)?;
         let wanted = Head { layout: LAYOUT, tenant: tenant.clone(), indexes };
         let why = match read_file(&path, &wanted, key) {
             Ok(image) => {

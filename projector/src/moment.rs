@@ -53,7 +53,13 @@ impl Projection {
             When::Sequence(sequence) => directory.at_sequence(sequence),
             When::Instant(instant) => directory.at_time(instant),
         });
-        Ok(found.flatten().map(Moment))
+        match found.flatten().map(Moment) {
+            Some(moment) => {
+                self.kept(tenant, moment, when)?;
+                Ok(Some(moment))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The last event at a moment: its sequence and its log time.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use eventlog::{Keyring, Log};
+use eventlog::{Keyring, Log, Objects};
 use proto::{Kind, Tenant};
 use scim::Registry;
 
@@ -11,8 +11,10 @@ use crate::directory::{Directory, Image};
 use crate::hot::Hot;
 use crate::images::Images;
 use crate::index::Indexes;
+use crate::projection::Ground;
 use crate::reader::Reader;
 use crate::row::{ReadRow, Row};
+use crate::snapshot;
 use crate::state::State;
 use crate::store::{Doubt, Facts, Storage, Store};
 use crate::{Config, Error, Projection};
@@ -31,16 +33,27 @@ impl Projection {
         keyring: Keyring,
         registry: Arc<Registry>,
     ) -> Result<Self, Error> {
+        Self::open_from(config, log, keyring, registry, None).await
+    }
+
+    /// The same; a folder without rows is begun with the newest snapshot that fits the log.
+    pub async fn open_from(
+        config: Config,
+        log: Arc<dyn Log>,
+        keyring: Keyring,
+        registry: Arc<Registry>,
+        snapshots: Option<Arc<dyn Objects>>,
+    ) -> Result<Self, Error> {
         let begun = Instant::now();
         let indexes = Arc::new(Indexes::new(&registry, &config.indexed).map_err(Error::Index)?);
         let reader = Reader { keyring, registry, indexes };
-        let (store, state, images) = match load(&config, &*log, &reader).await {
+        let (ground, state) = match load(&config, &*log, &reader, &snapshots).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
                 tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
                 drop_rows(&config.storage)?;
-                match load(&config, &*log, &reader).await {
+                match load(&config, &*log, &reader, &snapshots).await {
                     Ok(loaded) => loaded,
                     Err(Problem::Doubt(doubt)) => {
                         return Err(folder_error(&config.storage, &doubt.to_string()));
@@ -50,7 +63,7 @@ impl Projection {
             }
             Err(Problem::Error(error)) => return Err(error),
         };
-        let projection = Self::new(log, reader, (store, images), state, Hot::new(config.hot_bytes));
+        let projection = Self::new(log, reader, ground, state, Hot::new(config.hot_bytes));
         projection.tell_memory();
         tracing::info!(
             applied = projection.applied(),
@@ -78,7 +91,12 @@ impl From<Error> for Problem {
     }
 }
 
-async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store, State, Images), Problem> {
+async fn load(
+    config: &Config,
+    log: &dyn Log,
+    reader: &Reader,
+    snapshots: &Option<Arc<dyn Objects>>,
+) -> Result<(Ground, State), Problem> {
     if let Storage::Folder(folder) = &config.storage {
         std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
     }
@@ -89,6 +107,13 @@ async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store,
         Storage::Memory(_) => None,
     });
     let mut state = State::new(reader.indexes.clone());
+    if facts.position.is_none() {
+        if !facts.rows.is_empty() {
+            return Err(Doubt("its rows were not all fetched".to_string()).into());
+        }
+        let filling = begin(snapshots, log, reader, &images, &mut state, &config.storage).await?;
+        return Ok((Ground { store, images, snapshots: snapshots.clone(), filling, floor: 0 }, state));
+    }
     let to = facts.position.map_or(0, |position| position.sequence);
     for (tenant, expected) in &facts.rows {
         let from = match image(&images, reader, tenant, to).await? {
@@ -96,6 +121,10 @@ async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store,
                 let applied = image.applied();
                 state.insert(tenant, image);
                 applied + 1
+            }
+            Some(_) | None if facts.floor > 0 => {
+                let reason = "its history was thinned and its image cannot be used";
+                return Err(Doubt(reason.to_string()).into());
             }
             Some(_) | None => facts.dropped.get(tenant).copied().unwrap_or_default(),
         };
@@ -106,7 +135,46 @@ async fn load(config: &Config, log: &dyn Log, reader: &Reader) -> Result<(Store,
         }
     }
     state.loaded(facts.position).ok_or_else(|| Doubt("its last row is missing".to_string()))?;
-    Ok((store, state, images))
+    Ok((Ground { store, images, snapshots: snapshots.clone(), filling: 0, floor: facts.floor }, state))
+}
+
+/// Begins with the newest snapshot; returns up to which sequence rows are still to be fetched.
+async fn begin(
+    snapshots: &Option<Arc<dyn Objects>>,
+    log: &dyn Log,
+    reader: &Reader,
+    images: &Images,
+    state: &mut State,
+    storage: &Storage,
+) -> Result<u64, Problem> {
+    let (Some(objects), Storage::Folder(folder)) = (snapshots, storage) else { return Ok(0) };
+    let begun = Instant::now();
+    let snapshot = match snapshot::unpack_newest(&**objects, log, reader, folder).await {
+        Ok(Some(snapshot)) => snapshot,
+        Ok(None) => return Ok(0),
+        Err(error) => {
+            tracing::warn!(%error, "snapshots cannot be read; reading the log from its beginning");
+            return Ok(0);
+        }
+    };
+    let Some(all) = snapshot.images(images, reader).await? else {
+        tracing::warn!(snapshot = %snapshot.name(), "a snapshot is damaged; reading the log from its beginning");
+        return Ok(0);
+    };
+    for (tenant, image) in all {
+        state.insert(&tenant, image);
+    }
+    state
+        .loaded(Some(snapshot.position))
+        .ok_or_else(|| Doubt("the snapshot is of another position than it says".to_string()))?;
+    tracing::info!(
+        snapshot = %snapshot.name(),
+        rows = snapshot.rows(),
+        megabytes = snapshot.bytes() / 1_000_000,
+        duration_ms = begun.elapsed().as_millis(),
+        "the projection begins with a snapshot"
+    );
+    Ok(snapshot.position.sequence)
 }
 
 /// A tenant's image, unless it knows more than the rows.

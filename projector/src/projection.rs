@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use eventlog::Log;
+use eventlog::{Log, Objects};
 use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{Body, Document, Event, KeyRef, Kind, ResourceId, Tenant, Version};
@@ -25,6 +26,9 @@ use crate::store::{Storage, Store};
 use crate::waiters::Waiters;
 use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging, Moment};
+
+/// Between two attempts to remove snapshots.
+const AGAIN_DELAY: Duration = Duration::from_secs(10);
 
 /// Where the projection stands and what it may use.
 #[derive(Clone, Debug)]
@@ -51,6 +55,13 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Store,
     pub(crate) images: Images,
+    /// Where snapshots are, when there are any.
+    pub(crate) snapshots: Option<Arc<dyn Objects>>,
+    /// Up to which sequence rows are still to be fetched; 0 when all are there.
+    pub(crate) filling: AtomicU64,
+    /// Up to which sequence history is thinned, and is to be.
+    pub(crate) floor: AtomicU64,
+    pub(crate) thin_to: AtomicU64,
     pub(crate) state: RwLock<State>,
     pub(crate) hot: Hot,
     /// What our own process is about to write.
@@ -127,11 +138,22 @@ pub struct Readiness {
     pub last: u64,
 }
 
+/// What a projection stands on.
+pub(crate) struct Ground {
+    pub(crate) store: Store,
+    pub(crate) images: Images,
+    pub(crate) snapshots: Option<Arc<dyn Objects>>,
+    /// Up to which sequence rows are still to be fetched.
+    pub(crate) filling: u64,
+    /// Up to which sequence history was thinned.
+    pub(crate) floor: u64,
+}
+
 impl Projection {
     pub(crate) fn new(
         log: Arc<dyn Log>,
         reader: Reader,
-        (store, images): (Store, Images),
+        Ground { store, images, snapshots, filling, floor }: Ground,
         state: State,
         hot: Hot,
     ) -> Self {
@@ -143,6 +165,10 @@ impl Projection {
                 registry,
                 store,
                 images,
+                snapshots,
+                filling: AtomicU64::new(filling),
+                floor: AtomicU64::new(floor),
+                thin_to: AtomicU64::new(floor),
                 state: RwLock::new(state),
                 hot,
                 own: Own::default(),
@@ -200,6 +226,7 @@ impl Projection {
             self.inner.hot.learn(read);
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 self.inner.images.forget(&read.event.tenant);
+                self.forget_snapshots(read.row.sequence);
             }
         }
         // Two that apply at once may come here in the other order.
@@ -209,6 +236,17 @@ impl Projection {
             newer
         });
         self.inner.waiters.wake(last);
+    }
+
+    /// Has snapshots removed that still hold what is erased now; every process that hears of it tries.
+    fn forget_snapshots(&self, before: u64) {
+        let Some(snapshots) = self.inner.snapshots.clone() else { return };
+        tokio::spawn(async move {
+            while let Err(error) = crate::snapshot::forget_before(snapshots.clone(), before).await {
+                tracing::warn!(%error, "snapshots that must go cannot be removed yet; trying again");
+                tokio::time::sleep(AGAIN_DELAY).await;
+            }
+        });
     }
 
     /// Waits until everything is applied that stood in the log when this was called.
@@ -448,6 +486,7 @@ impl Projection {
         }
         match self.inner.store.get(tenant, sequence) {
             Ok(Some(row)) => return Ok(row),
+            Ok(None) if self.is_filling() => return self.row_of_log(sequence).await,
             Ok(None) => {
                 tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead")
             }
@@ -455,6 +494,7 @@ impl Projection {
                 tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead")
             }
         }
+        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
         self.row_of_log(sequence).await
     }
 
@@ -465,7 +505,6 @@ impl Projection {
     }
 
     async fn row_of_log(&self, sequence: u64) -> Result<Row, Error> {
-        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
         Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
     }
 

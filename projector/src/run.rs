@@ -1,5 +1,6 @@
 //! Following the log: read, open, apply, tell.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use eventlog::Message;
@@ -38,9 +39,16 @@ impl Projection {
     /// Follows the log until told to stop, then writes what is left. An event that cannot be read ends it: skipping
     /// would be data loss.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut following = pin!(self.follow());
+        // Rows come in their order: those of a snapshot first.
+        tokio::select! {
+            result = &mut following => return result,
+            result = self.fill() => result?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
         let writer = Writer::start(self.clone())?;
         let result = tokio::select! {
-            result = self.follow() => result,
+            result = following => result,
             () = shutdown.cancelled() => Ok(()),
         };
         writer.finish().await;

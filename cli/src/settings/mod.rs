@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::args::{Admin, Cli, Command, Serve};
 use crate::file::{self, Mistakes};
+use crate::snapshots::Schedule;
 use crate::{Failure, dev_env};
 
 /// Where the file is looked for.
@@ -39,6 +40,10 @@ pub(crate) struct Settings {
     pub(crate) hot_bytes: u64,
     /// Further attributes that are found without a scan.
     pub(crate) indexed: Vec<String>,
+    /// How far back the projection can be asked; nothing means to the beginning.
+    pub(crate) history_kept: Option<Duration>,
+    /// When snapshots of the projection are taken.
+    pub(crate) snapshots: Schedule,
     pub(crate) dispatcher: dispatcher::Config,
     pub(crate) search_path: String,
     master_key: Option<String>,
@@ -94,11 +99,23 @@ struct ProjectionSection {
     cache_mb: u64,
     hot_mb: u64,
     indexed: Vec<String>,
+    history_days: u64,
+    snapshot_hours: u64,
+    snapshots_kept: usize,
+    snapshot_events_min: u64,
 }
 
 impl Default for ProjectionSection {
     fn default() -> Self {
-        Self { cache_mb: 512, hot_mb: 128, indexed: Vec::new() }
+        Self {
+            cache_mb: 512,
+            hot_mb: 128,
+            indexed: Vec::new(),
+            history_days: 0,
+            snapshot_hours: 24,
+            snapshots_kept: 2,
+            snapshot_events_min: 10_000,
+        }
     }
 }
 
@@ -170,6 +187,14 @@ impl Settings {
             cache_bytes: projection.cache_mb.max(8) * 1024 * 1024,
             hot_bytes: projection.hot_mb * 1024 * 1024,
             indexed,
+            history_kept: (projection.history_days > 0)
+                .then(|| Duration::from_secs(projection.history_days.saturating_mul(24 * 60 * 60))),
+            snapshots: Schedule {
+                interval: (projection.snapshot_hours > 0)
+                    .then(|| Duration::from_secs(projection.snapshot_hours.saturating_mul(60 * 60))),
+                kept: projection.snapshots_kept.max(1),
+                events_min: projection.snapshot_events_min.max(1),
+            },
             dispatcher: dispatcher::Config { apps, feeds },
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),

@@ -7,6 +7,7 @@ mod bucket;
 mod chance;
 mod line;
 mod log;
+mod objects;
 mod stream;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use bucket::MemoryBucket;
 pub use chance::Chance;
 pub use line::{Line, Weather};
 pub use log::MemoryLog;
+pub use objects::MemoryObjects;
 pub use stream::Stream;
 
 use crate::{Broker, Bucket, Committer, Error, Health, Log, WAITING_MAX};
@@ -46,6 +48,7 @@ pub struct Cluster {
     requests: Values,
     completions: Values,
     rollcall: Values,
+    snapshots: MemoryObjects,
 }
 
 impl Cluster {
@@ -68,6 +71,7 @@ impl Cluster {
             requests: bucket(&self.requests),
             completions: bucket(&self.completions),
             rollcall: bucket(&self.rollcall),
+            snapshots: Arc::new(self.snapshots.clone()),
             timeline: None,
             health: Arc::new(Always),
         }

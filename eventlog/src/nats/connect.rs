@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::health::NatsHealth;
 use super::log::NatsLog;
+use super::objects::NatsObjects;
 use super::patience::Patience;
 use super::settings::{self, StreamSettings};
 use super::store::NatsBucket;
@@ -107,6 +108,7 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         requests,
         completions,
         rollcall,
+        snapshots: Arc::new(NatsObjects::new("SNAPSHOTS", context, config.replicas)),
         timeline,
         health: Arc::new(health),
     })

@@ -6,6 +6,7 @@ mod follow;
 mod health;
 mod log;
 mod manifest;
+mod objects;
 mod patience;
 mod publish;
 mod restore;

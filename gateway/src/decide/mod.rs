@@ -3,7 +3,6 @@
 mod create;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::{KeyState, Stored};

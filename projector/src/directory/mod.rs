@@ -290,6 +290,26 @@ impl Directory {
         touches.map(|touch| touch.at).collect()
     }
 
+    /// The events that a resource which exists at a moment cannot do without: its first, and the one with its document.
+    pub(crate) fn base(&self, slot: Slot, at: Number) -> Option<[Number; 2]> {
+        let row = self.resources.at(slot).filter(|row| row.is_at(at))?;
+        Some([row.created, self.versions.last_until(row.last, at)?.1.document])
+    }
+
+    /// A resource's own events until a moment.
+    pub(crate) fn own_events(&self, slot: Slot, until: Number) -> Vec<Number> {
+        let first = self.last_event(slot, until);
+        let earlier = |(_, step): &(Number, Step)| Some((step.previous, *self.versions.get(step.previous)?));
+        std::iter::successors(first, earlier).map(|(number, _)| number).collect()
+    }
+
+    /// The event with the last document of a resource that is gone, while nobody else has had its key since.
+    pub(crate) fn buried(&self, slot: Slot) -> Option<Number> {
+        let row = self.resources.at(slot)?;
+        let is_grave = self.keys.at(row.key).is_some_and(|key| key.grave == slot);
+        Some(self.versions.last_until(row.last, row.ended)?.1.document).filter(|_| is_grave)
+    }
+
     /// The last event of a resource until a moment.
     pub(crate) fn last_event(&self, slot: Slot, until: Number) -> Option<(Number, Step)> {
         let (number, step) = self.versions.last_until(self.resources.at(slot)?.last, until)?;

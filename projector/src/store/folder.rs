@@ -96,6 +96,16 @@ impl Folder {
         Ok(Row::from_bytes(sequence, &value))
     }
 
+    /// Removes rows.
+    pub(super) fn remove(&self, tenant: &Tenant, sequences: &[u64]) -> Result<(), Doubt> {
+        let mut batch = sled::Batch::default();
+        for sequence in sequences {
+            batch.remove(&sequence.to_be_bytes());
+        }
+        self.tree(tenant)?.apply_batch(batch)?;
+        Ok(())
+    }
+
     /// Leaves no row of a tenant before a sequence.
     pub(super) fn drop_before(&self, tenant: &Tenant, sequence: u64) -> Result<(), Doubt> {
         let tree = self.tree(tenant)?;

@@ -130,6 +130,15 @@ impl Opened {
         held.unflushed.push(Undo::Facts(before));
     }
 
+    pub(super) fn remove(&self, tenant: &Tenant, sequences: &[u64]) {
+        let mut held = self.store.lock();
+        if held.opened == self.number
+            && let Some(rows) = held.rows.get_mut(tenant)
+        {
+            rows.retain(|sequence, _| !sequences.contains(sequence));
+        }
+    }
+
     pub(super) fn drop_before(&self, tenant: &Tenant, sequence: u64) {
         let mut held = self.store.lock();
         if held.opened == self.number

@@ -50,9 +50,17 @@ pub(crate) struct Facts {
     /// At which sequence a tenant was dropped last: rows before it are nobody's.
     #[serde(default)]
     pub(crate) dropped: BTreeMap<Tenant, u64>,
+    /// Up to which sequence history was thinned; 0 when it is whole.
+    #[serde(default)]
+    pub(crate) floor: u64,
 }
 
 impl Facts {
+    /// The same of a store that is not whole yet: it can be filled, but not opened again.
+    pub(crate) fn unfinished(&self) -> Self {
+        Self { position: None, ..self.clone() }
+    }
+
     /// The facts after these rows, some of which dropped a tenant.
     pub(crate) fn with(
         &self,
@@ -142,6 +150,17 @@ impl Store {
             rows.len() < rows_max
         })?;
         Ok(rows)
+    }
+
+    /// Removes rows.
+    pub(crate) fn remove(&self, tenant: &Tenant, sequences: &[u64]) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.remove(tenant, sequences),
+            Self::Memory(store) => {
+                store.remove(tenant, sequences);
+                Ok(())
+            }
+        }
     }
 
     /// Leaves no row of a tenant before a sequence: it was dropped there.

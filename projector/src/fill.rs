@@ -1,0 +1,84 @@
+//! Fetching the rows of a directory that began with a snapshot: from the log, behind whoever asks meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use proto::{Kind, Position, Tenant, log_time};
+
+use crate::row::Row;
+use crate::store::Facts;
+use crate::{Error, Projection};
+
+/// Rows in one batch.
+const BATCH_ROWS: usize = 1000;
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Projection {
+    /// Whether rows are still to be fetched: until then the log is asked for them.
+    pub fn is_filling(&self) -> bool {
+        self.inner.filling.load(Ordering::Acquire) != 0
+    }
+
+    /// Fetches the rows up to the snapshot. Only when all are there the store is one that can be opened again.
+    pub(crate) async fn fill(&self) -> Result<(), Error> {
+        let to = self.inner.filling.load(Ordering::Acquire);
+        if to == 0 {
+            return Ok(());
+        }
+        let (begun, mut told) = (Instant::now(), Instant::now());
+        let mut facts = Facts::default();
+        let (mut dropped, mut before) = (BTreeMap::new(), Timestamp::MIN);
+        let mut chunks = self.inner.log.follow(1).ready_chunks(BATCH_ROWS);
+        while let Some(chunk) = chunks.next().await {
+            let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
+            let mut last = None;
+            for message in chunk {
+                let message = message?;
+                if message.sequence > to {
+                    break;
+                }
+                let (sequence, broker) = (message.sequence, message.time);
+                let mut row = Row::of(message)?;
+                let event = row.decode()?.event;
+                row.time = log_time(before, event.occurred_at, broker);
+                before = row.time;
+                if matches!(event.kind, Kind::TenantDropped) {
+                    dropped.insert(event.tenant.clone(), sequence);
+                }
+                last = Some(Position { sequence, event: event.id });
+                rows.entry(event.tenant).or_default().push(row);
+            }
+            let Some(position) = last else { continue };
+            facts = facts.with(&rows, &dropped, position);
+            dropped.clear();
+            let is_last = position.sequence >= to;
+            self.keep(rows, if is_last { facts.clone() } else { facts.unfinished() }).await?;
+            if is_last {
+                break;
+            }
+            if told.elapsed() > PROGRESS_INTERVAL {
+                tracing::info!(rows = position.sequence, of = to, "fetching the rows of the snapshot");
+                told = Instant::now();
+            }
+        }
+        self.inner.filling.store(0, Ordering::Release);
+        tracing::info!(
+            rows = to,
+            duration_ms = begun.elapsed().as_millis(),
+            "the rows of the snapshot are there"
+        );
+        Ok(())
+    }
+
+    async fn keep(&self, rows: BTreeMap<Tenant, Vec<Row>>, facts: Facts) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        let write = move || inner.store.write(&rows, &facts);
+        let written = tokio::task::spawn_blocking(write).await;
+        let failed = |reason: String| Error::Folder { folder: self.inner.store.name(), reason };
+        written.map_err(|error| failed(error.to_string()))?.map_err(|doubt| failed(doubt.to_string()))
+    }
+}

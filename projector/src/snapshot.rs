@@ -1,0 +1,261 @@
+//! Snapshots: images of all directories at one position, in the broker's object store. A process that has no rows begins
+//! with the newest, answers at once, and fetches the rows from the log behind it.
+//!
+//! A snapshot is a description in a line of JSON and, for each tenant, the file of its image, sealed under its key.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventlog::Log;
+use eventlog::objects::{Objects, Stream};
+use jiff::Timestamp;
+use proto::{Position, Tenant};
+use serde::{Deserialize, Serialize};
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::directory::Image;
+use crate::images::Images;
+use crate::reader::Reader;
+use crate::{Error, Projection};
+
+/// The layout of a snapshot; another one is refused.
+const LAYOUT: u32 = 1;
+/// Bytes that a description may have.
+const HEAD_MAX: u64 = 16 << 20;
+/// How long the log may take to confirm what a snapshot holds.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often to look whether it did.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What a snapshot says about itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Snapshot {
+    layout: u32,
+    /// Up to which event.
+    pub position: Position,
+    /// When it was made.
+    pub made: Timestamp,
+    indexes: String,
+    tenants: Vec<Part>,
+}
+
+/// One tenant's part.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Part {
+    tenant: Tenant,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Snapshot {
+    /// Its name in the object store: names are in the order of positions.
+    pub fn name(&self) -> String {
+        name(self.position.sequence)
+    }
+
+    /// How many events it was made of.
+    pub fn rows(&self) -> u64 {
+        self.tenants.iter().map(|part| part.rows).sum()
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.tenants.iter().map(|part| part.bytes).sum()
+    }
+}
+
+fn name(sequence: u64) -> String {
+    format!("{sequence:020}")
+}
+
+fn sequence(name: &str) -> Option<u64> {
+    name.parse().ok()
+}
+
+fn failed(doing: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Snapshot { reason: format!("{doing}: {error}") }
+}
+
+impl Projection {
+    /// Puts a snapshot of what is applied now into the store, and returns what it says. Nothing when nothing is applied.
+    pub async fn snapshot(&self, objects: &dyn Objects) -> Result<Option<Snapshot>, Error> {
+        let taken = {
+            let state = self.state();
+            let images: Vec<(Tenant, Image)> = state
+                .tenants
+                .iter()
+                .map(|(tenant, directory)| (tenant.clone(), Image::of(directory)))
+                .collect();
+            state.position.map(|position| (position, images))
+        };
+        let Some((position, images)) = taken else { return Ok(None) };
+        self.confirmed(position.sequence).await?;
+        let work = tempfile::tempdir().map_err(|error| failed("making a temporary folder", &error))?;
+        let indexes = self.inner.reader.indexes.fingerprint();
+        let mut tenants = Vec::new();
+        for (tenant, image) in images {
+            let key = self.inner.reader.keyring.tenant_key(&tenant).await?;
+            let (folder, rows, columns) = (work.path().to_path_buf(), image.rows(), indexes.clone());
+            let of = tenant.clone();
+            let write = move || {
+                let images = Images::beside(Some(&folder));
+                images.write(&of, &image, columns, &key, 0)?;
+                images.size(&of)
+            };
+            let bytes = tokio::task::spawn_blocking(write).await;
+            let bytes = bytes.map_err(|error| failed("writing an image", &error))?;
+            let bytes = bytes.map_err(|error| failed("writing an image", &error))?;
+            tenants.push(Part { tenant, rows, bytes });
+        }
+        let made = eventlog::clock::now();
+        let snapshot = Snapshot { layout: LAYOUT, position, made, indexes, tenants };
+        let mut head = serde_json::to_vec(&snapshot).map_err(|error| failed("describing it", &error))?;
+        head.push(b'\n');
+        let mut whole: Stream = Box::pin(io::Cursor::new(head));
+        for part in &snapshot.tenants {
+            let file = Images::beside(Some(work.path())).file(&part.tenant);
+            let file = File::open(file.unwrap_or_default()).await;
+            let file = file.map_err(|error| failed("reading an image", &error))?;
+            whole = Box::pin(whole.chain(file));
+        }
+        objects.put(&snapshot.name(), whole).await?;
+        metrics::counter!("rollcall_snapshots_written_total").increment(1);
+        Ok(Some(snapshot))
+    }
+
+    /// Waits until the log has told everything up to a sequence: what only its acknowledgement told may be forgotten.
+    async fn confirmed(&self, sequence: u64) -> Result<(), Error> {
+        let wait = async {
+            while self.state().confirmed < sequence {
+                tokio::time::sleep(CONFIRM_INTERVAL).await;
+            }
+        };
+        let waited = tokio::time::timeout(CONFIRM_TIMEOUT, wait).await;
+        waited.map_err(|_| failed("taking it", &"the log does not confirm what is to be in it"))
+    }
+}
+
+/// The positions of all snapshots, the newest first.
+pub async fn snapshots(objects: &dyn Objects) -> Result<Vec<u64>, Error> {
+    let mut all: Vec<u64> =
+        objects.list().await?.iter().filter_map(|object| sequence(&object.name)).collect();
+    all.sort_unstable_by(|left, right| right.cmp(left));
+    Ok(all)
+}
+
+/// Removes all snapshots but the newest ones.
+pub async fn prune_snapshots(objects: &dyn Objects, kept: usize) -> Result<(), Error> {
+    for old in snapshots(objects).await?.into_iter().skip(kept) {
+        objects.delete(&name(old)).await?;
+    }
+    Ok(())
+}
+
+/// Removes all snapshots that were made before an event that erased something.
+pub(crate) async fn forget_before(objects: Arc<dyn Objects>, before: u64) -> Result<(), Error> {
+    for old in snapshots(&*objects).await?.into_iter().filter(|old| *old < before) {
+        objects.delete(&name(old)).await?;
+    }
+    Ok(())
+}
+
+/// Unpacks the newest snapshot that fits this log into a folder; nothing when none does. Why one does not is said.
+pub(crate) async fn unpack_newest(
+    objects: &dyn Objects,
+    log: &dyn Log,
+    reader: &Reader,
+    folder: &Path,
+) -> Result<Option<Snapshot>, Error> {
+    for at in snapshots(objects).await? {
+        match unpack(objects, log, reader, folder, at).await {
+            Ok(snapshot) => return Ok(Some(snapshot)),
+            Err(reason) => {
+                tracing::warn!(snapshot = at, %reason, "a snapshot cannot be used");
+                metrics::counter!("rollcall_snapshots_refused_total").increment(1);
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn unpack(
+    objects: &dyn Objects,
+    log: &dyn Log,
+    reader: &Reader,
+    folder: &Path,
+    at: u64,
+) -> Result<Snapshot, Error> {
+    let refused = |reason: &str| Error::Snapshot { reason: reason.to_string() };
+    let stream = objects.get(&name(at)).await?.ok_or_else(|| refused("it is gone"))?;
+    let mut stream = BufReader::with_capacity(1 << 20, stream);
+    let mut head = Vec::new();
+    let read = (&mut stream).take(HEAD_MAX).read_until(b'\n', &mut head).await;
+    read.map_err(|error| failed("reading its description", &error))?;
+    let layout: Layout = serde_json::from_slice(&head).map_err(|_| refused("it is no snapshot"))?;
+    if layout.layout != LAYOUT {
+        return Err(refused(&format!("it has layout {}, this version reads {LAYOUT}", layout.layout)));
+    }
+    let snapshot: Snapshot = serde_json::from_slice(&head).map_err(|_| refused("it is no snapshot"))?;
+    if snapshot.position.sequence != at {
+        return Err(refused("it is of another position than its name says"));
+    }
+    if snapshot.indexes != reader.indexes.fingerprint() {
+        return Err(refused("it has other indexes than the configuration asks for"));
+    }
+    match log.read(at).await? {
+        Some(message) if message.id == Some(snapshot.position.event) => {}
+        Some(_) => return Err(refused("the log has another event there: another timeline")),
+        None => return Err(refused("the log is shorter")),
+    }
+    let images = Images::beside(Some(folder));
+    for part in &snapshot.tenants {
+        let path = images.file(&part.tenant).unwrap_or_default();
+        if let Some(folder) = path.parent() {
+            let made = tokio::fs::create_dir_all(folder).await;
+            made.map_err(|error| failed("making a folder for it", &error))?;
+        }
+        let copied = async {
+            let mut file = File::create(&path).await?;
+            let copied = tokio::io::copy(&mut (&mut stream).take(part.bytes), &mut file).await?;
+            file.flush().await?;
+            file.sync_all().await?;
+            Ok::<u64, io::Error>(copied)
+        };
+        if copied.await.map_err(|error| failed("reading it", &error))? != part.bytes {
+            return Err(refused("it is cut off"));
+        }
+    }
+    // The store compares its digest when the last byte is read.
+    let rest = stream.read_to_end(&mut Vec::new()).await.map_err(|error| failed("reading it", &error))?;
+    if rest != 0 {
+        return Err(refused("more comes behind it"));
+    }
+    Ok(snapshot)
+}
+
+/// What is read of any layout.
+#[derive(Deserialize)]
+struct Layout {
+    layout: u32,
+}
+
+impl Snapshot {
+    /// Every tenant's image, read from the folder where it was unpacked; nothing when one of them cannot be used.
+    pub(crate) async fn images(
+        &self,
+        images: &Images,
+        reader: &Reader,
+    ) -> Result<Option<Vec<(Tenant, Image)>>, Error> {
+        let mut all = Vec::new();
+        for part in &self.tenants {
+            let key = reader.keyring.tenant_key(&part.tenant).await?;
+            let image = images.read(&part.tenant, self.indexes.clone(), &key);
+            let Some(image) = image.filter(|image| image.rows() == part.rows) else { return Ok(None) };
+            all.push((part.tenant.clone(), image));
+        }
+        Ok(Some(all))
+    }
+}

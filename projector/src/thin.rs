@@ -1,0 +1,105 @@
+//! Thinning: of what happened before a floor only what is still needed stays in the store: of each resource that existed
+//! there the row that held its document, and its first. What changed after the floor can always be told from these. The
+//! log keeps everything; a question about a moment below the floor is refused.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use proto::Tenant;
+
+use crate::directory::{Directory, Number};
+use crate::store::{Doubt, Facts};
+use crate::{Error, Moment, Projection, When};
+
+/// Rows that are removed before others are written.
+const PIECE: usize = 1000;
+
+impl Projection {
+    /// Has everything thinned that happened before an instant; done in the background. Returns the floor: the last
+    /// sequence that is not later. Nothing when nothing is that old.
+    pub fn thin(&self, before: Timestamp) -> Option<u64> {
+        let floors = {
+            let state = self.state();
+            let floor = |directory: &Directory| {
+                let number = directory.at_time(before)?;
+                Some(directory.versions().get(number)?.sequence)
+            };
+            state.tenants.values().filter_map(floor).max()
+        };
+        let floor = floors?;
+        self.inner.thin_to.fetch_max(floor, Ordering::AcqRel);
+        Some(floor)
+    }
+
+    /// Below this sequence moments are not kept; 0 when all are.
+    pub fn floor(&self) -> u64 {
+        self.inner.floor.load(Ordering::Acquire)
+    }
+
+    /// Refuses a moment below the floor.
+    pub(crate) fn kept(&self, tenant: &Tenant, moment: Moment, when: When) -> Result<(), Error> {
+        let floor = self.floor();
+        let sequence = self.stands_at(tenant, moment).map_or(0, |(sequence, _)| sequence);
+        let asked = match when {
+            When::Now => return Ok(()),
+            When::Sequence(sequence) => sequence,
+            When::Instant(_) => sequence,
+        };
+        if asked >= floor { Ok(()) } else { Err(Error::NotKept { sequence: asked, floor }) }
+    }
+
+    /// Raises the floor and removes the rows that are not needed any more. The images of all tenants must be newer than the
+    /// floor: without the rows nothing else can tell what happened.
+    pub(crate) fn thin_now(&self, mut facts: Facts, floor: u64) -> Result<Facts, Doubt> {
+        let from = facts.floor;
+        facts.floor = floor;
+        self.inner.store.write(&Default::default(), &facts)?;
+        self.inner.floor.store(floor, Ordering::Release);
+        let tenants: Vec<Tenant> = self.state().tenants.keys().cloned().collect();
+        for tenant in tenants {
+            let spare: Vec<u64> = self
+                .with(&tenant, |directory| directory.spare(from, floor))
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
+            for piece in spare.chunks(PIECE) {
+                self.inner.store.remove(&tenant, piece)?;
+            }
+            metrics::counter!("rollcall_projection_rows_thinned_total").increment(spare.len() as u64);
+            tracing::info!(%tenant, floor, rows = spare.len(), "rows that are no longer needed are removed");
+        }
+        Ok(facts)
+    }
+}
+
+impl Directory {
+    /// The sequences of rows that nobody needs once the floor is raised.
+    fn spare(&self, from: u64, floor: u64) -> BTreeSet<u64> {
+        let Some(last) = self.at_sequence(floor) else { return BTreeSet::new() };
+        let first = self.at_sequence(from).filter(|_| from > 0).map_or(0, |number| number + 1);
+        let mut spare: BTreeSet<Number> = BTreeSet::new();
+        for (number, step) in self.versions().0.from(first).take_while(|(number, _)| *number <= last) {
+            spare.insert(number);
+            match self.base(step.slot, last) {
+                // What stood there before may have been needed until now.
+                Some(needed) => {
+                    let before = self.versions().get(step.previous).map(|earlier| earlier.document);
+                    spare.extend(before);
+                    needed.iter().for_each(|number| {
+                        spare.remove(number);
+                    });
+                }
+                None => {
+                    spare.extend(self.own_events(step.slot, last));
+                    // Whoever takes its key may be asked whether it is the same person.
+                    if let Some(number) = self.buried(step.slot) {
+                        spare.remove(&number);
+                    }
+                }
+            }
+        }
+        let sequence = |number: Number| self.versions().get(number).map(|step| step.sequence);
+        spare.into_iter().filter_map(sequence).collect()
+    }
+}
