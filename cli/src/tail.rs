@@ -109,7 +109,7 @@ fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         "actor": event.actor,
         "txn": event.txn,
         "occurredAt": event.occurred_at.to_string(),
-        "changes": body.map(|body| json!(body.changes)).unwrap_or_else(|| json!([])),
+        "changes": body.map(|body| json!(body.all_changes(&event.kind))).unwrap_or_else(|| json!([])),
     });
     if let Some(line) = line.as_object_mut() {
         if !added.is_empty() || !removed.is_empty() {
@@ -135,7 +135,7 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
     );
     let value =
         |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
-    for change in body.map(|body| body.changes.as_slice()).unwrap_or_default() {
+    for change in body.map(|body| body.all_changes(&event.kind)).unwrap_or_default() {
         text.push_str(&format!(
             "\n          {}: {} -> {}",
             change.path,

@@ -57,7 +57,7 @@ impl Default for Limits {
             cursor_timeout_s: 3_600,
             bulk_operations_max: 1_000,
             async_requests_max: 64,
-            scan_rows_max: 200_000,
+            scan_rows_max: 1_000_000,
             request_timeout_ms: 10_000,
             attempts_max: 256,
         }

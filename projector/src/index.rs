@@ -4,7 +4,7 @@ use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
 use crate::directory::{ColumnNumber, DISPLAY};
-use crate::extract::Tree;
+use crate::extract::{Tree, number};
 
 /// Attributes that clients look people up by.
 const BUILT_IN: [&str; 4] = [
@@ -100,6 +100,7 @@ impl Indexes {
         let rule = self.column(number)?.rule;
         match (rule.kind, value) {
             (Type::Boolean, Value::Bool(value)) if matches!(op, Op::Eq | Op::Ne) => Some(value.to_string()),
+            (Type::Decimal | Type::Integer, Value::Number(value)) => Some(number(value.as_f64()?)),
             (Type::String, Value::String(text)) if rule.case_exact => Some(text.clone()),
             (Type::String, Value::String(text)) => Some(scim::fold(text)),
             (_, _) => None,
@@ -130,9 +131,9 @@ fn indexed(registry: &Registry, text: &str) -> Result<Indexed, String> {
     let found = registry.resource_types().iter().find_map(resolve);
     let found = found.ok_or_else(|| format!("{text:?} is an attribute of no resource type"))?;
     match found.rule.kind {
-        Type::String | Type::Boolean => Ok(found),
-        Type::Decimal | Type::Integer | Type::DateTime | Type::Binary | Type::Reference | Type::Complex => {
-            Err(format!("{text:?} cannot be indexed: only strings and booleans can"))
+        Type::String | Type::Boolean | Type::Decimal | Type::Integer => Ok(found),
+        Type::DateTime | Type::Binary | Type::Reference | Type::Complex => {
+            Err(format!("{text:?} cannot be indexed: only strings, numbers and booleans can"))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use scim::{Change, Object};
+use scim::{Change, Object, diff};
 
 use crate::subject::Key;
 use crate::{Document, EventId, KeyRef, ResourceId, Tenant};
@@ -109,10 +109,25 @@ pub struct Body {
     pub document: Document,
     /// `externalId` by source.
     pub external_ids: BTreeMap<String, String>,
-    /// What changed.
+    /// What changed; of a beginning nothing, because the document tells it all: see [`Body::all_changes`].
     pub changes: Vec<Change>,
     /// Where the request came from.
     pub caller_address: String,
     /// Write-only attributes, in `CredentialsChanged` only.
     pub credentials: Object,
+}
+
+impl Body {
+    /// What the event of this kind changed, those of a beginning included.
+    pub fn all_changes(&self, kind: &Kind) -> Vec<Change> {
+        if !self.changes.is_empty() || !matches!(kind, Kind::Created { .. }) {
+            return self.changes.clone();
+        }
+        let mut changes = diff(&Object::new(), &self.document);
+        for (source, id) in &self.external_ids {
+            let path = format!("externalId[{source}]");
+            changes.push(Change { path, before: None, after: Some(id.clone().into()) });
+        }
+        changes
+    }
 }

@@ -414,12 +414,11 @@ fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
         Some(external_id) => external_ids.insert(caller.source.clone(), external_id),
         None => external_ids.remove(&caller.source),
     };
-    let nothing = Object::new();
-    let before = current.map_or(&nothing, |current| &current.document);
-    let mut changes = diff(before, &parts.document);
+    // Of a beginning the document tells everything.
+    let mut changes = current.map(|current| diff(&current.document, &parts.document)).unwrap_or_default();
     let was = current.and_then(|current| current.external_ids.get(&caller.source));
     let is = external_ids.get(&caller.source);
-    if was != is {
+    if current.is_some() && was != is {
         let value = |id: Option<&String>| id.map(|id| Value::String(id.clone()));
         let change = Change { path: "externalId".to_string(), before: value(was), after: value(is) };
         let place = changes.partition_point(|other| other.path < change.path);

@@ -133,15 +133,23 @@ async fn answer(
 /// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.
 async fn ask(gateway: &Gateway, asked: &Asked, query: Query<'_>, deadline: Instant) -> Result<Page, Problem> {
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
-    let mut page = inner.projection.query(tenant, query).await;
+    let ask = async || -> Result<Result<Page, projector::Error>, Problem> {
+        // Dropping the question ends it after the pieces that are under way.
+        tokio::time::timeout_at(deadline, inner.projection.query(tenant, query)).await.map_err(|_| {
+            metrics::counter!("rollcall_query_too_long_total").increment(1);
+            let detail = "the question takes longer than a request may; narrow it with what is indexed";
+            Error::new(ScimType::TooMany, detail.to_string()).into()
+        })
+    };
+    let mut page = ask().await?;
     if ends(&page, query) && asked.freshness != Freshness::Latest {
         inner.catch_up("miss", deadline).await?;
-        page = inner.projection.query(tenant, query).await;
+        page = ask().await?;
     }
     page.map_err(|error| match error {
         projector::Error::TooMany { rows_max } => {
             let detail = format!(
-                "the question would look at more than {rows_max} resources; narrow it with eq on userName, externalId, displayName or id"
+                "the question would look at more than {rows_max} resources one by one; narrow it with what is indexed: userName, externalId, displayName, emails.value, id"
             );
             Error::new(ScimType::TooMany, detail).into()
         }
