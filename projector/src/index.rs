@@ -4,7 +4,7 @@ use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
 use crate::directory::{ColumnNumber, DISPLAY};
-use crate::extract::{Tree, number};
+use crate::extract::{self, Tree};
 
 /// Attributes that clients look people up by.
 const BUILT_IN: [&str; 4] = [
@@ -40,15 +40,20 @@ impl Indexes {
     /// whose values have no order as texts, is an error, said in a sentence.
     pub(crate) fn new(registry: &Registry, further: &[String]) -> Result<Self, String> {
         let mut indexes = Self::default();
-        let mut wanted: Vec<String> = BUILT_IN.iter().map(ToString::to_string).collect();
+        let mut columns = Vec::new();
+        for text in BUILT_IN {
+            columns.push(indexed(registry, text)?);
+        }
         for kind in registry.resource_types() {
             let main = registry.unique_attribute(kind).map(|attribute| AttrPath::of(&attribute.name));
             let unique = main.into_iter().chain(registry.further_unique(kind));
-            wanted.extend(unique.map(|path| path.to_string()));
+            // Whoever is meant by one that has no order is found by its key.
+            columns.extend(unique.filter_map(|path| indexed(registry, &path.to_string()).ok()));
         }
-        wanted.extend_from_slice(further);
-        for text in wanted {
-            let found = indexed(registry, &text)?;
+        for text in further {
+            columns.push(indexed(registry, text)?);
+        }
+        for found in columns {
             if !indexes.columns.contains(&found) {
                 indexes.columns.push(found);
             }
@@ -100,7 +105,7 @@ impl Indexes {
         let rule = self.column(number)?.rule;
         match (rule.kind, value) {
             (Type::Boolean, Value::Bool(value)) if matches!(op, Op::Eq | Op::Ne) => Some(value.to_string()),
-            (Type::Decimal | Type::Integer, Value::Number(value)) => Some(number(value.as_f64()?)),
+            (Type::Decimal | Type::Integer, Value::Number(value)) => Some(extract::number(value.as_f64()?)),
             (Type::String, Value::String(text)) if rule.case_exact => Some(text.clone()),
             (Type::String, Value::String(text)) => Some(scim::fold(text)),
             (_, _) => None,

@@ -143,7 +143,11 @@ impl Settings {
         for mistake in policies.mistakes(&registry) {
             mistakes.add(mistake);
         }
-        let indexed: Vec<String> = projection.indexed.into_iter().chain(policies.indexed()).collect();
+        // Whoever is joined by an attribute that cannot be indexed is looked for one by one.
+        let joined = policies.indexed().into_iter();
+        let joined =
+            joined.filter(|path| projector::check_indexed(&registry, std::slice::from_ref(path)).is_ok());
+        let indexed: Vec<String> = projection.indexed.into_iter().chain(joined).collect();
         if let Err(mistake) = projector::check_indexed(&registry, &indexed) {
             mistakes.add(format!("projection.indexed: {mistake}"));
         }
