@@ -4,7 +4,7 @@ use proto::Tenant;
 use sha2::{Digest as _, Sha256};
 
 use crate::directory::Slot;
-use crate::projection::Outline;
+use crate::stored::Outline;
 use crate::{Error, Moment, Projection};
 
 /// Resources that are read before others get their turn.

@@ -7,7 +7,7 @@ use proto::{Event, ResourceId, Tenant};
 use scim::{Change, Object};
 
 use crate::directory::{Directory, Number, Slot};
-use crate::projection::Outline;
+use crate::stored::Outline;
 use crate::{Error, Moment, Projection, Stored};
 
 /// An event that changed a resource, or did not.

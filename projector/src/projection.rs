@@ -8,21 +8,21 @@ use std::time::Duration;
 use eventlog::{Log, Objects};
 use jiff::Timestamp;
 use proto::subject::Key;
-use proto::{Body, Document, Event, KeyRef, Kind, ResourceId, Tenant, Version};
+use proto::{Body, Kind, ResourceId, Tenant};
 use scim::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::content::{Content, Cuts};
-use crate::directory::{Directory, NOW, Number, Seen, Slot, TypeList};
+use crate::directory::{Directory, NOW, Slot, TypeList};
 use crate::hot::Hot;
 use crate::images::Images;
 use crate::own::Own;
 use crate::reader::Reader;
-use crate::row::{ReadRow, Row};
+use crate::row::ReadRow;
 use crate::scan::PIECES_MAX;
 use crate::state::State;
 use crate::store::{Storage, Store};
+use crate::stored::{Former, Outline, Stored};
 use crate::waiters::Waiters;
 use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging, Moment};
@@ -74,59 +74,6 @@ pub(crate) struct Inner {
     asked: AtomicU64,
     /// The last such question: its number and the answer.
     answer: tokio::sync::Mutex<(u64, u64)>,
-}
-
-/// A resource as it stands in the directory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    /// The id.
-    pub id: ResourceId,
-    /// The sequence of the event that holds its document.
-    pub row: u64,
-    /// The resource type's name.
-    pub resource_type: String,
-    /// The document.
-    pub document: Document,
-    /// `externalId` by source.
-    pub external_ids: BTreeMap<String, String>,
-    /// Log time of its first event.
-    pub created: Timestamp,
-    /// Log time of the last event that changed what a client reads.
-    pub last_modified: Timestamp,
-    /// That event.
-    pub version: Version,
-    /// Its key.
-    pub key: Key,
-    /// The last sequence on its key's subject.
-    pub guard: u64,
-    /// The data key that seals its events.
-    pub key_ref: Option<KeyRef>,
-    /// The keys of its further unique values, by attribute.
-    pub claims: BTreeMap<String, Key>,
-    /// Where the document's text is cut.
-    pub cuts: Cut,
-}
-
-/// Where a document's text is cut for readers; the default is found out when it is needed.
-#[derive(Clone, Debug, Default)]
-pub struct Cut(pub(crate) Option<Arc<Cuts>>);
-
-impl PartialEq for Cut {
-    /// It follows from the document.
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-/// A resource that is gone, as it was.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Former {
-    /// The id.
-    pub id: ResourceId,
-    /// Log time of its end.
-    pub deleted: Timestamp,
-    /// `externalId` by source.
-    pub external_ids: BTreeMap<String, String>,
 }
 
 /// How far the directory is.
@@ -428,31 +375,6 @@ impl Projection {
         self.state().tenants.get(tenant).map(ask)
     }
 
-    /// The resource of an outline: with what its row says.
-    pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
-        let content = self.content(tenant, outline.seen.row).await?;
-        Ok(outline.filled(&content))
-    }
-
-    /// What a row says.
-    pub(crate) async fn content(&self, tenant: &Tenant, sequence: u64) -> Result<Arc<Content>, Error> {
-        if let Some(content) = self.inner.hot.get(sequence) {
-            return Ok(content);
-        }
-        let row = self.row(tenant, sequence).await?;
-        let content = match self.inner.reader.content_of(&row).await {
-            Err(Error::Event { .. }) => {
-                tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
-                let row = self.row_of_log(sequence).await?;
-                self.inner.reader.content_of(&row).await?
-            }
-            content => content?,
-        };
-        let content = Arc::new(content);
-        self.inner.hot.put(sequence, content.clone());
-        Ok(content)
-    }
-
     /// Who had a key last, when that resource is gone and nobody has it now.
     pub async fn former(
         &self,
@@ -477,85 +399,5 @@ impl Projection {
         let Some(sequence) = sequence.flatten() else { return Ok(None) };
         let (event, body) = self.opened(tenant, sequence).await?;
         Ok(Some((event.source, body.unwrap_or_default().into())))
-    }
-
-    /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.
-    async fn row(&self, tenant: &Tenant, sequence: u64) -> Result<Row, Error> {
-        if let Some(row) = self.state().tail.get(sequence) {
-            return Ok(row.clone());
-        }
-        match self.inner.store.get(tenant, sequence) {
-            Ok(Some(row)) => return Ok(row),
-            Ok(None) if self.is_filling() => return self.row_of_log(sequence).await,
-            Ok(None) => {
-                tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead")
-            }
-            Err(error) => {
-                tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead")
-            }
-        }
-        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
-        self.row_of_log(sequence).await
-    }
-
-    /// A row from the tail or the store, if it can be read.
-    pub(crate) fn row_at_hand(&self, tenant: &Tenant, sequence: u64) -> Option<Row> {
-        let row = self.state().tail.get(sequence).cloned();
-        row.or_else(|| self.inner.store.get(tenant, sequence).ok().flatten())
-    }
-
-    async fn row_of_log(&self, sequence: u64) -> Result<Row, Error> {
-        Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
-    }
-
-    /// A row's event and its whole body.
-    pub(crate) async fn opened(
-        &self,
-        tenant: &Tenant,
-        sequence: u64,
-    ) -> Result<(Event, Option<Body>), Error> {
-        let row = self.row(tenant, sequence).await?;
-        match self.inner.reader.opened(&row).await {
-            Err(Error::Event { .. }) => self.inner.reader.opened(&self.row_of_log(sequence).await?).await,
-            opened => opened,
-        }
-    }
-}
-
-/// A resource without what its row says.
-pub(crate) struct Outline {
-    pub(crate) seen: Seen,
-    resource_type: String,
-    key: Key,
-    guard: u64,
-    claims: BTreeMap<String, Key>,
-}
-
-impl Outline {
-    pub(crate) fn of(directory: &Directory, slot: Slot, at: Number) -> Option<Self> {
-        let seen = directory.seen(slot, at)?;
-        let (key, guard) = directory.key_of(slot)?;
-        let resource_type = directory.kind_name(seen.kind).to_string();
-        Some(Self { seen, resource_type, key, guard, claims: directory.claims_of(slot) })
-    }
-
-    pub(crate) fn filled(self, content: &Content) -> Stored {
-        let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
-        Stored {
-            id: self.seen.id,
-            row: self.seen.row,
-            resource_type: self.resource_type,
-            // The text is shared with whoever reads the same row; a tree, where one is made, is this reader's own.
-            document: Document::of_json(content.json.clone()),
-            external_ids: content.external_ids.clone(),
-            created: time(self.seen.created_ms),
-            last_modified: time(self.seen.modified_ms),
-            version: self.seen.version,
-            key: self.key,
-            guard: self.guard,
-            key_ref: content.key_ref,
-            claims: self.claims,
-            cuts: Cut(content.cuts.clone()),
-        }
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::{ColumnNumber, Directory, NOW, Number, Slot};
 use crate::plan::{Plan, Planned, Planner};
-use crate::projection::Outline;
 use crate::scan::Scan;
+use crate::stored::Outline;
 use crate::{Error, Lens, Moment, Projection, Stored};
 
 /// A question.

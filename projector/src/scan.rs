@@ -12,8 +12,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::content::Content;
 use crate::directory::Slot;
-use crate::projection::Outline;
 use crate::query::Found;
+use crate::stored::Outline;
 use crate::{Error, Lens, Projection};
 
 /// Resources that are looked at in one piece.

@@ -224,7 +224,7 @@ fn the_end_of_a_list_is_the_end() {
         case("the last page by index", || behind.get("/Users?startIndex=6&count=5"), one_more),
         case("a page beyond the end", || behind.get("/Users?startIndex=20"), finds(8)),
         case("a cursor of a gateway that is ahead", || behind.get(&next), one_more),
-        case("too many", || behind.get("/Users?filter=displayName%20sw%20%22Person%22"), finds(8)),
+        case("too many", || behind.get("/Users?filter=displayName%20co%20%22Person%22"), finds(8)),
     ];
     check(&street, &cases);
 }

@@ -1,0 +1,79 @@
+//! Rows, wherever they are: in the tail, in the store, or, on any doubt, in the log that they were made of.
+
+use std::sync::Arc;
+
+use proto::{Body, Event, Tenant};
+
+use crate::content::Content;
+use crate::row::Row;
+use crate::stored::{Outline, Stored};
+use crate::{Error, Projection};
+
+impl Projection {
+    /// The resource of an outline: with what its row says.
+    pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
+        let content = self.content(tenant, outline.seen.row).await?;
+        Ok(outline.filled(&content))
+    }
+
+    /// What a row says.
+    pub(crate) async fn content(&self, tenant: &Tenant, sequence: u64) -> Result<Arc<Content>, Error> {
+        if let Some(content) = self.inner.hot.get(sequence) {
+            return Ok(content);
+        }
+        let row = self.row(tenant, sequence).await?;
+        let content = match self.inner.reader.content_of(&row).await {
+            Err(Error::Event { .. }) => {
+                tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
+                let row = self.row_of_log(sequence).await?;
+                self.inner.reader.content_of(&row).await?
+            }
+            content => content?,
+        };
+        let content = Arc::new(content);
+        self.inner.hot.put(sequence, content.clone());
+        Ok(content)
+    }
+
+    /// A row from the tail, the store, or, when the store is damaged, from the log that it was made of.
+    async fn row(&self, tenant: &Tenant, sequence: u64) -> Result<Row, Error> {
+        if let Some(row) = self.state().tail.get(sequence) {
+            return Ok(row.clone());
+        }
+        match self.inner.store.get(tenant, sequence) {
+            Ok(Some(row)) => return Ok(row),
+            Ok(None) if self.is_filling() => return self.row_of_log(sequence).await,
+            Ok(None) => {
+                tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead")
+            }
+            Err(error) => {
+                tracing::error!(%tenant, sequence, %error, "a row cannot be read; reading the log instead")
+            }
+        }
+        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
+        self.row_of_log(sequence).await
+    }
+
+    /// A row from the tail or the store, if it can be read.
+    pub(crate) fn row_at_hand(&self, tenant: &Tenant, sequence: u64) -> Option<Row> {
+        let row = self.state().tail.get(sequence).cloned();
+        row.or_else(|| self.inner.store.get(tenant, sequence).ok().flatten())
+    }
+
+    async fn row_of_log(&self, sequence: u64) -> Result<Row, Error> {
+        Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
+    }
+
+    /// A row's event and its whole body.
+    pub(crate) async fn opened(
+        &self,
+        tenant: &Tenant,
+        sequence: u64,
+    ) -> Result<(Event, Option<Body>), Error> {
+        let row = self.row(tenant, sequence).await?;
+        match self.inner.reader.opened(&row).await {
+            Err(Error::Event { .. }) => self.inner.reader.opened(&self.row_of_log(sequence).await?).await,
+            opened => opened,
+        }
+    }
+}
