@@ -8,7 +8,7 @@ use proto::ResourceId;
 use scim::{AttrPath, Filter, Op, Rule, Type};
 use serde_json::Value;
 
-use crate::directory::{ColumnNumber, Directory, Number, Slot, cut};
+use crate::directory::{ColumnNumber, Directory, Number, Slot, beginning, cut};
 use crate::table::{Place, TEXT_BYTES_MAX};
 
 /// How the resources of one type that can satisfy a filter are found.
@@ -220,12 +220,12 @@ impl Planner<'_> {
         let values = self.directory.values();
         let Some(order) = values.order(column) else { return Default::default() };
         let from = |inclusive: bool, wanted: &[u8]| {
-            order.place(|number| {
+            order.place(beginning(wanted), |number| {
                 let text = values.text(number);
                 if inclusive { text < wanted } else { text <= wanted }
             })
         };
-        let begin = || order.place(|_| false);
+        let begin = || order.begin();
         match range {
             Range::Equal(wanted) => (from(true, wanted), from(false, wanted)),
             Range::Prefix(wanted) => {
@@ -233,7 +233,7 @@ impl Planner<'_> {
                     let text = values.text(number);
                     text < wanted.as_slice() || text.starts_with(wanted)
                 };
-                (from(true, wanted), order.place(behind))
+                (from(true, wanted), order.place_by(behind))
             }
             Range::Above(wanted) => (from(false, wanted), order.end()),
             Range::AtLeast(wanted) => (from(true, wanted), order.end()),
@@ -267,6 +267,16 @@ impl Planner<'_> {
             Plan::Everything => everyone().collect(),
             Plan::Not(inner) => everyone().filter(|slot| !self.holds(inner, *slot)).collect(),
             Plan::Slots(slots) => slots.iter().copied().filter(|slot| self.is_wanted(*slot)).collect(),
+            Plan::Values(column, Range::Equal(wanted)) => {
+                let values = directory.values();
+                let Some(order) = values.order(*column) else { return Vec::new() };
+                let from = order.place(beginning(wanted), |number| values.text(number) < wanted.as_slice());
+                let numbers = order.range(from, order.end());
+                let same = numbers.take_while(|number| values.text(*number) == wanted.as_slice());
+                let postings = same.filter_map(|number| values.posting(number));
+                let slots = postings.filter(|posting| posting.is_at(self.at)).map(|posting| posting.slot);
+                sorted(slots.filter(|slot| self.is_wanted(*slot)).collect())
+            }
             Plan::Values(column, range) => {
                 let (from, to) = self.places(*column, range);
                 let values = directory.values();

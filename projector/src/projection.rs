@@ -344,20 +344,27 @@ impl Projection {
         state.tenants.iter().map(|(tenant, directory)| (tenant.clone(), count(directory))).collect()
     }
 
+    /// About how much memory a tenant's directory takes, in bytes, part by part, and how many resources it holds, those
+    /// that are gone included.
+    pub fn memory(&self, tenant: &Tenant) -> (Vec<(&'static str, usize)>, usize) {
+        let memory = |directory: &Directory| (directory.memory().to_vec(), directory.resource_count());
+        self.with(tenant, memory).unwrap_or_default()
+    }
+
     /// Says how much memory the directories take.
     pub(crate) fn tell_memory(&self) {
-        for (tenant, directory) in &self.state().tenants {
-            let parts = directory.memory();
+        let tenants: Vec<Tenant> = self.state().tenants.keys().cloned().collect();
+        for tenant in tenants {
+            let (parts, resources) = self.memory(&tenant);
             let total: usize = parts.iter().map(|(_, bytes)| bytes).sum();
-            let resources = directory.resource_count().max(1);
-            let parts: Vec<String> =
-                parts.iter().map(|(name, bytes)| format!("{name} {}", bytes / resources)).collect();
+            let each: Vec<String> =
+                parts.iter().map(|(name, bytes)| format!("{name} {}", bytes / resources.max(1))).collect();
             tracing::info!(
                 %tenant,
-                resources = directory.resource_count(),
+                resources,
                 memory_mb = total / 1_000_000,
-                bytes_per_resource = total / resources,
-                parts = parts.join(", "),
+                bytes_per_resource = total / resources.max(1),
+                parts = each.join(", "),
                 "the directory in memory"
             );
         }

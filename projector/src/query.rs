@@ -7,7 +7,7 @@ use proto::Tenant;
 use scim::{Filter, ResourceType, Sort, SortKey};
 use serde::{Deserialize, Serialize};
 
-use crate::directory::{ColumnNumber, Directory, NOW, Number, Slot};
+use crate::directory::{ColumnNumber, Directory, NOW, Number, Slot, beginning};
 use crate::plan::{Plan, Planned, Planner};
 use crate::scan::Scan;
 use crate::stored::Outline;
@@ -359,7 +359,8 @@ fn by_value(
         (Some((key, first)), Some(posting)) => (values.text(number), posting.slot) >= (*key, *first),
         (_, _) => true,
     };
-    let from = index.place(|number| !behind(number));
+    let begins = place.as_ref().map_or(0, |(key, _)| beginning(key));
+    let from = index.place(begins, |number| !behind(number));
     let mut found: Vec<Found> = Vec::new();
     let key = |number: Number| {
         let text = std::str::from_utf8(values.text(number)).unwrap_or_default().to_string();
@@ -370,9 +371,9 @@ fn by_value(
         let place_text = place.as_ref().map(|(text, _)| text.to_vec());
         let to = match &place_text {
             None => index.end(),
-            Some(text) => index.place(|number| values.text(number) <= text.as_slice()),
+            Some(text) => index.place(beginning(text), |number| values.text(number) <= text.as_slice()),
         };
-        let mut numbers = index.range(index.place(|_| false), to).rev().peekable();
+        let mut numbers = index.range(index.begin(), to).rev().peekable();
         while found.len() <= query.count
             && let Some(first) = numbers.next()
         {

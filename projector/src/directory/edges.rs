@@ -3,13 +3,14 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::versions::{NONE, Number};
+use super::versions::{NONE, NOW, Number};
 use crate::table::{Column, plain_struct};
 
 /// A resource's place in its tenant's directory.
 pub(crate) type Slot = Number;
 
-/// An edge, in two lists at once: its group's and its member's.
+/// An edge, in two lists at once: its group's and its member's. Those that are over are in lists of their own, so that
+/// what was costs those nothing who ask for what is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
     group: Slot,
@@ -17,10 +18,20 @@ pub(crate) struct Edge {
     from: Number,
     to: Number,
     next_of_group: Number,
+    /// While it is there: the one before it in its group's list.
+    before_of_group: Number,
     next_of_member: Number,
 }
 
-plain_struct!(Edge { group: u32, member: u32, from: u32, to: u32, next_of_group: u32, next_of_member: u32 });
+plain_struct!(Edge {
+    group: u32,
+    member: u32,
+    from: u32,
+    to: u32,
+    next_of_group: u32,
+    before_of_group: u32,
+    next_of_member: u32,
+});
 
 impl Edge {
     fn is_at(&self, at: Number) -> bool {
@@ -33,13 +44,18 @@ impl Edge {
 pub(crate) struct Ends {
     /// As a group.
     members: Number,
+    former_members: Number,
     /// As a member.
     groups: Number,
+    former_groups: Number,
     /// How many members it has now.
     count: u32,
 }
 
-plain_struct!(Ends { members: u32, groups: u32, count: u32 });
+plain_struct!(Ends { members: u32, former_members: u32, groups: u32, former_groups: u32, count: u32 });
+
+const NO_ENDS: Ends =
+    Ends { members: NONE, former_members: NONE, groups: NONE, former_groups: NONE, count: 0 };
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edges {
@@ -51,28 +67,39 @@ pub(crate) struct Edges {
 impl Edges {
     /// Makes room for the next slot.
     pub(crate) fn grow(&mut self) {
-        self.ends.push(Ends { members: NONE, groups: NONE, count: 0 });
+        self.ends.push(NO_ENDS);
     }
 
-    fn of_group(&self, group: Slot) -> impl Iterator<Item = (Number, Edge)> {
-        let first = self.ends.at(group).map_or(NONE, |ends| ends.members);
-        std::iter::successors(self.numbered(first), |(_, edge)| self.numbered(edge.next_of_group))
+    fn ends(&self, slot: Slot) -> Ends {
+        self.ends.get(slot).unwrap_or(NO_ENDS)
     }
 
-    fn of_member(&self, member: Slot) -> impl Iterator<Item = (Number, Edge)> {
-        let first = self.ends.at(member).map_or(NONE, |ends| ends.groups);
-        std::iter::successors(self.numbered(first), |(_, edge)| self.numbered(edge.next_of_member))
+    fn list(&self, first: Number, next: fn(&Edge) -> Number) -> impl Iterator<Item = (Number, Edge)> {
+        let numbered = |number: Number| Some((number, self.edges.get(number)?));
+        std::iter::successors(numbered(first), move |(_, edge)| numbered(next(edge)))
     }
 
-    fn numbered(&self, number: Number) -> Option<(Number, Edge)> {
-        Some((number, self.edges.get(number)?))
+    /// The edges of a group at a moment.
+    fn of_group(&self, group: Slot, at: Number) -> impl Iterator<Item = (Number, Edge)> {
+        let ends = self.ends(group);
+        let former = if at == NOW { NONE } else { ends.former_members };
+        let all = [ends.members, former].into_iter();
+        all.flat_map(|first| self.list(first, |edge| edge.next_of_group))
+            .filter(move |(_, edge)| edge.is_at(at))
+    }
+
+    /// The edges of a member at a moment.
+    fn of_member(&self, member: Slot, at: Number) -> impl Iterator<Item = (Number, Edge)> {
+        let ends = self.ends(member);
+        let former = if at == NOW { NONE } else { ends.former_groups };
+        let all = [ends.groups, former].into_iter();
+        all.flat_map(|first| self.list(first, |edge| edge.next_of_member))
+            .filter(move |(_, edge)| edge.is_at(at))
     }
 
     /// An edge that is there now. A resource is in few groups, a group can hold everybody.
     fn open(&self, group: Slot, member: Slot) -> Option<Number> {
-        self.of_member(member)
-            .find(|(_, edge)| edge.group == group && edge.to == NONE)
-            .map(|(number, _)| number)
+        self.of_member(member, NOW).find(|(_, edge)| edge.group == group).map(|(number, _)| number)
     }
 
     /// Whether the edge is new.
@@ -80,17 +107,19 @@ impl Edges {
         if self.open(group, member).is_some() {
             return false;
         }
-        let (Some(of_group), Some(of_member)) = (self.ends.get(group), self.ends.get(member)) else {
-            return false;
-        };
+        let next_of_group = self.ends(group).members;
         let number = self.edges.push(Edge {
             group,
             member,
             from,
             to: NONE,
-            next_of_group: of_group.members,
-            next_of_member: of_member.groups,
+            next_of_group,
+            before_of_group: NONE,
+            next_of_member: self.ends(member).groups,
         });
+        if let Some(next) = self.edges.at_mut(next_of_group) {
+            next.before_of_group = number;
+        }
         if let Some(ends) = self.ends.at_mut(group) {
             ends.members = number;
             ends.count += 1;
@@ -108,20 +137,53 @@ impl Edges {
         true
     }
 
+    /// Takes an edge from the lists of what is to those of what was.
     fn close(&mut self, number: Number, to: Number) {
-        let Some(edge) = self.edges.at_mut(number) else { return };
-        edge.to = to;
-        let group = edge.group;
-        if let Some(ends) = self.ends.at_mut(group) {
-            ends.count -= 1;
+        let Some(edge) = self.edges.get(number) else { return };
+        let before_of_member =
+            self.of_member(edge.member, NOW).find(|(_, other)| other.next_of_member == number);
+        match before_of_member.and_then(|(before, _)| self.edges.at_mut(before)) {
+            Some(before) => before.next_of_member = edge.next_of_member,
+            None => {
+                if let Some(ends) = self.ends.at_mut(edge.member) {
+                    ends.groups = edge.next_of_member;
+                }
+            }
+        }
+        match self.edges.at_mut(edge.before_of_group) {
+            Some(before) => before.next_of_group = edge.next_of_group,
+            None => {
+                if let Some(ends) = self.ends.at_mut(edge.group) {
+                    ends.members = edge.next_of_group;
+                }
+            }
+        }
+        if let Some(next) = self.edges.at_mut(edge.next_of_group) {
+            next.before_of_group = edge.before_of_group;
+        }
+        let (group, member) = (self.ends(edge.group), self.ends(edge.member));
+        if let Some(closed) = self.edges.at_mut(number) {
+            *closed = Edge {
+                to,
+                next_of_group: group.former_members,
+                before_of_group: NONE,
+                next_of_member: member.former_groups,
+                ..edge
+            };
+        }
+        if let Some(ends) = self.ends.at_mut(edge.group) {
+            ends.former_members = number;
+            ends.count = ends.count.saturating_sub(1);
+        }
+        if let Some(ends) = self.ends.at_mut(edge.member) {
+            ends.former_groups = number;
         }
     }
 
     /// Ends every edge of a resource that is gone; returns its members and the groups that lost it.
     pub(crate) fn end(&mut self, slot: Slot, to: Number) -> (Vec<Slot>, Vec<Slot>) {
-        let open = |(_, edge): &(Number, Edge)| edge.to == NONE;
-        let below: Vec<(Number, Edge)> = self.of_group(slot).filter(open).collect();
-        let above: Vec<(Number, Edge)> = self.of_member(slot).filter(open).collect();
+        let below: Vec<(Number, Edge)> = self.of_group(slot, NOW).collect();
+        let above: Vec<(Number, Edge)> = self.of_member(slot, NOW).collect();
         for (number, _) in below.iter().chain(&above) {
             self.close(*number, to);
         }
@@ -130,13 +192,12 @@ impl Edges {
     }
 
     pub(crate) fn has(&self, group: Slot, member: Slot, at: Number) -> bool {
-        self.of_member(member).any(|(_, edge)| edge.group == group && edge.is_at(at))
+        self.of_member(member, at).any(|(_, edge)| edge.group == group)
     }
 
     /// In the order of their creation.
     pub(crate) fn members(&self, group: Slot, at: Number) -> Vec<Slot> {
-        let mut members: Vec<Slot> =
-            self.of_group(group).filter(|(_, edge)| edge.is_at(at)).map(|(_, edge)| edge.member).collect();
+        let mut members: Vec<Slot> = self.of_group(group, at).map(|(_, edge)| edge.member).collect();
         members.sort_unstable();
         members
     }
@@ -148,8 +209,7 @@ impl Edges {
 
     /// In the order of their creation.
     pub(crate) fn groups(&self, member: Slot, at: Number) -> Vec<Slot> {
-        let mut groups: Vec<Slot> =
-            self.of_member(member).filter(|(_, edge)| edge.is_at(at)).map(|(_, edge)| edge.group).collect();
+        let mut groups: Vec<Slot> = self.of_member(member, at).map(|(_, edge)| edge.group).collect();
         groups.sort_unstable();
         groups
     }
@@ -184,10 +244,15 @@ impl Edges {
 
     /// Every change of one end's edges: who, from which event, until which.
     pub(crate) fn stays(&self, slot: Slot, as_group: bool) -> Vec<(Slot, Number, Number)> {
+        let ends = self.ends(slot);
         let mut stays: Vec<(Slot, Number, Number)> = if as_group {
-            self.of_group(slot).map(|(_, edge)| (edge.member, edge.from, edge.to)).collect()
+            let all = [ends.members, ends.former_members].into_iter();
+            let all = all.flat_map(|first| self.list(first, |edge| edge.next_of_group));
+            all.map(|(_, edge)| (edge.member, edge.from, edge.to)).collect()
         } else {
-            self.of_member(slot).map(|(_, edge)| (edge.group, edge.from, edge.to)).collect()
+            let all = [ends.groups, ends.former_groups].into_iter();
+            let all = all.flat_map(|first| self.list(first, |edge| edge.next_of_member));
+            all.map(|(_, edge)| (edge.group, edge.from, edge.to)).collect()
         };
         stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
         stays
@@ -196,7 +261,6 @@ impl Edges {
 
 #[cfg(test)]
 mod tests {
-    use super::super::versions::NOW;
     use super::*;
 
     #[test]

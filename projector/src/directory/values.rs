@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::edges::Slot;
 use super::versions::{NONE, Number};
-use crate::table::{Column, Input, Order, Output, Text, Texts, plain_struct};
+use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, plain_struct};
 
 /// Which attribute a value is of.
 pub(crate) type ColumnNumber = u16;
@@ -145,7 +145,8 @@ impl Values {
     fn put(&mut self, column: usize, number: Number) {
         let Some(order) = self.orders.get_mut(column) else { return };
         let (postings, texts) = (&self.postings, &self.texts);
-        order.insert(number, |other| compare(postings, texts, other, number));
+        let begins = |number| beginning(text(postings, texts, number));
+        order.insert(number, begins, |other| compare(postings, texts, other, number));
     }
 
     /// Whether values wait for their order.
@@ -165,10 +166,6 @@ impl Values {
             }
             self.sort(&mut waiting);
             let Some(order) = self.orders.get_mut(column) else { return };
-            if order.len() == 0 {
-                *order = Order::of_sorted(&waiting);
-                continue;
-            }
             let (postings, texts) = (&self.postings, &self.texts);
             let mut merged = Vec::with_capacity(order.len() + waiting.len());
             let mut new = waiting.into_iter().peekable();
@@ -179,21 +176,16 @@ impl Values {
                 merged.push(old);
             }
             merged.extend(new);
-            *order = Order::of_sorted(&merged);
+            *order = Order::of_sorted(&merged, |number| beginning(text(postings, texts, number)));
         }
     }
 
     /// Sorts postings by how their texts begin, which stands side by side then, and looks further only where they
     /// begin alike.
     fn sort(&self, numbers: &mut Vec<Number>) {
-        let begin = |number: Number| {
-            let text =
-                self.postings.at(number).map(|posting| self.texts.get(posting.text)).unwrap_or_default();
-            let mut begin = [0; 16];
-            begin.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-            u128::from_be_bytes(begin)
-        };
-        let mut keyed: Vec<(u128, Number)> = numbers.iter().map(|number| (begin(*number), *number)).collect();
+        let begins = |number: Number| beginning(text(&self.postings, &self.texts, number));
+        let mut keyed: Vec<(Beginning, Number)> =
+            numbers.iter().map(|number| (begins(*number), *number)).collect();
         keyed.sort_unstable_by(|(left, one), (right, other)| {
             left.cmp(right).then_with(|| compare(&self.postings, &self.texts, *one, *other))
         });
@@ -245,7 +237,7 @@ impl Values {
     }
 
     pub(crate) fn text(&self, number: Number) -> &[u8] {
-        self.postings.at(number).map(|posting| self.texts.get(posting.text)).unwrap_or_default()
+        text(&self.postings, &self.texts, number)
     }
 
     pub(crate) fn order(&self, column: ColumnNumber) -> Option<&Order> {
@@ -279,7 +271,8 @@ impl Values {
         let heads = Column::read(input)?;
         let mut values = Self { postings, texts, heads, ..Self::default() };
         for _ in 0..input.count()? {
-            values.orders.push(Order::read(input)?);
+            let begins = |number| beginning(text(&values.postings, &values.texts, number));
+            values.orders.push(Order::read(input, begins)?);
             let waiting = Column::<Number>::read(input)?;
             values.waiting.push(waiting.iter().copied().collect());
             values.cut.push(input.take::<u8>()? != 0);
@@ -297,6 +290,17 @@ impl Values {
 pub(crate) fn cut(text: &str) -> &[u8] {
     let bytes = text.as_bytes();
     bytes.get(..crate::table::TEXT_BYTES_MAX).unwrap_or(bytes)
+}
+
+fn text<'a>(postings: &Column<Posting>, texts: &'a Texts, number: Number) -> &'a [u8] {
+    postings.at(number).map(|posting| texts.get(posting.text)).unwrap_or_default()
+}
+
+/// How a text begins, as a number that sorts as texts do.
+pub(crate) fn beginning(text: &[u8]) -> Beginning {
+    let mut begins = [0; size_of::<Beginning>()];
+    begins.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+    Beginning::from_be_bytes(begins)
 }
 
 /// By text, then by resource, then by age.

@@ -8,6 +8,6 @@ mod stream;
 mod texts;
 
 pub(crate) use column::{Column, Plain, plain_struct};
-pub(crate) use order::{Order, Place};
+pub(crate) use order::{Beginning, Order, Place};
 pub(crate) use stream::{Input, Output};
 pub(crate) use texts::{TEXT_BYTES_MAX, Text, Texts};

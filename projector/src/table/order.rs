@@ -8,11 +8,21 @@ use super::{Column, Input, Output};
 /// Numbers in a block; a fuller one is split.
 const BLOCK: usize = 512;
 
+/// How what a number stands for begins: it sorts as the whole does, where it differs.
+pub(crate) type Beginning = u128;
+
 /// The order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
-    blocks: Vec<Arc<Vec<u32>>>,
+    blocks: Vec<Block>,
     len: usize,
+}
+
+/// Some numbers, and how the last of them begins: the right block is found without looking at what numbers stand for.
+#[derive(Clone, Debug)]
+struct Block {
+    last: Beginning,
+    numbers: Arc<Vec<u32>>,
 }
 
 /// A place in an order: a block and a number in it.
@@ -28,18 +38,42 @@ impl Order {
     }
 
     /// The order of these numbers, which must be in order.
-    pub(crate) fn of_sorted(numbers: &[u32]) -> Self {
+    pub(crate) fn of_sorted(numbers: &[u32], beginning: impl Fn(u32) -> Beginning) -> Self {
         // Not quite full: the next ones should find room.
-        let blocks = numbers.chunks(BLOCK * 3 / 4).map(|chunk| Arc::new(chunk.to_vec())).collect();
-        Self { blocks, len: numbers.len() }
+        let block = |chunk: &[u32]| Block {
+            last: chunk.last().map_or(0, |last| beginning(*last)),
+            numbers: Arc::new(chunk.to_vec()),
+        };
+        Self { blocks: numbers.chunks(BLOCK * 3 / 4).map(block).collect(), len: numbers.len() }
     }
 
-    /// The place of the first number that is not `before`.
-    pub(crate) fn place(&self, before: impl Fn(u32) -> bool) -> Place {
-        let block = self.blocks.partition_point(|block| block.last().is_some_and(|number| before(*number)));
-        let within =
-            self.blocks.get(block).map_or(0, |block| block.partition_point(|number| before(*number)));
+    /// The place of the first number that is not `before`: one that begins with less than `wanted` is before, one that
+    /// begins with more is not, others are looked at.
+    pub(crate) fn place(&self, wanted: Beginning, before: impl Fn(u32) -> bool) -> Place {
+        let block = self.blocks.partition_point(|block| match block.last.cmp(&wanted) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => block.numbers.last().is_some_and(|number| before(*number)),
+        });
+        self.within(block, before)
+    }
+
+    /// The place of the first number that is not `before`, whatever it begins with.
+    pub(crate) fn place_by(&self, before: impl Fn(u32) -> bool) -> Place {
+        let block =
+            self.blocks.partition_point(|block| block.numbers.last().is_some_and(|number| before(*number)));
+        self.within(block, before)
+    }
+
+    fn within(&self, block: usize, before: impl Fn(u32) -> bool) -> Place {
+        let numbers = self.blocks.get(block);
+        let within = numbers.map_or(0, |block| block.numbers.partition_point(|number| before(*number)));
         Place { block, within }
+    }
+
+    /// The place before all numbers.
+    pub(crate) fn begin(&self) -> Place {
+        Place::default()
     }
 
     /// The place behind the last number.
@@ -53,44 +87,55 @@ impl Order {
             return 0;
         }
         let blocks = self.blocks.get(from.block..to.block).unwrap_or_default();
-        blocks.iter().map(|block| block.len()).sum::<usize>() + to.within - from.within
+        blocks.iter().map(|block| block.numbers.len()).sum::<usize>() + to.within - from.within
     }
 
     /// Puts a number where it belongs; `order` compares another number with it.
-    pub(crate) fn insert(&mut self, number: u32, order: impl Fn(u32) -> Ordering) {
-        let mut place = self.place(|other| order(other).is_lt());
+    pub(crate) fn insert(
+        &mut self,
+        number: u32,
+        beginning: impl Fn(u32) -> Beginning,
+        order: impl Fn(u32) -> Ordering,
+    ) {
+        let begins = beginning(number);
+        let mut place = self.place(begins, |other| order(other).is_lt());
         self.len += 1;
         if place.block == self.blocks.len() {
             // Behind all others: a full block is left full, since ascending numbers come often.
             match self.blocks.last() {
-                Some(last) if last.len() < BLOCK => {
-                    place = Place { block: place.block - 1, within: last.len() };
+                Some(last) if last.numbers.len() < BLOCK => {
+                    place = Place { block: place.block - 1, within: last.numbers.len() };
                 }
                 Some(_) | None => {
-                    self.blocks.push(Arc::new(vec![number]));
+                    self.blocks.push(Block { last: begins, numbers: Arc::new(vec![number]) });
                     return;
                 }
             }
         }
         let Some(block) = self.blocks.get_mut(place.block) else { return };
-        let block = Arc::make_mut(block);
-        block.insert(place.within.min(block.len()), number);
-        if block.len() > BLOCK {
-            let upper = block.split_off(BLOCK / 2);
-            self.blocks.insert(place.block + 1, Arc::new(upper));
+        let numbers = Arc::make_mut(&mut block.numbers);
+        if place.within >= numbers.len() {
+            block.last = begins;
+        }
+        numbers.insert(place.within.min(numbers.len()), number);
+        if numbers.len() > BLOCK {
+            let upper = numbers.split_off(BLOCK / 2);
+            let upper = Block { last: block.last, numbers: Arc::new(upper) };
+            block.last = numbers.last().map_or(0, |last| beginning(*last));
+            self.blocks.insert(place.block + 1, upper);
         }
     }
 
     /// Takes a number out; `order` compares another number with it, and only with itself says that both are equal.
     pub(crate) fn remove(&mut self, order: impl Fn(u32) -> Ordering) -> bool {
-        let place = self.place(|other| order(other).is_lt());
+        let place = self.place_by(|other| order(other).is_lt());
         let Some(block) = self.blocks.get_mut(place.block) else { return false };
-        if !block.get(place.within).is_some_and(|other| order(*other).is_eq()) {
+        if !block.numbers.get(place.within).is_some_and(|other| order(*other).is_eq()) {
             return false;
         }
-        let block = Arc::make_mut(block);
-        block.remove(place.within);
-        if block.is_empty() {
+        let numbers = Arc::make_mut(&mut block.numbers);
+        numbers.remove(place.within);
+        if numbers.is_empty() {
             self.blocks.remove(place.block);
         }
         self.len -= 1;
@@ -104,33 +149,33 @@ impl Order {
         blocks.iter().enumerate().flat_map(move |(index, block)| {
             let block_number = from.block + index;
             let begin = if index == 0 { from.within } else { 0 };
-            let end = if block_number == to.block { to.within } else { block.len() };
-            block.get(begin..end).unwrap_or_default().iter().copied()
+            let end = if block_number == to.block { to.within } else { block.numbers.len() };
+            block.numbers.get(begin..end).unwrap_or_default().iter().copied()
         })
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> {
-        self.blocks.iter().flat_map(|block| block.iter().copied())
+        self.blocks.iter().flat_map(|block| block.numbers.iter().copied())
     }
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.capacity() * size_of::<u32>() + 48).sum()
+        self.blocks.iter().map(|block| block.numbers.capacity() * size_of::<u32>() + 80).sum()
     }
 
     pub(crate) fn write(&self, output: &mut Output<'_>) {
         output.put(self.len as u64);
         for block in &self.blocks {
-            block.iter().for_each(|number| output.put(*number));
+            block.numbers.iter().for_each(|number| output.put(*number));
             output.spill();
         }
     }
 
-    pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
+    pub(crate) fn read(input: &mut Input<'_>, beginning: impl Fn(u32) -> Beginning) -> Option<Self> {
         let numbers = Column::<u32>::read(input)?;
         let numbers: Vec<u32> = numbers.iter().copied().collect();
-        Some(Self::of_sorted(&numbers))
+        Some(Self::of_sorted(&numbers, beginning))
     }
 }
 
@@ -141,6 +186,8 @@ mod tests {
 
     #[test]
     fn it_is_a_sorted_list() {
+        // Some begin alike.
+        let begins = |number: u32| Beginning::from(number / 1_000_000);
         let (mut order, mut model) = (Order::default(), Vec::new());
         let mut number = 1_u32;
         for step in 0..5_000 {
@@ -148,7 +195,7 @@ mod tests {
             let value = if step < 1_000 { step * 100_000 } else { number };
             if let Err(at) = model.binary_search(&value) {
                 model.insert(at, value);
-                order.insert(value, |other| other.cmp(&value));
+                order.insert(value, begins, |other| other.cmp(&value));
             }
             if step % 3 == 0 {
                 let gone = model.remove(number as usize % model.len());
@@ -159,15 +206,20 @@ mod tests {
         assert!(order.iter().eq(model.iter().copied()));
         assert_eq!(order.len(), model.len());
         for (low, high) in [(0, u32::MAX), (1 << 20, 1 << 30), (1 << 30, 1 << 20), (7, 7)] {
-            let (from, to) = (order.place(|other| other < low), order.place(|other| other < high));
+            let (from, to) =
+                (order.place(begins(low), |other| other < low), order.place_by(|other| other < high));
+            assert_eq!(
+                order.range(order.place_by(|other| other < low), to).count(),
+                order.range(from, to).count()
+            );
             let expected: Vec<u32> =
                 model.iter().copied().filter(|value| (low..high).contains(value)).collect();
             assert!(order.range(from, to).eq(expected.iter().copied()), "{low} {high}");
             assert!(order.range(from, to).rev().eq(expected.iter().rev().copied()));
             assert_eq!(order.between(from, to), expected.len());
         }
-        assert_eq!(order.range(order.place(|_| false), order.end()).count(), model.len());
-        let read = there_and_back(|output| order.write(output), Order::read).unwrap();
+        assert_eq!(order.range(order.begin(), order.end()).count(), model.len());
+        let read = there_and_back(|output| order.write(output), |input| Order::read(input, begins)).unwrap();
         assert!(read.iter().eq(model.iter().copied()));
     }
 }

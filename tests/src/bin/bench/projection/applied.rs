@@ -80,6 +80,8 @@ fn show(told: &Told, users: usize, asked: &str) {
 fn memory(title: &str, told: &Told) {
     let figure = format!("{:.0} MB", told.resident_mb);
     table::row(title, &figure, &format!("1,500 MB at a million (at its highest {:.0} MB)", told.peak_mb));
+    let parts = told.parts.iter().map(|(name, bytes)| format!("{name} {:.0}", *bytes as f64 / 1e6));
+    table::plain("of it the directory, in MB", &parts.collect::<Vec<_>>().join(", "));
 }
 
 fn seconds(seconds: f64) -> String {

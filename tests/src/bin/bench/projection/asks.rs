@@ -102,6 +102,12 @@ impl Asks {
         Answer { total: page.total, shown, json }
     }
 
+    /// What the directory takes of memory, part by part, in bytes.
+    pub(crate) fn parts(&self) -> Vec<(String, usize)> {
+        let (parts, _) = self.projection.memory(&self.tenant);
+        parts.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect()
+    }
+
     /// A user as it is stored; whoever writes its next event needs it.
     pub(crate) async fn stored(&self, id: ResourceId) -> Stored {
         let found = self.projection.resource(&self.tenant, "User", id).await.expect("it can be read");

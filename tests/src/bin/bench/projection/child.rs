@@ -41,6 +41,8 @@ pub(crate) struct Told {
     pub(crate) stored_s: f64,
     pub(crate) resident_mb: f64,
     pub(crate) peak_mb: f64,
+    /// What the directory itself takes, part by part, in bytes.
+    pub(crate) parts: Vec<(String, usize)>,
 }
 
 impl Told {
@@ -149,6 +151,7 @@ pub(crate) fn hold(work: &str, folder: &str, log: &str) {
         }
         told.measure(&seen, users);
         (told.resident_mb, told.peak_mb) = memory();
+        told.parts = asks.parts();
         println!("{}", serde_json::to_string(&told).expect("JSON"));
 
         let ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().count());
