@@ -8,8 +8,8 @@ use proto::ResourceId;
 use scim::{AttrPath, Filter, Op, Rule, Type};
 use serde_json::Value;
 
-use crate::directory::{ColumnNumber, Directory, Number, Slot, cut};
-use crate::table::{Place, TEXT_BYTES_MAX};
+use crate::directory::{ColumnNumber, Directory, Number, Slot};
+use crate::table::{CUT_BYTES_MIN, Place, cut};
 
 /// How the resources of one type that can satisfy a filter are found.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,7 +182,7 @@ impl Planner<'_> {
         let mut is_exact = true;
         if !self.directory.values().is_exact(column) {
             match &range {
-                Range::Equal(wanted) | Range::Prefix(wanted) => is_exact = wanted.len() < TEXT_BYTES_MAX,
+                Range::Equal(wanted) | Range::Prefix(wanted) => is_exact = wanted.len() < CUT_BYTES_MIN,
                 Range::Above(_) | Range::AtLeast(_) | Range::Below(_) | Range::AtMost(_) => return None,
             }
         }
@@ -392,7 +392,7 @@ fn sorted(mut slots: Vec<Slot>) -> Vec<Slot> {
 }
 
 fn range(op: Op, text: &str) -> Option<Range> {
-    let wanted = cut(text).to_vec();
+    let wanted = cut(text).as_bytes().to_vec();
     Some(match op {
         Op::Eq => Range::Equal(wanted),
         Op::Sw => Range::Prefix(wanted),

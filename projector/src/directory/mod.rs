@@ -29,7 +29,7 @@ pub(crate) use edges::Slot;
 pub(crate) use image::Image;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
-pub(crate) use values::{ColumnNumber, DISPLAY, Values, cut};
+pub(crate) use values::{ColumnNumber, DISPLAY, Values};
 pub(crate) use versions::{NOW, Number};
 
 /// What is known of a key.
