@@ -64,6 +64,25 @@ async fn filters_find_what_was_written() {
     running.stop().await;
 }
 
+/// An index keeps only the beginning of a text.
+#[tokio::test]
+async fn an_index_says_what_a_look_at_each_would_say() {
+    let mut world = World::new();
+    let long = "x".repeat(4096);
+    world.group(&long, &[]).await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    for op in ["eq", "sw", "gt", "ge"] {
+        let filter = format!("displayName {op} \"{long}a\"");
+        assert_eq!(find(&world, projection, "Group", &filter).await, Vec::<String>::new(), "{op}");
+    }
+    for op in ["lt", "le", "ne"] {
+        let filter = format!("displayName {op} \"{long}a\"");
+        assert_eq!(find(&world, projection, "Group", &filter).await, [long.as_str()], "{op}");
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_deleted_user_leaves_its_groups_and_frees_its_key() {
     let mut world = populated().await;
