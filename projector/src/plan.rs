@@ -8,8 +8,8 @@ use proto::ResourceId;
 use scim::{AttrPath, Filter, Op, Rule, Type};
 use serde_json::Value;
 
-use crate::directory::{ColumnNumber, Directory, Number, Slot, beginning, cut};
-use crate::table::{Place, TEXT_BYTES_MAX};
+use crate::directory::{ColumnNumber, Directory, Number, Slot, beginning};
+use crate::table::{CUT_BYTES_MIN, Place, cut};
 
 /// How the resources of one type that can satisfy a filter are found.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,10 +160,10 @@ impl Planner<'_> {
                 exact(Plan::Slots(held.unwrap_or_default().into_iter().collect()))
             }
             (Some("externalId"), None, _) if rule.case_exact => {
-                let range = range(op, value.as_str()?)?;
+                let text = value.as_str()?;
                 match directory.source_column(self.source) {
-                    Some(column) => self.values(column, range),
-                    None => exact(Plan::Nothing),
+                    Some(column) => self.values(column, op, text),
+                    None => range(op, text).and_then(|_| exact(Plan::Nothing)),
                 }
             }
             (Some("meta"), Some(sub @ ("created" | "lastModified")), _) if rule.kind == Type::DateTime => {
@@ -173,20 +173,21 @@ impl Planner<'_> {
                 let indexes = directory.indexes();
                 let column = indexes.find(path, rule)?;
                 let text = indexes.compared(column, op, value)?;
-                self.values(column, range(op, &text)?)
+                self.values(column, op, &text)
             }
         }
     }
 
-    fn values(&self, column: ColumnNumber, range: Range) -> Option<Planned> {
-        let mut is_exact = true;
-        if !self.directory.values().is_exact(column) {
-            match &range {
-                Range::Equal(wanted) | Range::Prefix(wanted) => is_exact = wanted.len() < TEXT_BYTES_MAX,
-                Range::Above(_) | Range::AtLeast(_) | Range::Below(_) | Range::AtMost(_) => return None,
-            }
+    fn values(&self, column: ColumnNumber, op: Op, text: &str) -> Option<Planned> {
+        if self.directory.values().is_exact(column) {
+            return Some(Planned { plan: Plan::Values(column, range(op, text)?), is_exact: true });
         }
-        Some(Planned { plan: Plan::Values(column, range), is_exact })
+        // Of some only the beginning is kept, which tells nothing about their order.
+        let range = match range(op, cut(text))? {
+            range @ (Range::Equal(_) | Range::Prefix(_)) => range,
+            Range::Above(_) | Range::AtLeast(_) | Range::Below(_) | Range::AtMost(_) => return None,
+        };
+        Some(Planned { plan: Plan::Values(column, range), is_exact: text.len() < CUT_BYTES_MIN })
     }
 
     fn total(&self) -> usize {
@@ -402,7 +403,7 @@ fn sorted(mut slots: Vec<Slot>) -> Vec<Slot> {
 }
 
 fn range(op: Op, text: &str) -> Option<Range> {
-    let wanted = cut(text).to_vec();
+    let wanted = text.as_bytes().to_vec();
     Some(match op {
         Op::Eq => Range::Equal(wanted),
         Op::Sw => Range::Prefix(wanted),

@@ -3,186 +3,27 @@
 
 #![cfg(test)]
 
+#[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod common;
+
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use eventlog::memory::{self, Faults};
-use eventlog::{Append, Broker, Guard, Keyring, clock};
-use projector::{Config, Lens, Part, Projection, Query, Storage, Window};
-use proto::sealing::DataKey;
-use proto::subject::{self, Key, SubjectSecret};
-use proto::{At, Body, Event, KeyRef, Kind, Position, Resource, ResourceId, Tenant, evolve};
-use scim::{Dialect, Filter, FilterLimits, Registry};
-use serde_json::{Value, json};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use common::answers::{answers, found, same};
+use common::{World, deadline, files};
+use projector::{Moment, Projection};
+use proto::subject;
+use proto::{At, Kind, Position, Resource, ResourceId, evolve};
+use serde_json::json;
 
-const SECRET: [u8; 32] = [9; 32];
-
-struct World {
-    broker: Broker,
-    keyring: Keyring,
-    registry: Arc<Registry>,
-    folder: tempfile::TempDir,
-    tenant: Tenant,
-    keys: BTreeMap<ResourceId, (KeyRef, DataKey)>,
+async fn find(world: &World, projection: &Projection, kind: &str, filter: &str) -> Vec<String> {
+    let found = found(projection, &world.tenant, &world.registry, (kind, filter), Moment::NOW).await;
+    found.iter().map(|stored| stored.document["displayName"].as_str().unwrap().to_string()).collect()
 }
 
-struct Running {
-    projection: Projection,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), projector::Error>>,
-}
-
-impl World {
-    fn new() -> Self {
-        let broker = memory::broker(Faults::default());
-        let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
-        Self {
-            broker,
-            keyring,
-            registry: Arc::new(Registry::built_in().unwrap()),
-            folder: tempfile::tempdir().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            keys: BTreeMap::new(),
-        }
-    }
-
-    async fn write(
-        &mut self,
-        resource_type: &str,
-        id: ResourceId,
-        key: &Key,
-        kind: Kind,
-        document: Value,
-    ) -> u64 {
-        if !self.keys.contains_key(&id) {
-            self.keys.insert(id, self.keyring.issue(&self.tenant).await.unwrap());
-        }
-        let (key_ref, data_key) = self.keys[&id].clone();
-        let event = Event {
-            id: clock::new_event_id(),
-            tenant: self.tenant.clone(),
-            resource_type: resource_type.to_string(),
-            resource_id: id,
-            source: "hr".to_string(),
-            actor: "a".to_string(),
-            txn: "t".to_string(),
-            occurred_at: clock::now(),
-            reason: String::new(),
-            key_ref: Some(key_ref),
-            continued: false,
-            kind,
-        };
-        let body = Body {
-            document: document.as_object().cloned().unwrap_or_default().into(),
-            external_ids: [("hr".to_string(), format!("ext-{id}"))].into_iter().collect(),
-            ..Body::default()
-        };
-        let payload = proto::codec::encode(&event, Some((&body, &data_key, clock::random().unwrap())));
-        let append = Append {
-            subject: subject::identity(&self.tenant, resource_type, key),
-            guard: Guard::None,
-            id: event.id,
-            payload,
-            headers: Vec::new(),
-        };
-        self.broker.identity.append(append, Instant::now()).await.unwrap()
-    }
-
-    fn key(&self, name: &str) -> Key {
-        subject::key_of_value(&SubjectSecret::new(SECRET), &self.tenant, "User", name)
-    }
-
-    async fn user(&mut self, name: &str) -> ResourceId {
-        let (id, key) = (clock::new_resource_id(), self.key(name));
-        let document = json!({"userName": name, "displayName": format!("The {name}")});
-        self.write("User", id, &key, Kind::Created { members_added: vec![] }, document).await;
-        id
-    }
-
-    async fn group(&mut self, name: &str, members: &[ResourceId]) -> ResourceId {
-        let id = clock::new_resource_id();
-        let kind = Kind::Created { members_added: members.to_vec() };
-        self.write("Group", id, &subject::key_of_id(id), kind, json!({"displayName": name})).await;
-        id
-    }
-
-    async fn members(&mut self, group: ResourceId, added: &[ResourceId], removed: &[ResourceId]) -> u64 {
-        let kind = Kind::MembersChanged { added: added.to_vec(), removed: removed.to_vec() };
-        self.write("Group", group, &subject::key_of_id(group), kind, json!({})).await
-    }
-
-    async fn open(&self) -> Running {
-        let config = Config {
-            storage: Storage::Folder(self.folder.path().join("projection")),
-            cache_bytes: 8 << 20,
-            hot_bytes: 1 << 20,
-            indexed: Vec::new(),
-        };
-        let projection = Projection::open(
-            config,
-            self.broker.identity.clone(),
-            self.keyring.clone(),
-            self.registry.clone(),
-        )
-        .await
-        .unwrap();
-        let shutdown = CancellationToken::new();
-        let (running, token) = (projection.clone(), shutdown.clone());
-        let task = tokio::spawn(async move { running.run(token).await });
-        projection.catch_up(Instant::now() + Duration::from_secs(20)).await.unwrap();
-        Running { projection, shutdown, task }
-    }
-
-    /// Everything that a client could read, as one text.
-    async fn answers(&self, projection: &Projection) -> String {
-        let lens = Lens {
-            source: "hr".to_string(),
-            base_url: "http://x.test".to_string(),
-            members: true,
-            groups: true,
-            ..Lens::default()
-        };
-        let mut all = String::new();
-        for kind in self.registry.resource_types() {
-            let parts = [Part { kind, filter: None, sort: None }];
-            let window = Window::From(1);
-            let query =
-                Query { parts: &parts, lens: &lens, window: &window, count: 1000, scan_rows_max: 1000 };
-            let page = projection.query(&self.tenant, query).await.unwrap();
-            for stored in page.resources {
-                let object = projection.represent(&self.tenant, &stored, kind, &lens);
-                all.push_str(&format!("{} {}\n", stored.guard, Value::Object(object)));
-            }
-        }
-        all
-    }
-
-    async fn find(&self, projection: &Projection, kind: &str, filter: &str) -> Vec<String> {
-        let kind = self.registry.by_name(kind).unwrap();
-        let filter =
-            Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, &self.registry, kind).unwrap();
-        let lens = Lens { source: "hr".to_string(), ..Lens::default() };
-        let parts = [Part { kind, filter: Some(&filter), sort: None }];
-        let window = Window::From(1);
-        let query = Query { parts: &parts, lens: &lens, window: &window, count: 100, scan_rows_max: 1000 };
-        let page = projection.query(&self.tenant, query).await.unwrap();
-        assert_eq!(page.total, page.resources.len());
-        page.resources
-            .iter()
-            .map(|stored| stored.document["displayName"].as_str().unwrap().to_string())
-            .collect()
-    }
-}
-
-impl Running {
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
-    }
+/// Everything that a client could read, as one text.
+async fn all(world: &World, projection: &Projection) -> String {
+    answers(projection, &world.tenant, &world.registry, &[]).await
 }
 
 async fn populated() -> World {
@@ -208,18 +49,37 @@ async fn filters_find_what_was_written() {
     let world = populated().await;
     let running = world.open().await;
     let projection = &running.projection;
-    assert_eq!(world.find(projection, "User", r#"userName eq "ADA""#).await, ["The Ada"]);
-    assert_eq!(world.find(projection, "User", r#"displayName eq "robert""#).await, ["Robert"]);
-    assert_eq!(world.find(projection, "User", r#"displayName eq "The bob""#).await, Vec::<String>::new());
+    assert_eq!(find(&world, projection, "User", r#"userName eq "ADA""#).await, ["The Ada"]);
+    assert_eq!(find(&world, projection, "User", r#"displayName eq "robert""#).await, ["Robert"]);
+    assert_eq!(find(&world, projection, "User", r#"displayName eq "The bob""#).await, Vec::<String>::new());
     assert_eq!(
-        world.find(projection, "User", r#"userName sw "c" or userName eq "ada""#).await,
+        find(&world, projection, "User", r#"userName sw "c" or userName eq "ada""#).await,
         ["The Ada", "The cyd"]
     );
     let bob = projection.ids(&world.tenant, "User")[1];
-    assert_eq!(world.find(projection, "User", &format!("externalId eq \"ext-{bob}\"")).await, ["Robert"]);
-    assert_eq!(world.find(projection, "User", &format!("id eq \"{bob}\"")).await, ["Robert"]);
-    assert_eq!(world.find(projection, "Group", &format!("members eq \"{bob}\"")).await, ["Team"]);
-    assert_eq!(world.find(projection, "Group", &format!("members[value eq \"{bob}\"]")).await, ["Team"]);
+    assert_eq!(find(&world, projection, "User", &format!("externalId eq \"ext-{bob}\"")).await, ["Robert"]);
+    assert_eq!(find(&world, projection, "User", &format!("id eq \"{bob}\"")).await, ["Robert"]);
+    assert_eq!(find(&world, projection, "Group", &format!("members eq \"{bob}\"")).await, ["Team"]);
+    assert_eq!(find(&world, projection, "Group", &format!("members[value eq \"{bob}\"]")).await, ["Team"]);
+    running.stop().await;
+}
+
+/// An index keeps only the beginning of a text.
+#[tokio::test]
+async fn an_index_says_what_a_look_at_each_would_say() {
+    let mut world = World::new();
+    let long = "x".repeat(4096);
+    world.group(&long, &[]).await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    for op in ["eq", "sw", "gt", "ge"] {
+        let filter = format!("displayName {op} \"{long}a\"");
+        assert_eq!(find(&world, projection, "Group", &filter).await, Vec::<String>::new(), "{op}");
+    }
+    for op in ["lt", "le", "ne"] {
+        let filter = format!("displayName {op} \"{long}a\"");
+        assert_eq!(find(&world, projection, "Group", &filter).await, [long.as_str()], "{op}");
+    }
     running.stop().await;
 }
 
@@ -234,7 +94,7 @@ async fn a_deleted_user_leaves_its_groups_and_frees_its_key() {
     let sequence = world.write("User", bob, &key, Kind::Deleted, json!({})).await;
     // An add that lost the race against the deletion changes nothing.
     let late = world.members(team, &[bob], &[]).await;
-    running.projection.wait_until(late, Instant::now() + Duration::from_secs(20)).await.unwrap();
+    running.projection.wait_until(late, deadline()).await.unwrap();
     let after = running.projection.resource(&world.tenant, "Group", team).await.unwrap().unwrap();
     assert!(!running.projection.has_member(&world.tenant, team, bob));
     assert_eq!(after.version.sequence(), sequence);
@@ -250,40 +110,30 @@ async fn a_deleted_user_leaves_its_groups_and_frees_its_key() {
 async fn a_new_start_answers_the_same() {
     let mut world = populated().await;
     let running = world.open().await;
-    let expected = world.answers(&running.projection).await;
+    let expected = all(&world, &running.projection).await;
     assert!(expected.contains("Robert") && expected.contains("\"groups\""), "{expected}");
     running.stop().await;
 
     let running = world.open().await;
-    assert_eq!(world.answers(&running.projection).await, expected);
+    same(&all(&world, &running.projection).await, &expected, "a new start");
     world.user("dan").await;
-    running.projection.catch_up(Instant::now() + Duration::from_secs(20)).await.unwrap();
-    let expected = world.answers(&running.projection).await;
+    running.projection.catch_up(deadline()).await.unwrap();
+    let expected = all(&world, &running.projection).await;
     running.stop().await;
 
     std::fs::remove_dir_all(world.folder.path().join("projection")).unwrap();
     let running = world.open().await;
-    assert_eq!(world.answers(&running.projection).await, expected);
+    same(&all(&world, &running.projection).await, &expected, "a new start");
     running.stop().await;
 }
 
 type Damage = fn(&mut Vec<u8>);
 
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
-}
-
 #[tokio::test]
 async fn damage_is_answered_by_building_again() {
     let world = populated().await;
     let running = world.open().await;
-    let expected = world.answers(&running.projection).await;
+    let expected = all(&world, &running.projection).await;
     running.stop().await;
     let folder = world.folder.path().join("projection");
     let damages: [(&str, Damage); 4] = [
@@ -299,7 +149,7 @@ async fn damage_is_answered_by_building_again() {
             std::fs::write(&file, bytes).unwrap();
         }
         let running = world.open().await;
-        assert_eq!(world.answers(&running.projection).await, expected, "{what}");
+        same(&all(&world, &running.projection).await, &expected, what);
         running.stop().await;
     }
 }
@@ -310,14 +160,14 @@ async fn another_timeline_is_noticed() {
     world.open().await.stop().await;
     // A log restored from a backup and written on: the same sequences, other events.
     let other = populated().await;
-    world.broker.identity = other.broker.identity.clone();
+    world.log = other.log.clone();
     world.keyring = other.keyring.clone();
     let running = world.open().await;
-    assert_eq!(world.answers(&running.projection).await, {
+    assert_eq!(all(&world, &running.projection).await, {
         let fresh = tempfile::tempdir().unwrap();
         let other = World { folder: fresh, ..other };
         let running = other.open().await;
-        let answers = other.answers(&running.projection).await;
+        let answers = all(&other, &running.projection).await;
         running.stop().await;
         answers
     });
@@ -371,8 +221,8 @@ async fn the_directory_is_the_fold_of_the_log() {
         }
         let running = world.open().await;
         let mut folded: BTreeMap<ResourceId, Option<Resource>> = BTreeMap::new();
-        for sequence in 1..=world.broker.identity.last_sequence().await.unwrap() {
-            let message = world.broker.identity.read(sequence).await.unwrap().unwrap();
+        for sequence in 1..=world.log.last_sequence().await.unwrap() {
+            let message = world.log.read(sequence).await.unwrap().unwrap();
             let encoded = proto::codec::decode(message.payload).unwrap();
             let event = &encoded.event;
             let body = encoded.open(&world.keys[&event.resource_id].1).unwrap();

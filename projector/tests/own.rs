@@ -2,26 +2,26 @@
 
 #![cfg(test)]
 
+#[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use common::{SOON, append, body, config, event, registry, sealed, tenant};
 use eventlog::memory::{self, Faults};
 use eventlog::{Append, Error as LogError, Guard, Keyring, Log, Message, clock};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::{SignedDuration, Timestamp};
-use projector::{Announced, Config, Error, Projection, Storage};
+use projector::{Announced, Error, Projection};
 use proto::sealing::DataKey;
-use proto::subject::{self, Key};
-use proto::{Body, Event, Kind, ResourceId, Tenant};
-use scim::Registry;
+use proto::{Event, Kind, ResourceId, Tenant, subject};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// A log that tells its followers only what they may hear, and whose clock can be wrong.
 struct Quiet {
@@ -112,43 +112,31 @@ impl World {
         let shutdown = CancellationToken::new();
         let (running, stop) = (projection.clone(), shutdown.clone());
         let task = tokio::spawn(async move { running.run(stop).await });
-        Self { log, keyring, tenant: "corp".parse().unwrap(), projection, task, shutdown, folder }
+        Self { log, keyring, tenant: tenant("corp"), projection, task, shutdown, folder }
     }
 
     async fn message(&self, name: &str, continued: bool) -> Prepared {
         let (key_ref, key) = self.keyring.issue(&self.tenant).await.unwrap();
         let id = clock::new_resource_id();
-        let event = Event {
-            id: clock::new_event_id(),
-            tenant: self.tenant.clone(),
-            resource_type: "User".to_string(),
-            resource_id: id,
-            source: "hr".to_string(),
-            actor: "a".to_string(),
-            txn: "t".to_string(),
-            occurred_at: clock::now(),
-            reason: String::new(),
-            key_ref: Some(key_ref),
-            continued,
-            kind: Kind::Created { members_added: vec![] },
-        };
-        let document = json!({"userName": name}).as_object().unwrap().clone();
-        let body = Body { document: document.into(), ..Body::default() };
-        let payload = proto::codec::encode(&event, Some((&body, &key, clock::random().unwrap())));
+        let kind = Kind::Created { members_added: vec![] };
+        let event = Event { key_ref: Some(key_ref), continued, ..event(&self.tenant, "User", id, kind) };
+        let body = body(&json!({"userName": name}), None);
+        let payload = sealed(&event, &body, &key);
         let key = subject::key_of_id(id);
         Prepared { announced: Announced { event, key, body: Some(Arc::new(body)), payload }, id }
     }
 
     async fn write(&self, message: &Announced) -> u64 {
         let Announced { event, key, payload, .. } = message;
-        let append = append(&self.tenant, event, key, payload.clone());
+        let append = append(event, key, Guard::Last(0), payload.clone());
         self.log.append(append, Instant::now() + SOON).await.unwrap()
     }
 
     /// Writes one of our own, from its announcement to its acknowledgement.
     async fn own(&self, name: &str) -> (ResourceId, u64) {
         let Prepared { announced, id } = self.message(name, false).await;
-        let append = append(&self.tenant, &announced.event, &announced.key, announced.payload.clone());
+        let payload = announced.payload.clone();
+        let append = append(&announced.event, &announced.key, Guard::Last(0), payload);
         let announcement = self.projection.announce(vec![announced]);
         let sequence = self.log.append(append, Instant::now() + SOON).await.unwrap();
         announcement.stands_at(sequence, clock::now());
@@ -170,19 +158,7 @@ impl World {
 }
 
 async fn open(folder: &tempfile::TempDir, log: Arc<Quiet>, keyring: &Keyring) -> Projection {
-    let config = Config {
-        storage: Storage::Folder(folder.path().join("projection")),
-        cache_bytes: 8 << 20,
-        hot_bytes: 1 << 20,
-        indexed: Vec::new(),
-    };
-    let registry = Arc::new(Registry::built_in().unwrap());
-    Projection::open(config, log, keyring.clone(), registry).await.unwrap()
-}
-
-fn append(tenant: &Tenant, event: &Event, key: &Key, payload: Bytes) -> Append {
-    let subject = subject::identity(tenant, &event.resource_type, key);
-    Append { subject, guard: Guard::Last(0), id: event.id, payload, headers: Vec::new() }
+    Projection::open(config(folder.path(), &[]), log, keyring.clone(), registry()).await.unwrap()
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(crate) use edges::Slot;
 pub(crate) use image::Image;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
-pub(crate) use values::{ColumnNumber, DISPLAY, Values, beginning, cut};
+pub(crate) use values::{ColumnNumber, DISPLAY, Values, beginning};
 pub(crate) use versions::{NOW, Number, Step};
 
 /// What is known of a key.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::edges::Slot;
 use super::versions::{NONE, Number};
-use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, plain_struct};
+use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, cut, plain_struct};
 
 /// Which attribute a value is of.
 pub(crate) type ColumnNumber = u16;
@@ -74,7 +74,7 @@ impl Values {
             if posting.to == NONE {
                 let text = self.texts.get(posting.text);
                 let same = |(column, value): &(ColumnNumber, _)| {
-                    *column == posting.column && cut(AsRef::<str>::as_ref(value)) == text
+                    *column == posting.column && cut(AsRef::<str>::as_ref(value)).as_bytes() == text
                 };
                 match values.iter().position(same).and_then(|index| known.get_mut(index)) {
                     Some(known) => *known = true,
@@ -284,12 +284,6 @@ impl Values {
         let orders: usize = self.orders.iter().map(Order::bytes).sum();
         self.postings.bytes() + self.texts.bytes() + self.heads.bytes() + orders
     }
-}
-
-/// What is kept of a text.
-pub(crate) fn cut(text: &str) -> &[u8] {
-    let bytes = text.as_bytes();
-    bytes.get(..crate::table::TEXT_BYTES_MAX).unwrap_or(bytes)
 }
 
 fn text<'a>(postings: &Column<Posting>, texts: &'a Texts, number: Number) -> &'a [u8] {

@@ -10,4 +10,4 @@ mod texts;
 pub(crate) use column::{Column, Plain, plain_struct};
 pub(crate) use order::{Beginning, Order, Place};
 pub(crate) use stream::{Input, Output};
-pub(crate) use texts::{TEXT_BYTES_MAX, Text, Texts};
+pub(crate) use texts::{CUT_BYTES_MIN, Text, Texts, cut};

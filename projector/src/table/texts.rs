@@ -10,6 +10,8 @@ const PIECE: usize = 1 << 20;
 const UNIT: usize = 4;
 /// Bytes of a text that are kept; who finds fewer bytes than a text had knows only how it begins.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
+/// What is kept of a longer text has so many bytes at least: no letter is cut in two.
+pub(crate) const CUT_BYTES_MIN: usize = TEXT_BYTES_MAX - 3;
 
 /// Where a text stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,11 @@ impl Text {
     }
 }
 
+/// What is kept of a text.
+pub(crate) fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or(text)
+}
+
 /// The texts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Texts {
@@ -35,8 +42,7 @@ pub(crate) struct Texts {
 impl Texts {
     /// Keeps a text, or how it begins.
     pub(crate) fn push(&mut self, text: &str) -> Text {
-        let bytes = text.as_bytes();
-        let bytes = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
+        let bytes = cut(text).as_bytes();
         let padded = bytes.len().next_multiple_of(UNIT);
         if self.pieces.last().is_none_or(|piece| piece.len() + padded > PIECE) {
             let capacity = if self.pieces.is_empty() { 0 } else { PIECE };
@@ -107,8 +113,10 @@ mod tests {
         assert!(kept.iter().all(|text| texts.get(*text) == &long.as_bytes()[..TEXT_BYTES_MAX]));
         let read = there_and_back(|output| texts.write(output), Texts::read).unwrap();
         assert_eq!(read.get(short), b"ada");
+        let letters = texts.push(&"é".repeat(TEXT_BYTES_MAX).replacen('é', "x", 1));
+        assert_eq!(std::str::from_utf8(texts.get(letters)).unwrap().len(), TEXT_BYTES_MAX - 1);
         texts.wipe(short);
         assert_eq!(texts.get(short), [0; 3]);
-        assert_eq!(texts.push(""), Text { at: short.at + 1, len: 0 });
+        assert_eq!(texts.push(""), Text { at: letters.at + 1024, len: 0 });
     }
 }
