@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod at;
 mod backup;
 mod dev_env;
 mod failure;
@@ -9,6 +10,7 @@ mod file;
 mod node;
 mod record;
 mod settings;
+mod sum;
 mod tail;
 mod telemetry;
 mod token;
