@@ -23,7 +23,7 @@ pub(super) async fn history(State(about): State<Arc<About>>, mut asked: Asked) -
     let id = then.find(&who).await?;
     let history = about.projection.history(&then.tenant, id, then.moment, after, count).await?;
     let history = history.ok_or_else(|| then.no_such(false))?;
-    let next = history.next.map(|after| json!({"at": then.position.0, "id": id.to_string(), "after": after}));
+    let next = history.next.map(|after| json!({"at": then.position.0, "after": after}));
     let items = history.events.iter().map(|happened| event(id, happened)).collect();
     let page = then.page(items).with("id", id.to_string()).with("total", history.total);
     Ok(page.next(next))

@@ -57,15 +57,10 @@ impl Question {
     fn follow(&mut self, next: Map<String, Value>) {
         for (name, value) in next {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            // Whoever was meant by name has an id by now.
-            self.parameters.retain(|(known, _)| *known != name && (name != "id" || !is_name(known)));
+            self.parameters.retain(|(known, _)| *known != name);
             self.parameters.push((name, value));
         }
     }
-}
-
-fn is_name(parameter: &str) -> bool {
-    matches!(parameter, "user" | "group")
 }
 
 pub(crate) async fn run(settings: &Settings, command: Audit) -> Result<(), Failure> {
@@ -242,16 +237,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_of_the_same_moment_and_the_same_resource() {
+    fn the_next_page_is_of_the_same_moment() {
         let mut question = Question::new(Surface::History)
             .with("user", Some("ada"))
             .with("tenant", Some("corp"))
             .with("at", Some("2026-11-01"));
-        let next = json!({"at": 42, "after": 17, "id": "the-id"});
+        let next = json!({"at": 42, "after": 17});
         question.follow(next.as_object().unwrap().clone());
         let mut parameters = question.parameters;
         parameters.sort();
-        let expected = [("after", "17"), ("at", "42"), ("id", "the-id"), ("tenant", "corp")];
+        let expected = [("after", "17"), ("at", "42"), ("tenant", "corp"), ("user", "ada")];
         assert_eq!(parameters, expected.map(|(name, value)| (name.to_string(), value.to_string())));
     }
 }
