@@ -2,15 +2,19 @@
 
 mod admin;
 mod args;
+mod at;
+mod audit;
 mod backup;
 mod dev_env;
 mod failure;
 mod file;
 mod node;
+mod progress;
 mod record;
 mod retention;
 mod settings;
 mod snapshots;
+mod sum;
 mod tail;
 mod telemetry;
 mod token;
@@ -61,6 +65,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Restore(restore) => backup::restore(&settings, &restore).await,
         Command::Record(record) => record::run(record).await,
         Command::Token(command) => token::run(&settings, command).await,
+        Command::Audit(command) => audit::run(&settings, command).await,
+        Command::Explain(explain) => audit::explain(&settings, explain).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
     }
 }
@@ -71,6 +77,8 @@ fn default_filter(command: &Command) -> &'static str {
         Command::Up(_) | Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) => "info",
         Command::Token(_)
         | Command::Events(_)
+        | Command::Audit(_)
+        | Command::Explain(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => "warn",

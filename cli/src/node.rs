@@ -160,13 +160,16 @@ impl Node {
         }
 
         let admin_token = dev_env::secret(&settings.data_dir, "admin.token", 24)?;
-        let about = Arc::new(About::new(
-            role.name(),
-            broker.clone(),
-            projection.clone(),
+        let about = Arc::new(About::new(admin::Parts {
+            role: role.name(),
+            broker: broker.clone(),
+            projection: projection.clone(),
+            registry: registry.clone(),
             metrics,
-            admin_token.clone(),
-        ));
+            token: admin_token.clone(),
+            limits: settings.gateway.limits.clone(),
+            scim_url: scim_url(settings, scim_address),
+        }));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
         let (kept, thinned, stop) = (settings.history_kept, projection.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -231,6 +234,14 @@ impl Node {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Where clients reach the gateway, as far as this process knows.
+fn scim_url(settings: &Settings, address: Option<SocketAddr>) -> String {
+    let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+    let bound = || address.map(|address| format!("{scheme}://{address}"));
+    let url = settings.gateway.public_url.clone().or_else(bound).unwrap_or_default();
+    url.trim_end_matches('/').to_string()
 }
 
 fn why(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Failure {

@@ -120,7 +120,7 @@ fn tell(scim_url: &str, app_url: &str, admin_url: &str, env: &Path, demo: bool) 
     if demo {
         println!("  Demo app:          {app_url}");
     }
-    println!("  Admin:             {admin_url}  (/livez, /readyz, /metrics, /api/v1/status)");
+    println!("  Admin:             {admin_url}  (/livez, /readyz, /metrics, /api/v1/…)");
     println!("  Tokens and URLs:   {env}\n");
     println!("Try it in another terminal:\n");
     println!("  . {env}");

@@ -21,6 +21,12 @@ fn every_command_explains_itself() {
         &["token", "list"],
         &["token", "revoke"],
         &["events", "tail"],
+        &["audit", "history"],
+        &["audit", "at"],
+        &["audit", "members"],
+        &["audit", "diff"],
+        &["audit", "digest"],
+        &["explain"],
     ] {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let (success, text) = rollcall(&arguments);
@@ -33,6 +39,21 @@ fn a_command_without_a_broker_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let (success, text) = rollcall(&["token", "list", "--data-dir", folder.path().to_str().unwrap()]);
     assert!(!success && text.contains("rollcall up") && text.contains("--nats"), "{text}");
+}
+
+#[test]
+fn an_auditor_without_a_house_is_told_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = ["audit", "digest", "--data-dir", folder.path().to_str().unwrap()];
+    let (success, text) = rollcall(&digest);
+    assert!(!success && text.contains("--data-dir") && text.contains("ADMIN_TOKEN"), "{text}");
+    let elsewhere = ["--admin-url", "http://127.0.0.1:9", "--admin-token", "token"];
+    let (success, text) = rollcall(&[&digest[..], &elsewhere].concat());
+    assert!(!success && text.contains("http://127.0.0.1:9") && text.contains("rollcall up"), "{text}");
+    let (success, text) = rollcall(&[&digest[..], &elsewhere, &["--at", "soon"]].concat());
+    assert!(!success && text.contains("--at") && text.contains("2026-11-01"), "{text}");
+    let (success, text) = rollcall(&["audit", "history", "--user", "ada", "--group", "Team"]);
+    assert!(!success && text.contains("cannot be used with"), "{text}");
 }
 
 #[test]

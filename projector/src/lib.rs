@@ -45,7 +45,7 @@ pub use directory::KeyState;
 pub use error::{Error, Lagging};
 pub use history::{Became, Difference, Differences, Happened, History, Stay};
 pub use index::check_indexed;
-pub use moment::{Moment, When};
+pub use moment::{Known, Moment, When};
 pub use own::{Announced, Announcement};
 pub use projection::{Config, Projection, Readiness};
 pub use query::{Page, Part, Place, Query, Window};

@@ -1,7 +1,7 @@
 //! Moments: the directory as of an event or an instant.
 
 use jiff::Timestamp;
-use proto::Tenant;
+use proto::{ResourceId, Tenant};
 
 use crate::directory::{NOW, Number};
 use crate::{Error, Projection};
@@ -25,6 +25,19 @@ pub struct Moment(pub(crate) Number);
 impl Moment {
     /// As of whatever was applied last when one looks.
     pub const NOW: Self = Self(NOW);
+    /// As of the first event that is known of a tenant.
+    pub const FIRST: Self = Self(0);
+}
+
+/// What is known of a resource without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The resource type's name.
+    pub resource_type: String,
+    /// What it is called at the moment, or was at its end.
+    pub display: Option<String>,
+    /// Whether it exists at the moment.
+    pub exists: bool,
 }
 
 impl Default for Moment {
@@ -68,6 +81,19 @@ impl Projection {
             let last = u32::try_from(directory.rows()).ok()?.checked_sub(1)?;
             let step = directory.versions().get(moment.0.min(last))?;
             Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
+        })
+        .flatten()
+    }
+
+    /// What is known at a moment of a resource that exists or did at some time.
+    pub fn known_at(&self, tenant: &Tenant, id: ResourceId, moment: Moment) -> Option<Known> {
+        self.with(tenant, |directory| {
+            let slot = directory.former_slot(id)?;
+            Some(Known {
+                resource_type: directory.type_at(slot).to_string(),
+                display: directory.last_display(slot, moment.0).map(str::to_string),
+                exists: directory.exists(slot, moment.0),
+            })
         })
         .flatten()
     }

@@ -169,19 +169,24 @@ impl House {
 
     /// Runs an operator's command against this house and returns what it printed.
     pub fn rollcall(&self, arguments: &[&str]) -> String {
-        let output = Command::new(program())
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data_dir())
-            .current_dir(self.folder.path())
-            .output()
-            .expect("rollcall can be started");
+        let output = self.attempt(arguments);
         assert!(
             output.status.success(),
             "rollcall {arguments:?} failed: {}",
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("rollcall prints UTF-8")
+    }
+
+    /// Runs an operator's command against this house, whatever comes of it.
+    pub fn attempt(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(program())
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .current_dir(self.folder.path())
+            .output()
+            .expect("rollcall can be started")
     }
 
     /// A token of tenant `corp` for a client of this dialect.

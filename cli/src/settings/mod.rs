@@ -17,7 +17,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::args::{Admin, Cli, Command, Serve};
+use crate::args::{Admin, AdminApi, Cli, Command, Serve};
 use crate::file::{self, Mistakes};
 use crate::snapshots::Schedule;
 use crate::{Failure, dev_env};
@@ -164,6 +164,8 @@ impl Settings {
             | Command::Dispatcher(_)
             | Command::Token(_)
             | Command::Events(_)
+            | Command::Audit(_)
+            | Command::Explain(_)
             | Command::Backup(_)
             | Command::Restore(_)
             | Command::Record(_) => (None, None),
@@ -253,6 +255,26 @@ impl Settings {
             waiting_max: self.nats.writes_waiting_max,
         })
     }
+
+    /// Where the admin API of a running process is, and its token: given, of the environment, or of the house that runs
+    /// on this data folder.
+    pub(crate) fn admin_api(&self, given: &AdminApi) -> Result<(String, String), Failure> {
+        let of_folder = |name: &str| dev_env::read(&self.data_dir, name);
+        let url = given.admin_url.as_ref().map(Url::to_string).or_else(|| environment("ADMIN_URL"));
+        let url = url.or_else(|| of_folder("ADMIN_URL"));
+        let url = url.unwrap_or_else(|| format!("http://{}", self.admin_listen));
+        let token = given.admin_token.clone().or_else(|| environment("ADMIN_TOKEN"));
+        let token = token.or_else(|| of_folder("ADMIN_TOKEN"));
+        let token = token.or_else(|| dev_env::kept(&self.data_dir, "admin.token"));
+        let token = token.ok_or_else(|| {
+            Failure::new(format!(
+                "the admin token is not known: {} holds none. Name the data folder of the process to ask with --data-dir, or \
+                 give the token as ADMIN_TOKEN",
+                self.data_dir.display()
+            ))
+        })?;
+        Ok((url.trim_end_matches('/').to_string(), token))
+    }
 }
 
 /// The one look at the environment beside clap's.
@@ -268,6 +290,8 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         Command::Projector(admin) | Command::Dispatcher(admin) => (None, Some(admin)),
         Command::Token(_)
         | Command::Events(_)
+        | Command::Audit(_)
+        | Command::Explain(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => (None, None),

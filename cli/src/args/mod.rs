@@ -1,5 +1,9 @@
 //! The command line: what `rollcall --help` says, and nothing else.
 
+mod audit;
+
+pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -89,6 +93,18 @@ pub(crate) enum Command {
     /// Look at the identity log
     #[command(subcommand)]
     Events(Events),
+    /// Ask a running process what the directory was, at any moment, and what happened to it
+    #[command(
+        subcommand,
+        after_help = "Every answer is the directory as of one event, and ends with that position, the number of items and a \
+                            digest over all of them (docs/operations/audit.md)."
+    )]
+    Audit(Audit),
+    /// Say how a filter would be answered: which indexes are used, how many resources are looked at. Nothing is read
+    #[command(
+        after_help = "Example:\n  rollcall explain 'userName sw \"a\" and active eq true' --tenant corp --type User --sort-by userName"
+    )]
+    Explain(Explain),
     /// Write everything that must not be lost into a folder, while rollcall runs or while it does not
     #[command(
         args_conflicts_with_subcommands = true,

@@ -1,4 +1,11 @@
-//! The admin listener: health, metrics, status. Bound to loopback unless told otherwise.
+//! The admin listener: health, metrics, status, and the auditor's questions. Bound to loopback unless told otherwise.
+
+mod asked;
+mod audit;
+mod members;
+mod problem;
+mod status;
+mod then;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -7,14 +14,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dispatcher::Status;
 use eventlog::Broker;
+use gateway::Limits;
 use metrics_exporter_prometheus::PrometheusHandle;
 use projector::Projection;
-use serde_json::{Value, json};
+use scim::Registry;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
@@ -26,25 +35,42 @@ const LAG_MAX: u64 = 1_000;
 
 type Statuses = Box<dyn Fn() -> BTreeMap<String, Status> + Send + Sync>;
 
+/// What an admin listener is built from.
+pub(crate) struct Parts {
+    /// The role's name.
+    pub(crate) role: &'static str,
+    pub(crate) broker: Broker,
+    pub(crate) projection: Projection,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) token: String,
+    /// How much one question may ask for.
+    pub(crate) limits: Limits,
+    /// Where clients reach the gateway, without a slash at its end; empty when this process has none.
+    pub(crate) scim_url: String,
+}
+
 /// What the admin listener tells about.
 pub(crate) struct About {
     role: &'static str,
     broker: Broker,
     projection: Projection,
+    registry: Arc<Registry>,
     metrics: PrometheusHandle,
     token: String,
+    limits: Limits,
+    scim_url: String,
+    /// Turns at looking at the past.
+    turns: Arc<Semaphore>,
     statuses: OnceLock<Statuses>,
 }
 
 impl About {
-    pub(crate) fn new(
-        role: &'static str,
-        broker: Broker,
-        projection: Projection,
-        metrics: PrometheusHandle,
-        token: String,
-    ) -> Self {
-        Self { role, broker, projection, metrics, token, statuses: OnceLock::new() }
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { role, broker, projection, registry, metrics, token, limits, scim_url } = parts;
+        let turns = Arc::new(Semaphore::new(asked::TURNS_MAX));
+        let statuses = OnceLock::new();
+        Self { role, broker, projection, registry, metrics, token, limits, scim_url, turns, statuses }
     }
 
     /// Tells of the dispatcher's apps and feeds from now on.
@@ -91,7 +117,13 @@ pub(crate) async fn serve(
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/audit/history", get(audit::history))
+        .route("/api/v1/audit/at", get(audit::at))
+        .route("/api/v1/audit/members", get(members::members))
+        .route("/api/v1/audit/diff", get(audit::diff))
+        .route("/api/v1/audit/digest", get(audit::digest))
+        .route("/api/v1/explain", get(audit::explain))
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };
@@ -108,27 +140,4 @@ async fn ready(State(about): State<Arc<About>>) -> Response {
 async fn metrics(State(about): State<Arc<About>>) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (headers, about.metrics.render()).into_response()
-}
-
-async fn status(State(about): State<Arc<About>>, headers: HeaderMap) -> Response {
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // Comparing digests takes the same time for every wrong token.
-    let digest = |text: &str| <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
-    if digest(presented) != digest(&about.token) {
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"rollcall admin\"")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the admin token is needed (ADMIN_TOKEN in dev.env)\n")
-            .into_response();
-    }
-    let readiness = about.readiness().await;
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "role": about.role,
-        "ready": readiness.is_ok(),
-        "reason": readiness.as_ref().err(),
-        "projection": {"applied": about.projection.applied(), "last": readiness.as_ref().map(|found| found.last).ok()},
-        "tenants": about.projection.counts().iter().map(|(tenant, counts)| (tenant.to_string(), json!(counts))).collect::<serde_json::Map<String, Value>>(),
-        "apps": about.statuses.get().map(|statuses| statuses()).unwrap_or_default(),
-    });
-    ([(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
