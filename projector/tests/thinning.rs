@@ -1,0 +1,111 @@
+//! Thinning: what is asked about moments above the floor is answered as before; below it, that is refused.
+
+#![cfg(test)]
+
+#[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod common;
+
+use std::time::Duration;
+
+use common::World;
+use common::answers::{answers, same};
+use projector::{Error, Projection, When};
+use proto::{Kind, ResourceId};
+use serde_json::json;
+
+const ROUNDS: usize = 12;
+
+/// People who change, leave and come back, and a team that they come to and go from.
+async fn lively() -> (World, Vec<ResourceId>) {
+    let mut world = World::new();
+    let mut people = Vec::new();
+    for number in 0..8 {
+        people.push(world.user(&format!("user-{number}")).await);
+    }
+    let team = world.group("Team", &people).await;
+    for round in 0..ROUNDS {
+        for (number, id) in people.clone().into_iter().enumerate() {
+            let name = format!("user-{number}");
+            let key = world.key(&name);
+            let title = format!("round {round}");
+            let document = json!({"userName": name, "displayName": title, "title": title});
+            let kind = Kind::Updated { members_added: vec![], members_removed: vec![] };
+            world.write("User", id, &key, kind, document).await;
+        }
+        let one = people[round % people.len()];
+        world.members(team, &[], &[one]).await;
+        world.members(team, &[one], &[]).await;
+        if round % 4 == 3 {
+            let number = round % people.len();
+            let key = world.key(&format!("user-{number}"));
+            world.write("User", people[number], &key, Kind::Deleted, json!({})).await;
+            people[number] = world.user(&format!("user-{number}")).await;
+        }
+    }
+    (world, people)
+}
+
+async fn thinned(projection: &Projection, floor: u64) {
+    while projection.floor() < floor {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn above_the_floor_nothing_is_lost() {
+    let (world, people) = lively().await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    let last = projection.applied();
+    let above: Vec<When> = (last / 2..=last).step_by(5).map(When::Sequence).collect();
+    let expected = answers(projection, &world.tenant, &world.registry, &above).await;
+    let moment = projection.moment(&world.tenant, When::Sequence(last / 2)).unwrap().unwrap();
+    let (_, time) = projection.stands_at(&world.tenant, moment).unwrap();
+    let whole = projection.history(&world.tenant, people[0], projector::Moment::NOW, None, 1000).await;
+    let whole = whole.unwrap().unwrap();
+
+    let floor = projection.thin(time).unwrap();
+    assert!(floor >= last / 2 && floor < last);
+    thinned(projection, floor).await;
+    let above: Vec<When> =
+        above.into_iter().filter(|when| matches!(when, When::Sequence(at) if *at >= floor)).collect();
+    let check = async |projection: &Projection, what: &str| {
+        let found = answers(projection, &world.tenant, &world.registry, &above).await;
+        for block in found.split_inclusive('\n') {
+            assert!(expected.contains(block), "{what}: {block}");
+        }
+        let below = projection.moment(&world.tenant, When::Sequence(floor - 1));
+        assert!(
+            matches!(below, Err(Error::NotKept { floor: said, .. }) if said == floor),
+            "{what}: {below:?}"
+        );
+        let kept = projection.history(&world.tenant, people[0], projector::Moment::NOW, None, 1000).await;
+        let kept = kept.unwrap().unwrap();
+        assert!(kept.not_kept > 0, "{what}");
+        assert_eq!(kept.total + kept.not_kept, whole.total, "{what}");
+        assert_eq!(kept.events[..], whole.events[kept.not_kept..], "{what}");
+    };
+    check(projection, "thinned").await;
+    let again = projection.thin(time).unwrap();
+    assert_eq!(again, floor);
+    running.stop().await;
+
+    let running = world.open().await;
+    assert_eq!(running.projection.floor(), floor, "a floor stays");
+    check(&running.projection, "opened again").await;
+    running.stop().await;
+
+    // Without its image nothing else tells what happened below the floor: the log does.
+    let images = world.folder.path().join("projection").join("images");
+    std::fs::remove_dir_all(images).unwrap();
+    let running = world.open().await;
+    assert_eq!(running.projection.floor(), 0);
+    let every: Vec<When> = (last / 2..=last).step_by(5).map(When::Sequence).collect();
+    same(
+        &answers(&running.projection, &world.tenant, &world.registry, &every).await,
+        &expected,
+        "built again",
+    );
+    running.stop().await;
+}
