@@ -13,7 +13,7 @@ use crate::store::Facts;
 use crate::{Error, Projection};
 
 /// Rows in one batch.
-const BATCH_ROWS: usize = 1000;
+const BATCH_ROWS: usize = 256;
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 

@@ -14,9 +14,9 @@ use crate::{Error, Projection};
 /// How often the tail is written.
 pub(crate) const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows in one batch.
-const BATCH_ROWS_MAX: usize = 1000;
+const BATCH_ROWS_MAX: usize = 256;
 /// Rows that may wait; beyond it the log is read no further until the store has caught up.
-pub(crate) const TAIL_ROWS_MAX: usize = 100_000;
+pub(crate) const TAIL_ROWS_MAX: usize = 32_768;
 
 /// Who writes; whoever it is writes all that is left when it is told to end.
 pub(crate) enum Writer {

@@ -108,8 +108,8 @@ struct ProjectionSection {
 impl Default for ProjectionSection {
     fn default() -> Self {
         Self {
-            cache_mb: 256,
-            hot_mb: 256,
+            cache_mb: 128,
+            hot_mb: 160,
             indexed: Vec::new(),
             history_days: 0,
             snapshot_hours: 24,
