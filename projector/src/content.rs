@@ -1,7 +1,7 @@
 //! What a row says about its resource, and where in its text something is put in for readers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proto::{Body, KeyRef};
@@ -16,8 +16,8 @@ pub(crate) struct Content {
     pub(crate) external_ids: BTreeMap<String, String>,
     /// The data key that seals the row.
     pub(crate) key_ref: Option<KeyRef>,
-    /// Where its text is cut for readers; nothing when only its tree will do.
-    pub(crate) cuts: Option<Arc<Cuts>>,
+    /// Where its text is cut for readers, once one came; nothing when only its tree will do.
+    pub(crate) cuts: OnceLock<Option<Arc<Cuts>>>,
 }
 
 /// Where a document's text is cut, to put in what is derived.
@@ -43,16 +43,21 @@ pub(crate) struct Named {
 }
 
 impl Content {
-    pub(crate) fn of(body: &Body, key_ref: Option<KeyRef>, cuts: Option<Arc<Cuts>>) -> Self {
-        Self { json: body.document.json().clone(), external_ids: body.external_ids.clone(), key_ref, cuts }
+    pub(crate) fn of(body: &Body, key_ref: Option<KeyRef>) -> Self {
+        let (json, external_ids) = (body.document.json().clone(), body.external_ids.clone());
+        Self { json, external_ids, key_ref, ..Self::default() }
+    }
+
+    /// Where its text is cut for readers; nothing when only its tree will do.
+    pub(crate) fn cuts(&self, registry: &Registry, kind: &ResourceType) -> Option<&Arc<Cuts>> {
+        self.cuts.get_or_init(|| cuts(registry, kind, &self.json)).as_ref()
     }
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> u64 {
         let external: usize = self.external_ids.iter().map(|(source, id)| 96 + source.len() + id.len()).sum();
-        let named = self.cuts.iter().flat_map(|cuts| &cuts.named);
-        let named: usize = named.map(|named| 96 + named.value.len()).sum();
-        (240 + self.json.len() + external + named) as u64
+        // What a reader adds to it is small.
+        (400 + self.json.len() + external) as u64
     }
 }
 

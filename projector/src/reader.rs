@@ -9,7 +9,7 @@ use proto::{Body, Event, Kind};
 use scim::Registry;
 
 use crate::Error;
-use crate::content::{Content, cuts};
+use crate::content::Content;
 use crate::index::Indexes;
 use crate::own::{Announced, Ours};
 use crate::row::{ReadRow, Row};
@@ -67,12 +67,9 @@ impl Reader {
     }
 
     fn content(&self, encoded: &Encoded, key: &DataKey, sequence: u64) -> Result<Content, Error> {
-        let event = &encoded.event;
         let (json, external_ids) =
             encoded.open_document(key).map_err(|source| Error::Event { sequence, source })?;
-        let kind = self.registry.by_name(&event.resource_type);
-        let cuts = kind.and_then(|kind| cuts(&self.registry, kind, &json));
-        Ok(Content { json, external_ids, key_ref: event.key_ref, cuts })
+        Ok(Content { json, external_ids, key_ref: encoded.event.key_ref, ..Content::default() })
     }
 
     fn values(&self, content: &Content, sequence: u64) -> Result<Vec<(u16, String)>, Error> {
@@ -127,11 +124,7 @@ impl Reader {
     pub(crate) fn ours(&self, announced: Announced) -> Ours {
         let Announced { event, key, body, payload } = announced;
         let body = body.filter(|_| has_document(&event.kind));
-        let kind = self.registry.by_name(&event.resource_type);
-        let content = body.map(|body| {
-            let cuts = kind.and_then(|kind| cuts(&self.registry, kind, body.document.json()));
-            Arc::new(Content::of(&body, event.key_ref, cuts))
-        });
+        let content = body.map(|body| Arc::new(Content::of(&body, event.key_ref)));
         // What we wrote ourselves is JSON.
         let values = content.as_ref().and_then(|content| self.indexes.values(&content.json).ok());
         Ours { event, key, content, values: values.unwrap_or_default(), payload }

@@ -136,11 +136,11 @@ impl Projection {
 
     /// Whom a resource names in attributes that show the other's name.
     pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
-        if let Some(cuts) = &stored.cuts.0 {
-            return cuts.named.iter().filter_map(|named| named.value.parse().ok()).collect();
-        }
         let registry = &self.inner.registry;
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
+        if let Some(cuts) = stored.cuts.0.as_ref().and_then(|content| content.cuts(registry, kind)) {
+            return cuts.named.iter().filter_map(|named| named.value.parse().ok()).collect();
+        }
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {
             let members = match extension {
                 None => Some(&*stored.document),

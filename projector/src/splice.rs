@@ -39,9 +39,10 @@ impl Projection {
         out: &mut Vec<u8>,
     ) -> Written {
         let json = stored.document.json();
+        let registry = &self.inner.registry;
         let cuts = match &stored.cuts.0 {
-            Some(known) => Some(Cow::<Arc<Cuts>>::Borrowed(known)),
-            None => cuts(&self.inner.registry, kind, json).map(Cow::Owned),
+            Some(content) => content.cuts(registry, kind).map(Cow::<Arc<Cuts>>::Borrowed),
+            None => cuts(registry, kind, json).map(Cow::Owned),
         };
         let Some(cuts) = cuts else {
             let shown = self.represent_now(tenant, stored, kind, lens);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{Document, KeyRef, ResourceId, Version};
 
-use crate::content::{Content, Cuts};
+use crate::content::Content;
 use crate::directory::{Directory, Number, Seen, Slot};
 
 /// A resource as it stands in the directory.
@@ -43,7 +43,7 @@ pub struct Stored {
 
 /// Where a document's text is cut for readers; the default is found out when it is needed.
 #[derive(Clone, Debug, Default)]
-pub struct Cut(pub(crate) Option<Arc<Cuts>>);
+pub struct Cut(pub(crate) Option<Arc<Content>>);
 
 impl PartialEq for Cut {
     /// It follows from the document.
@@ -80,7 +80,8 @@ impl Outline {
         Some(Self { seen, resource_type, key, guard, claims: directory.claims_of(slot) })
     }
 
-    pub(crate) fn filled(self, content: &Content) -> Stored {
+    /// With what its row says; `cut` is that content where it is shared.
+    pub(crate) fn filled(self, content: &Content, cut: Cut) -> Stored {
         let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
         Stored {
             id: self.seen.id,
@@ -96,7 +97,7 @@ impl Outline {
             guard: self.guard,
             key_ref: content.key_ref,
             claims: self.claims,
-            cuts: Cut(content.cuts.clone()),
+            cuts: cut,
         }
     }
 }
