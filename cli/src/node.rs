@@ -108,6 +108,7 @@ impl Node {
             cache_bytes: settings.cache_bytes,
             hot_bytes: settings.hot_bytes,
             indexed: settings.indexed.clone(),
+            until: None,
         };
         let projection =
             Projection::open(projection_config, broker.identity.clone(), keyring.clone(), registry.clone())

@@ -121,6 +121,7 @@ impl World {
             cache_bytes: 8 << 20,
             hot_bytes: 1 << 20,
             indexed: Vec::new(),
+            until: None,
         };
         let projection = Projection::open(
             config,

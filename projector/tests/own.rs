@@ -175,6 +175,7 @@ async fn open(folder: &tempfile::TempDir, log: Arc<Quiet>, keyring: &Keyring) ->
         cache_bytes: 8 << 20,
         hot_bytes: 1 << 20,
         indexed: Vec::new(),
+        until: None,
     };
     let registry = Arc::new(Registry::built_in().unwrap());
     Projection::open(config, log, keyring.clone(), registry).await.unwrap()
