@@ -31,7 +31,7 @@ pub(crate) async fn run(settings: &Settings, command: args::Backup) -> Result<()
 }
 
 async fn take(settings: &Settings, to: &Path) -> Result<(), Failure> {
-    let (config, server) = broker(settings, Folder::Filled).await?;
+    let (config, server) = broker(settings, Folder::Filled, "back up").await?;
     let lines = Lines::default();
     let taken = nats::backup(&config, to, &|progress| lines.tell(progress)).await;
     stop(server).await;
@@ -107,7 +107,7 @@ pub(crate) async fn restore(settings: &Settings, restore: &args::Restore) -> Res
     };
     // Before a broker is started for nothing.
     backup.manifest.check_master(&master).map_err(|error| Failure::new(causes(&error)))?;
-    let (config, server) = broker(settings, Folder::Empty).await?;
+    let (config, server) = broker(settings, Folder::Empty, "restore").await?;
     let lines = Lines::default();
     let told = |progress: Progress<'_>| lines.tell(progress);
     let restored = nats::restore(&config, &backup, keys_from.as_ref(), &master, &told).await;
@@ -143,13 +143,17 @@ fn tell(backup: &Backup) {
 
 /// What must be in the data folder when we start its broker ourselves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Folder {
+pub(crate) enum Folder {
     Filled,
     Empty,
 }
 
 /// The broker that was named, else the one that runs on the data folder, else that folder's, started for now.
-async fn broker(settings: &Settings, folder: Folder) -> Result<(nats::Config, Option<Server>), Failure> {
+pub(crate) async fn broker(
+    settings: &Settings,
+    folder: Folder,
+    what: &str,
+) -> Result<(nats::Config, Option<Server>), Failure> {
     let running = dev_env::read(&settings.data_dir, "NATS_URL").is_some_and(|url| answers(&url));
     if settings.nats.url.is_some() || running {
         return Ok((settings.broker_config(None)?, None));
@@ -157,7 +161,7 @@ async fn broker(settings: &Settings, folder: Folder) -> Result<(nats::Config, Op
     let store = settings.data_dir.join("nats");
     if folder == Folder::Filled && !store.join("jetstream").is_dir() {
         return Err(Failure::new(format!(
-            "there is nothing to back up: no rollcall runs on {0}, and {0} has no store of a managed broker. Name the \
+            "there is nothing to {what}: no rollcall runs on {0}, and {0} has no store of a managed broker. Name the \
              data folder with --data-dir, or a broker with --nats",
             settings.data_dir.display()
         )));
@@ -173,7 +177,7 @@ fn answers(url: &str) -> bool {
     addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, LOOK_TIMEOUT).is_ok())
 }
 
-async fn stop(server: Option<Server>) {
+pub(crate) async fn stop(server: Option<Server>) {
     if let Some(server) = server {
         let _ = tokio::task::spawn_blocking(move || server.stop()).await;
     }

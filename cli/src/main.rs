@@ -10,6 +10,7 @@ mod failure;
 mod file;
 mod node;
 mod progress;
+mod rebuild;
 mod record;
 mod retention;
 mod settings;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, Events};
+use args::{Cli, Command, Events, ProjectorCommand};
 pub(crate) use failure::Failure;
 use settings::Settings;
 
@@ -59,7 +60,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Up(up) => up::run(settings, &up).await,
         Command::Gateway(_) => node::run(settings, node::Role::Gateway).await,
-        Command::Projector(_) => node::run(settings, node::Role::Projector).await,
+        Command::Projector(projector) => match projector.command {
+            None => node::run(settings, node::Role::Projector).await,
+            Some(ProjectorCommand::Rebuild(rebuild)) => rebuild::run(&settings, rebuild).await,
+        },
         Command::Dispatcher(_) => node::run(settings, node::Role::Dispatcher).await,
         Command::Backup(command) => backup::run(&settings, command).await,
         Command::Restore(restore) => backup::restore(&settings, &restore).await,
@@ -74,6 +78,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 /// Servers tell milestones; an operator's command only what went wrong.
 fn default_filter(command: &Command) -> &'static str {
     match command {
+        Command::Projector(projector) if projector.command.is_some() => "warn",
         Command::Up(_) | Command::Gateway(_) | Command::Projector(_) | Command::Dispatcher(_) => "info",
         Command::Token(_)
         | Command::Events(_)

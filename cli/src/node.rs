@@ -7,7 +7,7 @@ use std::time::Duration;
 use dispatcher::Dispatcher;
 use eventlog::{Broker, Keyring, nats};
 use gateway::{Bound, Gateway, Tokens};
-use projector::{Projection, Storage};
+use projector::Projection;
 use proto::sealing::DataKey;
 use scim::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,14 +103,8 @@ impl Node {
             .map_err(|error| Failure::of("starting", &error))?;
         let keyring = Keyring::new(broker.keys.clone(), master);
         let registry = settings.registry.clone();
-        let projection_config = projector::Config {
-            storage: Storage::Folder(settings.data_dir.join("projection")),
-            cache_bytes: settings.cache_bytes,
-            hot_bytes: settings.hot_bytes,
-            indexed: settings.indexed.clone(),
-        };
         let projection = Projection::open_from(
-            projection_config,
+            settings.projection(settings.projection_folder(), None),
             broker.identity.clone(),
             keyring.clone(),
             registry.clone(),

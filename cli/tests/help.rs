@@ -16,6 +16,7 @@ fn every_command_explains_itself() {
         &["up"][..],
         &["gateway"],
         &["projector"],
+        &["projector", "rebuild"],
         &["dispatcher"],
         &["token", "create"],
         &["token", "list"],

@@ -63,7 +63,7 @@ impl Projection {
             }
             Err(Problem::Error(error)) => return Err(error),
         };
-        let projection = Self::new(log, reader, ground, state, Hot::new(config.hot_bytes));
+        let projection = Self::new(log, reader, ground, state, Hot::new(config.hot_bytes), config.until);
         projection.tell_memory();
         tracing::info!(
             applied = projection.applied(),

@@ -41,6 +41,8 @@ pub struct Config {
     pub hot_bytes: u64,
     /// Attributes that are looked up by their values, besides those that always are.
     pub indexed: Vec<String>,
+    /// The last sequence that is applied, unless a command goes on after it; nothing means all that come.
+    pub until: Option<u64>,
 }
 
 /// The directory. Cheap to clone; clones are the same directory.
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) hot: Hot,
     /// What our own process is about to write.
     pub(crate) own: Own,
+    /// The last sequence that is applied.
+    pub(crate) until: Option<u64>,
     applied: watch::Sender<u64>,
     waiters: Waiters,
     /// Turns at looking at many resources.
@@ -103,6 +107,7 @@ impl Projection {
         Ground { store, images, snapshots, filling, floor }: Ground,
         state: State,
         hot: Hot,
+        until: Option<u64>,
     ) -> Self {
         let (applied, registry) = (state.applied(), reader.registry.clone());
         Self {
@@ -119,6 +124,7 @@ impl Projection {
                 state: RwLock::new(state),
                 hot,
                 own: Own::default(),
+                until,
                 scans: Semaphore::new(PIECES_MAX),
                 applied: watch::Sender::new(applied),
                 waiters: Waiters::default(),

@@ -36,7 +36,7 @@ enum Prepared {
 }
 
 impl Projection {
-    /// Follows the log until told to stop, then writes what is left. An event that cannot be read ends it: skipping
+    /// Follows the log until told to stop, or until the sequence that the configuration ends at, then writes what is left. An event that cannot be read ends it: skipping
     /// would be data loss.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut following = pin!(self.follow());
@@ -58,7 +58,9 @@ impl Projection {
     async fn follow(&self) -> Result<(), Error> {
         // What was shown from its acknowledgement is still to be confirmed.
         let confirmed = self.state().confirmed;
-        let messages = self.inner.log.follow(confirmed + 1).ready_chunks(CHUNK_MAX);
+        let rest = self.inner.until.map_or(u64::MAX, |until| until.saturating_sub(confirmed));
+        let messages = self.inner.log.follow(confirmed + 1).take(usize::try_from(rest).unwrap_or(usize::MAX));
+        let messages = messages.ready_chunks(CHUNK_MAX);
         let mut chunks = messages.map(|chunk| self.prepare(chunk)).buffered(ASIDE_MAX);
         let mut told = Instant::now();
         let mut applied_since = 0;
@@ -70,6 +72,7 @@ impl Projection {
                 self.look_after_own(&mut missing).await?;
                 continue;
             };
+            // A command that goes on after the last sequence is not shown at all.
             let Some(chunk) = chunk else { return Ok(()) };
             missing = 0;
             let (prepared, error) = chunk;

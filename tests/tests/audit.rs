@@ -446,3 +446,72 @@ fn what_cannot_be_answered_says_why() {
     says(&["audit", "digest", "--admin-token", "wrong"], &["refuses the token"]);
     says(&["audit", "digest", "--admin-url", "http://127.0.0.1:9"], &["127.0.0.1:9", "rollcall up"]);
 }
+
+/// What is printed about tenant `corp`: position, resources, digest.
+fn printed(text: &str) -> (String, String, String) {
+    let line =
+        text.lines().find(|line| line.starts_with("Tenant corp: ")).unwrap_or_else(|| panic!("{text}"));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let after = |word: &str| {
+        let place = words.iter().position(|known| *known == word).unwrap_or_else(|| panic!("{line}"));
+        words[place + 1].to_string()
+    };
+    let resources = words.iter().position(|word| *word == "resources,").unwrap_or_else(|| panic!("{line}"));
+    (after("position"), words[resources - 1].to_string(), after("sha256"))
+}
+
+impl Snapshot {
+    fn printed(&self) -> (String, String, String) {
+        let sha256 = self.digest["sha256"].as_str().unwrap();
+        (self.sequence(), self.digest["resources"].to_string(), sha256.to_string())
+    }
+}
+
+#[test]
+fn a_projection_that_is_built_again_answers_the_same() {
+    let mut house = House::start();
+    let (moments, _) = live(&house);
+    let now = moments.last().unwrap();
+    let folder = |name: &str| house.data_dir().with_file_name(name).to_str().unwrap().to_string();
+    let (beside, then, own) = (folder("beside"), folder("then"), house.data_dir().join("projection"));
+    let own = own.to_str().unwrap();
+    let refused = |house: &House, arguments: &[&str], words: &[&str]| {
+        let output = house.attempt(&[&["projector", "rebuild"], arguments].concat());
+        let text = String::from_utf8_lossy(&output.stderr).to_string();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?} are not all in {text}");
+    };
+
+    // Beside the node that runs.
+    let text = house.rollcall(&["projector", "rebuild", "--folder", &beside]);
+    assert_eq!(printed(&text), now.printed(), "{text}");
+    refused(&house, &["--folder", &beside], &["not empty"]);
+    refused(&house, &[], &["holds", "projection", "stop it", "--folder"]);
+    refused(&house, &["--to", "3"], &["folder of its own"]);
+    refused(&house, &["--to", "3", "--folder", own], &["folder of its own"]);
+    refused(&house, &["--to", "99999999", "--folder", &then], &["not reached", "99999999"]);
+
+    // As of earlier moments.
+    assert!(house.stop());
+    let sequence = |number: usize| moments[number].position["sequence"].as_u64().unwrap();
+    for number in [0, 4, 5, 9, 12] {
+        let (to, folder) = (sequence(number).to_string(), format!("{then}{number}"));
+        let text = house.rollcall(&["projector", "rebuild", "--to", &to, "--folder", &folder]);
+        assert_eq!(printed(&text), moments[number].printed(), "to {to}: {text}");
+    }
+
+    // The node's own, which it then goes on with.
+    std::fs::write(house.data_dir().join("projection/db"), "damaged").unwrap();
+    let text = house.rollcall(&["projector", "rebuild"]);
+    assert_eq!(printed(&text), now.printed(), "{text}");
+    house.start_again();
+    assert!(!house.log().contains("cannot be trusted"), "{}", house.log());
+    let again = Snapshot::take(&house);
+    assert_eq!((&again.position, &again.digest), (&now.position, &now.digest));
+
+    // A command that would be cut is left out.
+    let cut = (sequence(5) - 1).to_string();
+    let text = house.rollcall(&["projector", "rebuild", "--folder", &format!("{then}-cut"), "--to", &cut]);
+    assert!(text.contains("within a command"), "{text}");
+    assert_eq!(printed(&text), moments[4].printed(), "{text}");
+}

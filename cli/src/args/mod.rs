@@ -84,7 +84,8 @@ pub(crate) enum Command {
     /// Run only the SCIM gateway (with its own projection), against --nats
     Gateway(Serve),
     /// Run only the projector: keeps the projection current and ready, against --nats
-    Projector(Admin),
+    #[command(args_conflicts_with_subcommands = true)]
+    Projector(Projector),
     /// Run only the dispatcher: keeps apps and feeds in step, against --nats
     Dispatcher(Admin),
     /// Create, list and revoke the bearer tokens that SCIM clients present
@@ -214,6 +215,37 @@ pub(crate) struct Serve {
     pub(crate) behind_proxy: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Projector {
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+    #[command(subcommand)]
+    pub(crate) command: Option<ProjectorCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectorCommand {
+    /// Drop the projection and build it again from the log, or build a second one, and print its digest
+    #[command(
+        after_help = "Examples:\n  rollcall projector rebuild                            # the node is stopped\n  \
+                            rollcall projector rebuild --folder check             # beside a node that runs\n  \
+                            rollcall projector rebuild --folder then --to 4711    # as of a sequence\n\n\
+                            Compare the digest with that of `rollcall audit digest`. Nothing is lost: the projection is a \
+                            cache of the log."
+    )]
+    Rebuild(Rebuild),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rebuild {
+    /// Build up to this sequence only; needs a folder of its own
+    #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) to: Option<u64>,
+    /// Build a second projection in this folder, which must be empty or not exist [default: the node's own, dropped before]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -228,6 +228,22 @@ impl Settings {
         })
     }
 
+    /// A projection in this folder.
+    pub(crate) fn projection(&self, folder: PathBuf, until: Option<u64>) -> projector::Config {
+        projector::Config {
+            storage: projector::Storage::Folder(folder),
+            cache_bytes: self.cache_bytes,
+            hot_bytes: self.hot_bytes,
+            indexed: self.indexed.clone(),
+            until,
+        }
+    }
+
+    /// Where the node that runs on the data folder has its projection.
+    pub(crate) fn projection_folder(&self) -> PathBuf {
+        self.data_dir.join("projection")
+    }
+
     /// The master key if there is one; it is not made.
     pub(crate) fn known_master_key(&self) -> Result<Option<proto::sealing::DataKey>, Failure> {
         let known = self.master_key.is_some() || dev_env::kept(&self.data_dir, "master.key").is_some();
@@ -287,7 +303,8 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
     match command {
         Command::Up(up) => (Some(&up.serve), Some(&up.serve.admin)),
         Command::Gateway(serve) => (Some(serve), Some(&serve.admin)),
-        Command::Projector(admin) | Command::Dispatcher(admin) => (None, Some(admin)),
+        Command::Projector(projector) => (None, Some(&projector.admin)),
+        Command::Dispatcher(admin) => (None, Some(admin)),
         Command::Token(_)
         | Command::Events(_)
         | Command::Audit(_)

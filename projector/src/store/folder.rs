@@ -14,6 +14,8 @@ const META: &str = "meta";
 const FACTS: &str = "facts";
 /// Before a tenant's name in the name of its tree.
 const TENANT_PREFIX: &str = "tenant/";
+/// The file that sled locks while it is open.
+const LOCKED: &str = "db";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
 const EPOCH_FLUSHES: usize = 16;
 
@@ -142,6 +144,12 @@ impl Folder {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether another process has the folder open.
+pub(super) fn is_held(folder: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(folder.join(LOCKED)) else { return false };
+    matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 fn read_facts(meta: &sled::Tree) -> Result<Option<Facts>, Doubt> {

@@ -25,6 +25,16 @@ pub enum Storage {
     Memory(MemoryStore),
 }
 
+impl Storage {
+    /// Whether another process has it open.
+    pub fn is_held(&self) -> bool {
+        match self {
+            Self::Folder(path) => folder::is_held(path),
+            Self::Memory(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

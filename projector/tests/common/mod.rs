@@ -89,6 +89,7 @@ pub(crate) fn config(folder: &Path, indexed: &[&str]) -> Config {
         cache_bytes: 8 << 20,
         hot_bytes: 1 << 16,
         indexed: indexed.iter().map(ToString::to_string).collect(),
+        until: None,
     }
 }
 

@@ -137,6 +137,7 @@ pub fn projection_config(store: &MemoryStore) -> projector::Config {
         cache_bytes: 1 << 20,
         hot_bytes: 1 << 20,
         indexed: Vec::new(),
+        until: None,
     }
 }
 

@@ -49,6 +49,7 @@ impl Asks {
             cache_bytes: CACHE_BYTES,
             hot_bytes: HOT_BYTES,
             indexed: Vec::new(),
+            until: None,
         };
         let opened = Projection::open(config, log, keyring, registry.clone()).await;
         let lens = Lens {
