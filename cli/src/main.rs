@@ -63,6 +63,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Projector(projector) => match projector.command {
             None => node::run(settings, node::Role::Projector).await,
             Some(ProjectorCommand::Rebuild(rebuild)) => rebuild::run(&settings, rebuild).await,
+            Some(ProjectorCommand::Snapshot(api)) => snapshots::ask(&settings, &api).await,
         },
         Command::Dispatcher(_) => node::run(settings, node::Role::Dispatcher).await,
         Command::Backup(command) => backup::run(&settings, command).await,

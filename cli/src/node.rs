@@ -162,6 +162,7 @@ impl Node {
             metrics,
             token: admin_token.clone(),
             limits: settings.gateway.limits.clone(),
+            snapshots_kept: settings.snapshots.kept,
             scim_url: scim_url(settings, scim_address),
         }));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use eventlog::{Broker, clock};
 use projector::{Projection, Snapshot};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+use crate::args::AdminApi;
+use crate::audit::Client;
+use crate::settings::Settings;
+use crate::token::print;
 
 /// How often it is looked whether one is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -59,6 +66,20 @@ async fn is_due(
     let put = objects.iter().filter_map(|object| object.put).max();
     let is_old = put.is_none_or(|put| clock::now().duration_since(put).unsigned_abs() >= interval);
     Ok(is_old && !projection.is_filling() && applied.saturating_sub(newest) >= events_min)
+}
+
+/// `rollcall projector snapshot`: has a running process take one.
+pub(crate) async fn ask(settings: &Settings, api: &AdminApi) -> Result<(), Failure> {
+    let told = Client::new(settings, api)?.post("/api/v1/projection/snapshot").await?;
+    let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let line = match told.get("snapshot").and_then(Value::as_str) {
+        None => "there is nothing to take yet: no event is applied".to_string(),
+        Some(name) => {
+            format!("snapshot {name}: {} events, {:.1} MB", number("rows"), number("bytes") as f64 / 1e6)
+        }
+    };
+    print(&line);
+    Ok(())
 }
 
 /// Takes one now and removes those that are too many. Nothing when there is nothing to take.

@@ -25,7 +25,11 @@ pub(super) async fn history(State(about): State<Arc<About>>, mut asked: Asked) -
     let history = history.ok_or_else(|| then.no_such(false))?;
     let next = history.next.map(|after| json!({"at": then.position.0, "after": after}));
     let items = history.events.iter().map(|happened| event(id, happened)).collect();
-    let page = then.page(items).with("id", id.to_string()).with("total", history.total);
+    let page = then
+        .page(items)
+        .with("id", id.to_string())
+        .with("total", history.total)
+        .with("notKept", history.not_kept);
     Ok(page.next(next))
 }
 

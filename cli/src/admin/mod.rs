@@ -4,6 +4,7 @@ mod asked;
 mod audit;
 mod members;
 mod problem;
+mod snapshot;
 mod status;
 mod then;
 
@@ -16,7 +17,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use dispatcher::Status;
 use eventlog::Broker;
 use gateway::Limits;
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) token: String,
     /// How much one question may ask for.
     pub(crate) limits: Limits,
+    /// How many snapshots of the projection stay.
+    pub(crate) snapshots_kept: usize,
     /// Where clients reach the gateway, without a slash at its end; empty when this process has none.
     pub(crate) scim_url: String,
 }
@@ -59,6 +62,7 @@ pub(crate) struct About {
     metrics: PrometheusHandle,
     token: String,
     limits: Limits,
+    snapshots_kept: usize,
     scim_url: String,
     /// Turns at looking at the past.
     turns: Arc<Semaphore>,
@@ -67,10 +71,23 @@ pub(crate) struct About {
 
 impl About {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { role, broker, projection, registry, metrics, token, limits, scim_url } = parts;
+        let Parts { role, broker, projection, registry, metrics, token, limits, snapshots_kept, scim_url } =
+            parts;
         let turns = Arc::new(Semaphore::new(asked::TURNS_MAX));
         let statuses = OnceLock::new();
-        Self { role, broker, projection, registry, metrics, token, limits, scim_url, turns, statuses }
+        Self {
+            role,
+            broker,
+            projection,
+            registry,
+            metrics,
+            token,
+            limits,
+            snapshots_kept,
+            scim_url,
+            turns,
+            statuses,
+        }
     }
 
     /// Tells of the dispatcher's apps and feeds from now on.
@@ -124,6 +141,7 @@ pub(crate) async fn serve(
         .route("/api/v1/audit/diff", get(audit::diff))
         .route("/api/v1/audit/digest", get(audit::digest))
         .route("/api/v1/explain", get(audit::explain))
+        .route("/api/v1/projection/snapshot", post(snapshot::take))
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };

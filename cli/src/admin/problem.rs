@@ -63,6 +63,7 @@ impl From<projector::Error> for Problem {
             projector::Error::NotYet { .. } => {
                 Self::new(StatusCode::CONFLICT, "notReached", error.to_string())
             }
+            projector::Error::Snapshot { .. } => Self::busy("noSnapshot", error.to_string()),
             projector::Error::NotKept { .. } => Self::new(StatusCode::GONE, "notKept", error.to_string()),
             projector::Error::TooMany { .. } => Self::unanswerable("tooMany", error.to_string()),
             projector::Error::Lagging(_) => Self::busy("catchingUp", error.to_string()),
@@ -79,7 +80,6 @@ impl From<projector::Error> for Problem {
             | projector::Error::Folder { .. }
             | projector::Error::Gone { .. }
             | projector::Error::Replaced { .. }
-            | projector::Error::Snapshot { .. }
             | projector::Error::Index(_) => {
                 tracing::error!(error = causes(&error), "the admin API could not answer");
                 Self::new(

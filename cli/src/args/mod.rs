@@ -236,6 +236,12 @@ pub(crate) enum ProjectorCommand {
                             cache of the log."
     )]
     Rebuild(Rebuild),
+    /// Have a running process put a snapshot of its projection into the broker's object store, where new processes begin
+    #[command(
+        after_help = "Example:\n  rollcall projector snapshot\n\nSnapshots are also taken by themselves: \
+                            [projection] snapshot_hours (docs/operations/projection.md)."
+    )]
+    Snapshot(AdminApi),
 }
 
 #[derive(Args, Debug)]

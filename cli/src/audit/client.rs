@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Asks one process.
-pub(super) struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     token: String,
@@ -36,7 +36,7 @@ pub(super) struct Page {
 }
 
 impl Client {
-    pub(super) fn new(settings: &Settings, api: &AdminApi) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &Settings, api: &AdminApi) -> Result<Self, Failure> {
         let (url, token) = settings.admin_api(api)?;
         // The admin API is not for proxies, nor is its token.
         let http = reqwest::Client::builder()
@@ -52,13 +52,21 @@ impl Client {
     /// One page.
     pub(super) async fn page(&self, path: &str, parameters: &[(String, String)]) -> Result<Page, Failure> {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-        let url = format!("{}{path}?{query}", self.url);
-        let answer = self.http.get(url).bearer_auth(&self.token).send().await;
+        self.read(self.ask(self.http.get(format!("{}{path}?{query}", self.url))).await?)
+    }
+
+    /// Has something done.
+    pub(crate) async fn post(&self, path: &str) -> Result<Map<String, Value>, Failure> {
+        self.ask(self.http.post(format!("{}{path}", self.url))).await
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Map<String, Value>, Failure> {
+        let answer = request.bearer_auth(&self.token).send().await;
         let answer = answer.map_err(|error| self.unreachable(error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| self.unreachable(error))?;
         match (status, serde_json::from_str(&text)) {
-            (StatusCode::OK, Ok(Value::Object(body))) => self.read(body),
+            (StatusCode::OK, Ok(Value::Object(body))) => Ok(body),
             (StatusCode::UNAUTHORIZED, _) => Err(Failure::new(format!(
                 "the admin API at {} refuses the token: it belongs to another installation. Name the data folder of the \
                  process that is asked with --data-dir, or give its admin.token as ADMIN_TOKEN",

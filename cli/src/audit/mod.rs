@@ -15,7 +15,8 @@ use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::sum::Sum;
 use crate::{Failure, at};
-use client::{Client, Page};
+pub(crate) use client::Client;
+use client::Page;
 use shown::Surface;
 
 /// Items that are asked for at once: the longest page.
