@@ -1,7 +1,7 @@
 //! Opening: trust the folder if it agrees with the log, otherwise build it again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eventlog::{Keyring, Log, Objects};
 use proto::{Kind, Tenant};
@@ -16,11 +16,14 @@ use crate::reader::Reader;
 use crate::row::{ReadRow, Row};
 use crate::snapshot;
 use crate::state::State;
-use crate::store::{Doubt, Facts, Storage, Store};
+use crate::store::{Doubt, Facts, Storage, Store, Unopened};
 use crate::{Config, Error, Projection};
 
 /// How often progress is told, in rows.
 const PROGRESS_ROWS: u64 = 100_000;
+/// How long to wait for a folder that is still open elsewhere: who was told to stop may need a moment.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const BUSY_DELAY: Duration = Duration::from_millis(20);
 /// Rows that are read before they are applied.
 const AT_ONCE: usize = 8192;
 
@@ -100,7 +103,7 @@ async fn load(
     if let Storage::Folder(folder) = &config.storage {
         std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
     }
-    let (store, facts) = Store::open(&config.storage, config.cache_bytes)?;
+    let (store, facts) = open_store(config).await?;
     check_timeline(&facts, log).await?;
     let images = Images::beside(match &config.storage {
         Storage::Folder(folder) => Some(folder),
@@ -175,6 +178,24 @@ async fn begin(
         "the projection begins with a snapshot"
     );
     Ok(snapshot.position.sequence)
+}
+
+/// Opens the store once nobody else has it open. What another process uses is never dropped.
+async fn open_store(config: &Config) -> Result<(Store, Facts), Problem> {
+    let deadline = tokio::time::Instant::now() + BUSY_MAX;
+    loop {
+        match Store::open(&config.storage, config.cache_bytes) {
+            Ok(opened) => return Ok(opened),
+            Err(Unopened::Doubt(doubt)) => return Err(doubt.into()),
+            Err(Unopened::Busy) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(BUSY_DELAY).await;
+            }
+            Err(Unopened::Busy) => {
+                let reason = "another process has it open; stop that one, or give this one another folder";
+                return Err(folder_error(&config.storage, reason).into());
+            }
+        }
+    }
 }
 
 /// A tenant's image, unless it knows more than the rows.

@@ -8,10 +8,11 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::answers::{answers, found, same};
-use common::{World, deadline, files};
-use projector::{Moment, Projection};
+use common::{World, config, deadline, files};
+use projector::{Error, Moment, Projection};
 use proto::subject;
 use proto::{At, Kind, Position, Resource, ResourceId, evolve};
 use serde_json::json;
@@ -152,6 +153,33 @@ async fn damage_is_answered_by_building_again() {
         same(&all(&world, &running.projection).await, &expected, what);
         running.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_is_open_elsewhere_is_left_alone() {
+    let world = populated().await;
+    let running = world.open().await;
+    let expected = all(&world, &running.projection).await;
+    running.stop().await;
+    let open = || {
+        Projection::open(
+            config(world.folder.path(), &[]),
+            world.log.clone(),
+            world.keyring.clone(),
+            world.registry.clone(),
+        )
+    };
+    let first = open().await.unwrap();
+    let kept = files(world.folder.path());
+    assert!(matches!(open().await, Err(Error::Folder { .. })));
+    assert_eq!(files(world.folder.path()), kept);
+    same(&all(&world, &first).await, &expected, "while another tries to open it");
+    // Who waits for it gets it.
+    let (second, ()) = tokio::join!(open(), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(first);
+    });
+    same(&all(&world, &second.unwrap()).await, &expected, "after another let go of it");
 }
 
 #[tokio::test]

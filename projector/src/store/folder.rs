@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proto::Tenant;
 
-use super::{Doubt, Facts, LAYOUT};
+use super::{Doubt, Facts, LAYOUT, Unopened};
 use crate::row::Row;
 
 /// The tree of facts about the whole.
@@ -15,13 +15,24 @@ const FACTS: &str = "facts";
 /// Before a tenant's name in the name of its tree.
 const TENANT_PREFIX: &str = "tenant/";
 /// The file that sled locks while it is open.
-const LOCKED: &str = "db";
+const LOCK_FILE: &str = "db";
+/// What sled says of a folder that is open elsewhere, for which it has no error of its own.
+const LOCKED: &str = "could not acquire lock";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
 const EPOCH_FLUSHES: usize = 16;
 
 impl From<sled::Error> for Doubt {
     fn from(error: sled::Error) -> Self {
         Self(format!("the store says: {error}"))
+    }
+}
+
+impl From<sled::Error> for Unopened {
+    fn from(error: sled::Error) -> Self {
+        match &error {
+            sled::Error::Io(cause) if cause.to_string().contains(LOCKED) => Self::Busy,
+            _ => Self::Doubt(error.into()),
+        }
     }
 }
 
@@ -32,9 +43,10 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, or says why it cannot be trusted.
-    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
-        let open = || -> Result<(Self, Facts), Doubt> {
+    /// Opens the folder, or says why it cannot be used or trusted.
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Unopened> {
+        let doubt = |reason: String| Unopened::Doubt(Doubt(reason));
+        let open = || -> Result<(Self, Facts), Unopened> {
             let db = sled::Config::new()
                 .path(folder)
                 .cache_capacity(cache_bytes)
@@ -42,21 +54,21 @@ impl Folder {
                 .mode(sled::Mode::HighThroughput)
                 .open()?;
             let meta = db.open_tree(META)?;
-            let facts = match read_facts(&meta)? {
+            let facts = match read_facts(&meta).map_err(Unopened::Doubt)? {
                 Some(facts) => facts,
                 None if db.tree_names().iter().any(|name| name.starts_with(TENANT_PREFIX.as_bytes())) => {
-                    return Err(Doubt("it holds rows but no facts".to_string()));
+                    return Err(doubt("it holds rows but no facts".to_string()));
                 }
                 None => Facts { layout: LAYOUT, ..Facts::default() },
             };
             if facts.layout != LAYOUT {
-                return Err(Doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
+                return Err(doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
             }
             Ok((Self { path: folder.to_path_buf(), db, meta }, facts))
         };
         // Damaged files make sled panic as well as fail.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
-            .unwrap_or_else(|_| Err(Doubt("the store cannot be opened".to_string())))
+            .unwrap_or_else(|_| Err(doubt("the store cannot be opened".to_string())))
     }
 
     /// What was last written about the rows.
@@ -148,7 +160,7 @@ impl Folder {
 
 /// Whether another process has the folder open.
 pub(super) fn is_held(folder: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(folder.join(LOCKED)) else { return false };
+    let Ok(file) = std::fs::File::open(folder.join(LOCK_FILE)) else { return false };
     matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
 }
 

@@ -49,6 +49,14 @@ impl fmt::Display for Storage {
 #[error("{0}")]
 pub(crate) struct Doubt(pub(crate) String);
 
+/// Why a store was not opened.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// It is open elsewhere, and must be left alone.
+    Busy,
+    Doubt(Doubt),
+}
+
 /// What must be true of the rows; a store that lost some of them is noticed by it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub(crate) struct Facts {
@@ -102,8 +110,8 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// Opens it, or says why it cannot be trusted.
-    pub(crate) fn open(storage: &Storage, cache_bytes: u64) -> Result<(Self, Facts), Doubt> {
+    /// Opens it, or says why it cannot be used or trusted.
+    pub(crate) fn open(storage: &Storage, cache_bytes: u64) -> Result<(Self, Facts), Unopened> {
         match storage {
             Storage::Folder(path) => {
                 let (store, facts) = folder::Folder::open(path, cache_bytes)?;

@@ -1,9 +1,10 @@
 //! Random histories: people and groups of a few tenants, as a seed decides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use eventlog::memory::{self, Chance, Faults};
-use eventlog::{Guard, Keyring};
+use eventlog::{Bucket, Guard, Keyring};
 use jiff::{SignedDuration, Timestamp};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key};
@@ -58,12 +59,16 @@ pub(crate) struct Draft<'a> {
 
 impl History {
     pub(crate) fn new(seed: u64, long: u64) -> Self {
-        let broker = memory::broker(Faults::default());
+        Self::over(seed, long, memory::broker(Faults::default()).keys)
+    }
+
+    /// A history whose data keys stand in this bucket.
+    pub(crate) fn over(seed: u64, long: u64, bucket: Arc<dyn Bucket>) -> Self {
         let time = Timestamp::from_millisecond(BEGINNING_MS).unwrap();
         Self {
             chance: Chance::new(seed),
             book: Book::default(),
-            keyring: Keyring::new(broker.keys, DataKey::new([1; 32])),
+            keyring: Keyring::new(bucket, DataKey::new([1; 32])),
             models: BTreeMap::new(),
             keys: BTreeMap::new(),
             ahead: BTreeMap::new(),
@@ -350,6 +355,19 @@ impl History {
         let told = Told { sequence, time, event, body, key };
         self.models.entry(tenant.clone()).or_default().apply(&told);
         sequence
+    }
+
+    pub(crate) fn somebody_gone(&self, tenant: &Tenant) -> Option<ResourceId> {
+        let model = &self.models[tenant];
+        let last = model.snapshots.last()?;
+        let gone: Vec<&ResourceId> = model.ids.iter().filter(|id| last.find(**id).is_none()).collect();
+        self.chance.pick(&gone).map(|id| **id)
+    }
+
+    /// Somebody who is or was there is erased; the data key is destroyed by others.
+    pub(crate) async fn erase(&mut self, tenant: &Tenant, id: ResourceId) -> u64 {
+        let (key, kind, body) = (subject::key_of_id(id), Kind::Erased, Body::default());
+        self.write(Draft { tenant, resource_type: "User", id, key, kind, body, continued: false }).await
     }
 
     /// The whole tenant goes.
