@@ -197,10 +197,11 @@ impl Projection {
     pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
         for read in &entered {
-            self.inner.hot.learn(read);
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
+                self.inner.reader.keyring.forget();
                 self.inner.images.forget(&read.event.tenant);
             }
+            self.inner.hot.learn(read);
         }
         // Two that apply at once may come here in the other order.
         self.inner.applied.send_if_modified(|applied| {
@@ -401,6 +402,7 @@ impl Projection {
         if let Some(content) = self.inner.hot.get(sequence) {
             return Ok(content);
         }
+        let cleared = self.inner.hot.cleared();
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {
             Err(Error::Event { .. }) => {
@@ -411,7 +413,7 @@ impl Projection {
             content => content?,
         };
         let content = Arc::new(content);
-        self.inner.hot.put(sequence, content.clone());
+        self.inner.hot.put(sequence, content.clone(), cleared);
         Ok(content)
     }
 
