@@ -10,7 +10,7 @@ mod common;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use common::answers::{LIMITS, parse, same};
+use common::answers::{LIMITS, same};
 use common::history::{ENTERPRISE, History, SOURCES, tenants};
 use common::model::{Model, Resource, Snapshot};
 use common::{Running, config, deadline, lens};
@@ -396,14 +396,4 @@ async fn values_that_are_longer_than_an_index_keeps_are_found() {
     for seed in 101..=102 {
         agree(seed, &["title"], &["title", "active", "nickName"], 60).await;
     }
-}
-
-#[test]
-fn filters_of_the_questions_are_filters() {
-    let registry = common::registry();
-    let user = registry.by_name("User").unwrap();
-    assert!(matches!(
-        parse("emails[type eq \"work\"].value eq \"x\"", &registry, user),
-        Filter::Values { .. }
-    ));
 }
