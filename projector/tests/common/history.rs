@@ -46,6 +46,8 @@ pub(crate) struct History {
     log_time: Timestamp,
     /// How many of a thousand values are longer than an index keeps.
     long: u64,
+    /// How many of a thousand resources have a name to show: all, or most.
+    shown: u64,
 }
 
 /// A message before it is written.
@@ -78,6 +80,7 @@ impl History {
             broker_time: time,
             log_time: Timestamp::MIN,
             long,
+            shown: if seed.is_multiple_of(2) { 1000 } else { 800 },
         }
     }
 
@@ -219,7 +222,7 @@ impl History {
     }
 
     pub(crate) async fn of_group(&mut self, tenant: &Tenant, id: ResourceId, kind: Kind) {
-        let name = if self.chance.strikes(900) { json!(self.display()) } else { Value::Null };
+        let name = if self.chance.strikes(self.shown) { json!(self.display()) } else { Value::Null };
         let mut document = json!({"displayName": name});
         if name.is_null() {
             document = json!({});
@@ -265,7 +268,9 @@ impl History {
         if self.chance.strikes(self.long) {
             return self.long_text();
         }
-        format!("The {} {}", self.pick(&NAMES), self.below(3))
+        // Some names are everybody's.
+        let names = if self.chance.strikes(400) { &NAMES[..2] } else { &NAMES };
+        format!("The {} {}", self.pick(names), self.below(2))
     }
 
     pub(crate) fn title(&self) -> String {
@@ -291,7 +296,7 @@ impl History {
 
     fn user_body(&mut self, tenant: &Tenant, name: &str) -> Body {
         let mut user = json!({"userName": name});
-        if self.chance.strikes(800) {
+        if self.chance.strikes(self.shown) {
             user["displayName"] = self.display().into();
         }
         if self.chance.strikes(600) {
