@@ -31,6 +31,8 @@ struct State {
     pages: BTreeMap<Uuid, Page>,
     /// Where the next key of a tenant is taken from.
     next: BTreeMap<Tenant, (Uuid, u8)>,
+    /// How often pages were forgotten: one that was read before must not appear afterwards.
+    forgotten: u64,
 }
 
 impl Keyring {
@@ -45,6 +47,11 @@ impl Keyring {
             return Ok(issued);
         }
         let _alone = self.making.lock().await;
+        let next = self.lock().next.get(tenant).copied();
+        if let Some((page, slot)) = next {
+            // What is left of a page that was forgotten; a new one is made when it is gone.
+            let _ = self.key(tenant, KeyRef { page, slot }).await;
+        }
         if let Some(issued) = self.take(tenant) {
             return Ok(issued);
         }
@@ -57,6 +64,7 @@ impl Keyring {
         if let Some(found) = self.cached(at) {
             return Ok(found);
         }
+        let forgotten = self.lock().forgotten;
         let name = page_name(at.page);
         let Some((bytes, _)) = self.bucket.get(&name).await? else {
             return Err(damaged(&format!("{name} is gone from the bucket KEYS; restore it from the backup")));
@@ -66,8 +74,19 @@ impl Keyring {
             .map_err(|_| damaged(&format!("{name} does not open under the key of tenant {tenant}")))?;
         let page: Page = Arc::new(keys);
         let key = page.get(usize::from(at.slot)).cloned().flatten();
-        self.lock().pages.insert(at.page, page);
+        let mut state = self.lock();
+        if state.forgotten == forgotten {
+            state.pages.insert(at.page, page);
+        }
         Ok(key)
+    }
+
+    /// Keys were erased by somebody: what was read is read again when it is needed.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        state.forgotten += 1;
+        state.pages.clear();
+        state.tenants.clear();
     }
 
     /// A key if its page is cached; the inner nothing means that it was erased.
@@ -155,4 +174,34 @@ fn page_name(page: Uuid) -> String {
 
 fn damaged(reason: &str) -> Error {
     Error::Damaged { doing: "reading data keys".to_string(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{self, Faults};
+
+    #[tokio::test]
+    async fn what_was_erased_is_forgotten_and_a_page_that_was_begun_goes_on() {
+        let (bucket, tenant) = (memory::broker(Faults::default()).keys, "corp".parse().unwrap());
+        let keyring = Keyring::new(bucket.clone(), DataKey::new([1; 32]));
+        let (first, key) = keyring.issue(&tenant).await.unwrap();
+        let name = page_name(first.page);
+        let (page, revision) = bucket.get(&name).await.unwrap().unwrap();
+        // The first key's place is emptied: a tag, and no bytes.
+        let rest = page.slice(2 + usize::from(page[1])..);
+        bucket.update(&name, [&page[..1], &[0], &rest].concat().into(), revision).await.unwrap();
+        assert_eq!(keyring.key(&tenant, first).await.unwrap(), Some(key));
+        keyring.forget();
+        assert_eq!(keyring.cached(first), None);
+        assert_eq!(keyring.key(&tenant, first).await.unwrap(), None);
+        keyring.forget();
+        let (second, _) = keyring.issue(&tenant).await.unwrap();
+        assert_eq!(second, KeyRef { page: first.page, slot: 1 });
+        // A page that is gone is no reason to issue nothing.
+        bucket.purge(&name).await.unwrap();
+        keyring.forget();
+        let (third, _) = keyring.issue(&tenant).await.unwrap();
+        assert_ne!(third.page, first.page);
+    }
 }

@@ -1,6 +1,7 @@
 //! What rows say that were asked for lately, so that they are not fetched and unsealed for every reader.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::Kind;
 use quick_cache::Weighter;
@@ -10,34 +11,51 @@ use crate::content::Content;
 use crate::row::ReadRow;
 
 /// Contents by sequence, bounded by their size.
-pub(crate) struct Hot(Cache<u64, Arc<Content>, Size>);
+pub(crate) struct Hot {
+    contents: Cache<u64, Arc<Content>, Size>,
+    /// How often it was cleared: what was read before must not stay afterwards.
+    cleared: AtomicU64,
+}
 
 impl Hot {
     pub(crate) fn new(bytes: u64) -> Self {
         // The number of places is a guess that the cache corrects; a kilobyte is a usual document.
         let places = usize::try_from(bytes / 1024).unwrap_or(usize::MAX).clamp(64, 1 << 20);
-        Self(Cache::with_weighter(places, bytes, Size))
+        Self { contents: Cache::with_weighter(places, bytes, Size), cleared: AtomicU64::new(0) }
     }
 
     pub(crate) fn get(&self, sequence: u64) -> Option<Arc<Content>> {
-        self.0.get(&sequence)
+        self.contents.get(&sequence)
     }
 
     /// The same without counting as use: a long scan is no reason to keep anything.
     pub(crate) fn peek(&self, sequence: u64) -> Option<Arc<Content>> {
-        self.0.peek(&sequence)
+        self.contents.peek(&sequence)
     }
 
-    pub(crate) fn put(&self, sequence: u64, content: Arc<Content>) {
-        self.0.insert(sequence, content);
+    /// What [`Hot::put`] must be told, asked before the content is read.
+    pub(crate) fn cleared(&self) -> u64 {
+        self.cleared.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn put(&self, sequence: u64, content: Arc<Content>, cleared: u64) {
+        self.contents.insert(sequence, content);
+        if self.cleared() != cleared {
+            self.contents.remove(&sequence);
+        }
+    }
+
+    fn clear(&self) {
+        self.cleared.fetch_add(1, Ordering::SeqCst);
+        self.contents.clear();
     }
 
     /// Learns from an event that was just applied: whoever wrote it will read it next. What was erased must not stay.
     pub(crate) fn learn(&self, read: &ReadRow) {
         match (&read.event.kind, &read.content) {
-            (Kind::Erased | Kind::TenantDropped, _) => self.0.clear(),
+            (Kind::Erased | Kind::TenantDropped, _) => self.clear(),
             (Kind::Created { .. } | Kind::Updated { .. }, Some(content)) => {
-                self.put(read.row.sequence, content.clone());
+                self.put(read.row.sequence, content.clone(), self.cleared());
             }
             (_, _) => {}
         }
@@ -58,10 +76,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_read_before_somebody_was_erased_does_not_stay() {
+        let hot = Hot::new(200_000);
+        let cleared = hot.cleared();
+        hot.put(1, Arc::default(), cleared);
+        assert!(hot.get(1).is_some());
+        hot.clear();
+        hot.put(2, Arc::default(), cleared);
+        assert!(hot.get(1).is_none() && hot.get(2).is_none());
+    }
+
+    #[test]
     fn it_holds_what_fits() {
         let hot = Hot::new(200_000);
         for sequence in 0..1_000 {
-            hot.put(sequence, Arc::new(Content { json: vec![b'x'; 1_000].into(), ..Content::default() }));
+            hot.put(sequence, Arc::new(Content { json: vec![b'x'; 1_000].into(), ..Content::default() }), 0);
         }
         let held = (0..1_000).filter(|sequence| hot.get(*sequence).is_some()).count();
         assert!((50..200).contains(&held), "{held}");

@@ -118,6 +118,10 @@ async fn load(
         return Ok((Ground { store, images, snapshots: snapshots.clone(), filling, floor: 0 }, state));
     }
     let to = facts.position.map_or(0, |position| position.sequence);
+    for (tenant, sequence) in &facts.dropped {
+        // Who was killed may have written the drop, and no more.
+        store.drop_before(tenant, *sequence)?;
+    }
     for (tenant, expected) in &facts.rows {
         let from = match image(&images, reader, tenant, to).await? {
             Some(image) if image.rows() <= *expected => {
@@ -223,7 +227,7 @@ async fn rows(
         let before = loaded / PROGRESS_ROWS;
         loaded += rows.len() as u64;
         for read in read_all(reader, rows, !store.is_memory()).await? {
-            if matches!(read.event.kind, Kind::Erased) {
+            if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 images.forget(tenant);
             }
             state.load(&read);

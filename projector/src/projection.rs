@@ -176,11 +176,12 @@ impl Projection {
     pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
         for read in &entered {
-            self.inner.hot.learn(read);
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
+                self.inner.reader.keyring.forget();
                 self.inner.images.forget(&read.event.tenant);
                 self.forget_snapshots(read.row.sequence);
             }
+            self.inner.hot.learn(read);
         }
         // Two that apply at once may come here in the other order.
         self.inner.applied.send_if_modified(|applied| {

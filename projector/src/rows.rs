@@ -21,6 +21,7 @@ impl Projection {
         if let Some(content) = self.inner.hot.get(sequence) {
             return Ok(content);
         }
+        let cleared = self.inner.hot.cleared();
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {
             Err(Error::Event { .. }) => {
@@ -31,7 +32,7 @@ impl Projection {
             content => content?,
         };
         let content = Arc::new(content);
-        self.inner.hot.put(sequence, content.clone());
+        self.inner.hot.put(sequence, content.clone(), cleared);
         Ok(content)
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::answers::{answers, same};
 use common::history::{History, tenants};
-use common::{Running, config, files, registry};
+use common::{Running, config, files, registry, store};
 use eventlog::Keyring;
 use eventlog::memory::{self, Chance, Faults};
 use projector::{Error, Projection, When};
@@ -237,8 +237,8 @@ async fn a_wrong_master_key_is_said_and_drops_nothing() {
 }
 
 /// What the rows of a tenant are, beside the projection.
-fn change_rows(folder: &Path, tenant: &str, mut change: impl FnMut(u64, &mut Vec<u8>) -> bool) {
-    let rows = sled::open(folder.join("projection")).unwrap();
+async fn change_rows(folder: &Path, tenant: &str, mut change: impl FnMut(u64, &mut Vec<u8>) -> bool) {
+    let rows = store(folder).await;
     let tree = rows.open_tree(format!("tenant/{tenant}")).unwrap();
     let all: Vec<_> = tree.iter().map(Result::unwrap).collect();
     assert!(all.len() > 1_000);
@@ -313,14 +313,16 @@ async fn rows_that_turn_out_to_be_damaged_are_read_from_the_log() {
         let folder = whole.copied();
         change_rows(folder.path(), "corp", |sequence, bytes| {
             sequence > old || !chance.strikes(200) || change(&chance, bytes)
-        });
+        })
+        .await;
         whole.survives(folder.path(), &format!("rows are {what}")).await;
         // And where the image is gone, too, they are found at the start.
         let folder = whole.copied();
         std::fs::remove_file(folder.path().join("projection/images/corp")).unwrap();
         change_rows(folder.path(), "corp", |sequence, bytes| {
             sequence > old || !chance.strikes(200) || change(&chance, bytes)
-        });
+        })
+        .await;
         whole.survives(folder.path(), &format!("rows are {what} and there is no image")).await;
     }
 }

@@ -80,7 +80,7 @@ impl Directory {
             }
             (Kind::TenantDropped, _) => {
                 let (applied, indexes) = (self.applied, self.indexes.clone());
-                *self = Self { applied, rows_applied: 1, ..Self::new(indexes) };
+                *self = Self { applied, rows_applied: 1, dropped_ms: Some(time_ms), ..Self::new(indexes) };
             }
             (Kind::Erased, _) => {
                 if let Some(slot) = known {
@@ -245,6 +245,8 @@ impl Directory {
             && let Some(step) = self.versions.get_mut(number)
         {
             step.time_ms = time.as_millisecond();
+        } else if sequence == self.applied {
+            self.dropped_ms = self.dropped_ms.map(|_| time.as_millisecond());
         }
     }
 }

@@ -144,6 +144,7 @@ impl Image {
             types,
             applied: self.applied,
             rows_applied: self.rows,
+            dropped_ms: None,
         }
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Directory {
     applied: u64,
     /// How many rows were applied since the tenant began, or began anew.
     rows_applied: u64,
+    /// Log time of the event that dropped the tenant; known until it is written down in an image, which holds later ones.
+    dropped_ms: Option<i64>,
 }
 
 impl Directory {
@@ -91,6 +93,7 @@ impl Directory {
             types: Vec::new(),
             applied: 0,
             rows_applied: 0,
+            dropped_ms: None,
         }
     }
 
@@ -354,8 +357,9 @@ impl Directory {
 
     /// Log time of the last event.
     pub(crate) fn last_time(&self) -> Option<Timestamp> {
-        let last = u32::try_from(self.versions.len()).ok()?.checked_sub(1)?;
-        Timestamp::from_millisecond(self.versions.get(last)?.time_ms).ok()
+        let last = u32::try_from(self.versions.len()).ok()?.checked_sub(1);
+        let last = last.and_then(|last| self.versions.get(last)).map(|step| step.time_ms);
+        Timestamp::from_millisecond(last.or(self.dropped_ms)?).ok()
     }
 
     /// How many rows were applied since the tenant began, or began anew.

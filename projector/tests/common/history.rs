@@ -1,6 +1,6 @@
 //! Random histories: people and groups of a few tenants, as a seed decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eventlog::memory::{self, Chance, Faults};
@@ -38,12 +38,16 @@ pub(crate) struct History {
     pub(crate) keyring: Keyring,
     pub(crate) models: BTreeMap<Tenant, Model>,
     pub(crate) keys: BTreeMap<ResourceId, (KeyRef, DataKey)>,
+    /// Who is left alone by what happens at random.
+    pub(crate) kept: BTreeSet<ResourceId>,
     /// Ids that are still to be given.
     ahead: BTreeMap<Tenant, Vec<ResourceId>>,
     broker_time: Timestamp,
     log_time: Timestamp,
     /// How many of a thousand values are longer than an index keeps.
     long: u64,
+    /// How many of a thousand resources have a name to show: all, or most.
+    shown: u64,
 }
 
 /// A message before it is written.
@@ -71,10 +75,12 @@ impl History {
             keyring: Keyring::new(bucket, DataKey::new([1; 32])),
             models: BTreeMap::new(),
             keys: BTreeMap::new(),
+            kept: BTreeSet::new(),
             ahead: BTreeMap::new(),
             broker_time: time,
             log_time: Timestamp::MIN,
             long,
+            shown: if seed.is_multiple_of(2) { 1000 } else { 800 },
         }
     }
 
@@ -117,7 +123,10 @@ impl History {
 
     fn living(&self, tenant: &Tenant, kind: &str) -> Vec<Resource> {
         let last = self.models.get(tenant).and_then(|model| model.snapshots.last());
-        last.into_iter().flat_map(|last| last.of_kind(kind)).cloned().collect()
+        let living = last.into_iter().flat_map(|last| last.of_kind(kind));
+        // Of who was erased nothing is known, not even the name.
+        let is_known = |one: &&Resource| !one.document.is_empty() || kind == "Group";
+        living.filter(is_known).filter(|one| !self.kept.contains(&one.id)).cloned().collect()
     }
 
     /// The next thing that happens to a tenant; one message or two.
@@ -213,7 +222,7 @@ impl History {
     }
 
     pub(crate) async fn of_group(&mut self, tenant: &Tenant, id: ResourceId, kind: Kind) {
-        let name = if self.chance.strikes(900) { json!(self.display()) } else { Value::Null };
+        let name = if self.chance.strikes(self.shown) { json!(self.display()) } else { Value::Null };
         let mut document = json!({"displayName": name});
         if name.is_null() {
             document = json!({});
@@ -259,7 +268,9 @@ impl History {
         if self.chance.strikes(self.long) {
             return self.long_text();
         }
-        format!("The {} {}", self.pick(&NAMES), self.below(3))
+        // Some names are everybody's.
+        let names = if self.chance.strikes(400) { &NAMES[..2] } else { &NAMES };
+        format!("The {} {}", self.pick(names), self.below(2))
     }
 
     pub(crate) fn title(&self) -> String {
@@ -285,7 +296,7 @@ impl History {
 
     fn user_body(&mut self, tenant: &Tenant, name: &str) -> Body {
         let mut user = json!({"userName": name});
-        if self.chance.strikes(800) {
+        if self.chance.strikes(self.shown) {
             user["displayName"] = self.display().into();
         }
         if self.chance.strikes(600) {
@@ -362,6 +373,30 @@ impl History {
         let last = model.snapshots.last()?;
         let gone: Vec<&ResourceId> = model.ids.iter().filter(|id| last.find(**id).is_none()).collect();
         self.chance.pick(&gone).map(|id| **id)
+    }
+
+    /// Empties the place of somebody's data key in its page, as who erases people does.
+    pub(crate) async fn destroy_key(&self, bucket: &dyn Bucket, id: ResourceId) {
+        let at = self.keys[&id].0;
+        let name = format!("page.{}", at.page.simple());
+        let (page, revision) = bucket.get(&name).await.unwrap().unwrap();
+        let (mut rest, mut kept) = (&page[..], Vec::new());
+        let mut slot = 0;
+        // A page is its keys, one behind the other, each behind a tag and its length.
+        while let [tag, length, further @ ..] = rest {
+            let (key, further) = further.split_at(usize::from(*length));
+            assert!(*length < 128);
+            kept.push(*tag);
+            if slot == at.slot {
+                kept.push(0);
+            } else {
+                kept.push(*length);
+                kept.extend_from_slice(key);
+            }
+            rest = further;
+            slot = slot.saturating_add(1);
+        }
+        bucket.update(&name, kept.into(), revision).await.unwrap();
     }
 
     /// Somebody who is or was there is erased; the data key is destroyed by others.

@@ -115,6 +115,19 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What a projection that was stopped wrote, once it let go of it.
+pub(crate) async fn store(folder: &Path) -> sled::Db {
+    let path = folder.join("projection");
+    let deadline = deadline();
+    loop {
+        match sled::open(&path) {
+            Ok(store) => return store,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// A projection that follows its log.
 pub(crate) struct Running {
     pub(crate) projection: Projection,
