@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 pub(crate) struct Content {
     /// The document's canonical JSON.
     pub(crate) json: Bytes,
-    pub(crate) external_ids: BTreeMap<String, String>,
+    pub(crate) external_ids: Arc<BTreeMap<String, String>>,
     /// The data key that seals the row.
     pub(crate) key_ref: Option<KeyRef>,
     /// Where its text is cut for readers, once one came; nothing when only its tree will do.
@@ -44,7 +44,7 @@ pub(crate) struct Named {
 
 impl Content {
     pub(crate) fn of(body: &Body, key_ref: Option<KeyRef>) -> Self {
-        let (json, external_ids) = (body.document.json().clone(), body.external_ids.clone());
+        let (json, external_ids) = (body.document.json().clone(), Arc::new(body.external_ids.clone()));
         Self { json, external_ids, key_ref, ..Self::default() }
     }
 

@@ -61,7 +61,7 @@ impl Projection {
                 field(&stored.created.as_millisecond().to_be_bytes());
                 field(&stored.last_modified.as_millisecond().to_be_bytes());
                 field(stored.document.json());
-                for (source, id) in &stored.external_ids {
+                for (source, id) in stored.external_ids.iter() {
                     field(source.as_bytes());
                     field(id.as_bytes());
                 }

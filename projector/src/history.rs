@@ -234,7 +234,7 @@ impl Projection {
 fn shown(stored: Option<&Stored>) -> Object {
     let Some(stored) = stored else { return Object::new() };
     let mut object = Object::clone(&stored.document);
-    for (source, id) in &stored.external_ids {
+    for (source, id) in stored.external_ids.iter() {
         object.insert(format!("externalId[{source}]"), id.clone().into());
     }
     object

@@ -398,7 +398,7 @@ impl Projection {
     ) -> Result<Option<Former>, Error> {
         let grave = self.with(tenant, |directory| directory.grave(resource_type, key)).flatten();
         let Some(grave) = grave else { return Ok(None) };
-        let external_ids = self.content(tenant, grave.row).await?.external_ids.clone();
+        let external_ids = (*self.content(tenant, grave.row).await?.external_ids).clone();
         let deleted = Timestamp::from_millisecond(grave.deleted_ms).unwrap_or_default();
         Ok(Some(Former { id: grave.id, deleted, external_ids }))
     }

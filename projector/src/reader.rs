@@ -69,6 +69,7 @@ impl Reader {
     fn content(&self, encoded: &Encoded, key: &DataKey, sequence: u64) -> Result<Content, Error> {
         let (json, external_ids) =
             encoded.open_document(key).map_err(|source| Error::Event { sequence, source })?;
+        let external_ids = Arc::new(external_ids);
         Ok(Content { json, external_ids, key_ref: encoded.event.key_ref, ..Content::default() })
     }
 

@@ -83,9 +83,11 @@ impl Projection {
         out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
         out.extend_from_slice(escaped(&stored.resource_type).as_bytes());
         out.extend_from_slice(b"\",\"created\":\"");
-        out.extend_from_slice(date_time(stored.created).as_bytes());
+        let created = date_time(stored.created);
+        out.extend_from_slice(created.as_bytes());
         out.extend_from_slice(b"\",\"lastModified\":\"");
-        out.extend_from_slice(date_time(last_modified).as_bytes());
+        let modified = if last_modified == stored.created { created } else { date_time(last_modified) };
+        out.extend_from_slice(modified.as_bytes());
         out.extend_from_slice(b"\",\"location\":\"");
         location(&links.base_url, &kind.endpoint, stored.id, out);
         out.extend_from_slice(b"\",\"version\":\"");
@@ -170,11 +172,16 @@ impl Projection {
         out: &mut Vec<u8>,
     ) {
         let mut first = true;
+        // Most are of one type.
+        let mut last: Option<(&str, &ResourceType)> = None;
         for (slot, direct) in slots {
-            let kind = directory.type_at(slot);
-            let Some((other, endpoint)) = directory.id(slot).zip(self.inner.registry.by_name(kind)) else {
-                continue;
+            let name_of_type = directory.type_at(slot);
+            let kind = match last {
+                Some((known, kind)) if known == name_of_type => Some(kind),
+                Some(_) | None => self.inner.registry.by_name(name_of_type),
             };
+            let Some((other, kind)) = directory.id(slot).zip(kind) else { continue };
+            last = Some((name_of_type, kind));
             if first {
                 out.push(b'"');
                 out.extend_from_slice(name.as_bytes());
@@ -182,16 +189,20 @@ impl Projection {
             }
             out.extend_from_slice(if first { b"{\"value\":\"" } else { b",{\"value\":\"" });
             first = false;
-            id(other, out);
+            let mut letters = uuid::Uuid::encode_buffer();
+            let other = other.uuid().hyphenated().encode_lower(&mut letters).as_bytes();
+            out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"$ref\":\"");
-            location(&links.base_url, &endpoint.endpoint, other, out);
+            out.extend_from_slice(links.base_url.as_bytes());
+            out.extend_from_slice(kind.endpoint.as_bytes());
+            out.push(b'/');
+            out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"type\":\"");
-            let word = match direct {
-                None => escaped(kind),
-                Some(true) => "direct".into(),
-                Some(false) => "indirect".into(),
-            };
-            out.extend_from_slice(word.as_bytes());
+            match direct {
+                None => out.extend_from_slice(escaped(name_of_type).as_bytes()),
+                Some(true) => out.extend_from_slice(b"direct"),
+                Some(false) => out.extend_from_slice(b"indirect"),
+            }
             if let Some(display) = directory.display(slot, links.lens.moment.0) {
                 out.extend_from_slice(b"\",\"display\":\"");
                 out.extend_from_slice(escaped(display).as_bytes());

@@ -22,7 +22,7 @@ pub struct Stored {
     /// The document.
     pub document: Document,
     /// `externalId` by source.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Arc<BTreeMap<String, String>>,
     /// Log time of its first event.
     pub created: Timestamp,
     /// Log time of the last event that changed what a client reads.

@@ -136,7 +136,7 @@ impl Asked<'_> {
                 let expected = expected.filter(|(one, _)| one.kind == kind.name);
                 assert_eq!(found.is_some(), expected.is_some(), "{what} {id}");
                 let (Some(stored), Some((one, object))) = (found, expected) else { continue };
-                assert_eq!(stored.external_ids, one.external_ids, "{what} {id}");
+                assert_eq!(*stored.external_ids, one.external_ids, "{what} {id}");
                 assert_eq!((stored.version, stored.created), (one.version, one.created), "{what} {id}");
                 let shown = projection.represent_now(self.tenant, &stored, kind, &lens);
                 let text = |object: &Object| Value::Object(object.clone()).to_string();

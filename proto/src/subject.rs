@@ -47,35 +47,52 @@ impl fmt::Debug for SubjectSecret {
     }
 }
 
+/// Letters of the longest key.
+const KEY_MAX: usize = 32;
+
 /// The last part of a subject of IDENTITY, the boundary of consistency.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(String);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    length: u8,
+    letters: [u8; KEY_MAX],
+}
 
 /// A key without its letters.
 pub type PackedKey = [u8; 17];
 
 impl Key {
+    /// Letters and digits only, no more than fit.
+    fn of(text: &str) -> Self {
+        let mut letters = [0; KEY_MAX];
+        letters.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        Self { length: u8::try_from(text.len().min(KEY_MAX)).unwrap_or_default(), letters }
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let letters = self.letters.get(..usize::from(self.length)).unwrap_or_default();
+        std::str::from_utf8(letters).unwrap_or_default()
     }
 
     /// Reads a key.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let valid = matches!(text.len(), 26 | 32)
+        let valid = matches!(text.len(), 26 | KEY_MAX)
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if valid { Ok(Self(text.to_string())) } else { Err(InvalidId::new("subject key", text)) }
+        if valid { Ok(Self::of(text)) } else { Err(InvalidId::new("subject key", text)) }
     }
 
     /// The key in 17 bytes; nothing for a text that neither [`key_of_value`] nor [`key_of_id`] could have made.
     pub fn pack(&self) -> Option<PackedKey> {
         let mut packed = [0; 17];
         let (form, bytes) = packed.split_first_mut()?;
-        let decoded = if self.0.len() == 26 {
-            BASE32_NOPAD.decode_mut(self.0.to_ascii_uppercase().as_bytes(), bytes).is_ok()
+        let mut letters = self.letters;
+        let letters = letters.get_mut(..usize::from(self.length))?;
+        let decoded = if letters.len() == 26 {
+            letters.make_ascii_uppercase();
+            BASE32_NOPAD.decode_mut(letters, bytes).is_ok()
         } else {
             *form = 1;
-            HEXLOWER.decode_mut(self.0.as_bytes(), bytes).is_ok()
+            HEXLOWER.decode_mut(letters, bytes).is_ok()
         };
         decoded.then_some(packed)
     }
@@ -83,11 +100,22 @@ impl Key {
     /// The key that was packed.
     pub fn unpack(packed: &PackedKey) -> Self {
         let (form, bytes) = (packed[0], &packed[1..]);
-        if form == 0 {
-            Self(BASE32_NOPAD.encode(bytes).to_ascii_lowercase())
-        } else {
-            Self(HEXLOWER.encode(bytes))
+        let mut key = Self { length: if form == 0 { 26 } else { 32 }, letters: [0; KEY_MAX] };
+        if let Some(letters) = key.letters.get_mut(..usize::from(key.length)) {
+            if form == 0 {
+                BASE32_NOPAD.encode_mut(bytes, letters);
+                letters.make_ascii_lowercase();
+            } else {
+                HEXLOWER.encode_mut(bytes, letters);
+            }
         }
+        key
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", self.as_str())
     }
 }
 
@@ -111,21 +139,22 @@ pub fn key_of_claim(
 fn hashed(secret: &SubjectSecret, parts: &[&str]) -> Key {
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
         // HMAC takes keys of any length.
-        return Key(String::new());
+        return Key::of("");
     };
     let hash = parts.iter().fold(mac, |mac, part| mac.chain_update(part.as_bytes())).finalize().into_bytes();
     let short = hash.get(..HASH_BYTES).unwrap_or_default();
-    Key(BASE32_NOPAD.encode(short).to_ascii_lowercase())
+    Key::of(&BASE32_NOPAD.encode(short).to_ascii_lowercase())
 }
 
 /// The key of a resource whose type has no unique attribute.
 pub fn key_of_id(id: ResourceId) -> Key {
-    Key(id.uuid().simple().to_string())
+    let mut letters = uuid::Uuid::encode_buffer();
+    Key::of(id.uuid().simple().encode_lower(&mut letters))
 }
 
 /// A subject of IDENTITY.
 pub fn identity(tenant: &Tenant, resource_type: &str, key: &Key) -> String {
-    format!("identity.{tenant}.{resource_type}.{}", key.0)
+    format!("identity.{tenant}.{resource_type}.{}", key.as_str())
 }
 
 /// Reads a subject of IDENTITY.

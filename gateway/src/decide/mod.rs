@@ -409,7 +409,7 @@ fn member(state: &State<'_>, text: &str) -> Result<ResourceId, Rejection> {
 }
 
 fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
-    let mut external_ids = current.map(|current| current.external_ids.clone()).unwrap_or_default();
+    let mut external_ids = current.map(|current| (*current.external_ids).clone()).unwrap_or_default();
     match parts.external_id {
         Some(external_id) => external_ids.insert(caller.source.clone(), external_id),
         None => external_ids.remove(&caller.source),

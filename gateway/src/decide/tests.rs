@@ -104,7 +104,7 @@ impl Given {
             row: guard,
             resource_type: self.kind.to_string(),
             document: document.as_object().unwrap().clone().into(),
-            external_ids: BTreeMap::new(),
+            external_ids: Arc::default(),
             created: Timestamp::UNIX_EPOCH,
             last_modified: Timestamp::UNIX_EPOCH,
             version: Version::new(Position {
@@ -307,7 +307,8 @@ fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
         json!({"userName": "ada", "title": "Dr", "active": true})
     );
     // Somebody of another source is another matter.
-    given.current.as_mut().unwrap().external_ids.insert("other".to_string(), "y".to_string());
+    Arc::make_mut(&mut given.current.as_mut().unwrap().external_ids)
+        .insert("other".to_string(), "y".to_string());
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
 }
 

@@ -120,11 +120,15 @@ async fn answer(
     };
     // What is shown is what the filter saw.
     let lens = Lens { moment: page.moment, ..lens };
+    let is_whole: Vec<(&str, bool)> =
+        kinds.iter().map(|kind| (kind.name.as_str(), selection.is_whole(&inner.registry, kind))).collect();
     let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
         if let Some(stored) = page.resources.get(index)
             && let Some(kind) = inner.registry.by_name(&stored.resource_type)
         {
-            represent(gateway, asked, kind, &selection, stored, &lens, text);
+            let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
+            let selection = (!is_whole).then_some(&selection);
+            represent(gateway, asked, kind, selection, stored, &lens, text);
         }
     });
     Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))

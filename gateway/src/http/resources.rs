@@ -184,27 +184,28 @@ fn represented(
     lens: &Lens,
 ) -> (Reply, bool) {
     let mut text = Vec::with_capacity(2048);
-    let written = represent(gateway, asked, kind, selection, stored, lens, &mut text);
+    let selected = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
+    let written = represent(gateway, asked, kind, selected, stored, lens, &mut text);
     let reply = Reply::text(status, text)
         .located(location(asked, kind, stored), written.version.to_string())
         .accepted(asked.wants_plain_json());
     (reply, written.is_current)
 }
 
-/// Appends the JSON of what a client sees of a resource: its own text where nothing is to be taken out of it.
+/// Appends the JSON of what a client sees of a resource: its own text where nothing is selected out of it.
 pub(super) fn represent(
     gateway: &Gateway,
     asked: &Asked,
     kind: &ResourceType,
-    selection: &AttributeSelection,
+    selection: Option<&AttributeSelection>,
     stored: &Stored,
     lens: &Lens,
     out: &mut Vec<u8>,
 ) -> Written {
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
-    if selection.is_whole(&inner.registry, kind) {
+    let Some(selection) = selection else {
         return inner.projection.write_json(tenant, stored, kind, lens, out);
-    }
+    };
     let shown = inner.projection.represent_now(tenant, stored, kind, lens);
     let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
     out.extend_from_slice(body.to_string().as_bytes());

@@ -1,7 +1,6 @@
 //! Membership: edges between a group and its members, each from one event to another, found from both ends.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::versions::{NONE, NOW, Number};
 use crate::table::{Column, plain_struct};
@@ -214,19 +213,26 @@ impl Edges {
         groups
     }
 
-    /// Every group that holds a resource, by itself (`true`) or through other groups; circles end.
-    pub(crate) fn ancestors(&self, member: Slot, at: Number) -> BTreeMap<Slot, bool> {
-        let mut found: BTreeMap<Slot, bool> =
+    /// Every group that holds a resource, by itself (`true`) or through other groups, in the order of their creation;
+    /// circles end.
+    pub(crate) fn ancestors(&self, member: Slot, at: Number) -> Vec<(Slot, bool)> {
+        let mut found: Vec<(Slot, bool)> =
             self.groups(member, at).into_iter().map(|group| (group, true)).collect();
-        let mut next: Vec<Slot> = found.keys().copied().collect();
-        while let Some(slot) = next.pop() {
-            for group in self.groups(slot, at).into_iter().filter(|group| *group != member) {
-                if let Entry::Vacant(vacant) = found.entry(group) {
-                    vacant.insert(false);
-                    next.push(group);
+        let mut next = 0;
+        let mut seen: BTreeSet<Slot> = BTreeSet::new();
+        while let Some((slot, _)) = found.get(next).copied() {
+            next += 1;
+            for (_, edge) in self.of_member(slot, at).filter(|(_, edge)| edge.group != member) {
+                // Mostly groups are in no groups, and nothing need be remembered.
+                if seen.is_empty() {
+                    seen = found.iter().map(|(slot, _)| *slot).collect();
+                }
+                if seen.insert(edge.group) {
+                    found.push((edge.group, false));
                 }
             }
         }
+        found.sort_unstable_by_key(|(slot, _)| *slot);
         found
     }
 
@@ -272,9 +278,9 @@ mod tests {
             assert!(edges.add(group, member, at as u32));
             assert!(!edges.add(group, member, at as u32));
         }
-        assert_eq!(edges.ancestors(1, NOW), BTreeMap::from([(10, true), (11, false), (12, true)]));
-        assert_eq!(edges.ancestors(1, 1), BTreeMap::from([(10, true), (11, false)]));
-        assert_eq!(edges.ancestors(10, NOW), BTreeMap::from([(11, true), (12, false)]));
+        assert_eq!(edges.ancestors(1, NOW), [(10, true), (11, false), (12, true)]);
+        assert_eq!(edges.ancestors(1, 1), [(10, true), (11, false)]);
+        assert_eq!(edges.ancestors(10, NOW), [(11, true), (12, false)]);
         assert_eq!(edges.descendants(11, NOW), BTreeSet::from([1, 10, 12]));
         assert!(edges.remove(12, 11, 5) && !edges.remove(12, 11, 5));
         assert_eq!(edges.descendants(12, NOW), BTreeSet::from([1]));

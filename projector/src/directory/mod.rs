@@ -242,7 +242,11 @@ impl Directory {
         };
         let unlinked = |slot: Slot| self.resources.at(slot).is_none_or(|row| later(row.unlinked));
         unlinked(slot)
-            || self.edges.ancestors(slot, NOW).into_keys().any(|slot| newer(Some(slot)) || unlinked(slot))
+            || self
+                .edges
+                .ancestors(slot, NOW)
+                .into_iter()
+                .any(|(slot, _)| newer(Some(slot)) || unlinked(slot))
             || self.edges.members(slot, NOW).into_iter().any(|slot| newer(Some(slot)))
             || named.iter().any(|id| newer(self.slot(*id)))
     }

@@ -225,7 +225,10 @@ impl Values {
 
     /// A resource's value in a column at a moment.
     pub(crate) fn value(&self, slot: Slot, column: ColumnNumber, at: Number) -> Option<&str> {
-        self.of(slot, at).find(|(known, _)| *known == column).map(|(_, text)| text)
+        let first = self.heads.get(slot).and_then(|head| self.postings.at(head));
+        std::iter::successors(first, |posting| self.postings.at(posting.next))
+            .find(|posting| posting.column == column && posting.is_at(at))
+            .map(|posting| std::str::from_utf8(self.texts.get(posting.text)).unwrap_or_default())
     }
 
     pub(super) fn postings(&self) -> impl Iterator<Item = &Posting> {
