@@ -243,8 +243,8 @@ async fn rows(
 async fn read_all(reader: &Reader, rows: Vec<Row>, aside: bool) -> Result<Vec<ReadRow>, Problem> {
     for row in &rows {
         match reader.fetch_key(row).await {
-            Err(error @ Error::Log(_)) => return Err(error.into()),
-            // What is wrong with it is said when it is read.
+            Err(Error::Log(error)) if error.is_retryable() => return Err(Error::Log(error).into()),
+            // A row that is damaged can name a key that never was. What is wrong with it is said when it is read.
             Ok(()) | Err(_) => {}
         }
     }
