@@ -405,7 +405,7 @@ impl Projection {
         let cleared = self.inner.hot.cleared();
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {
-            Err(Error::Event { .. }) => {
+            Err(error) if error.may_be_the_rows() => {
                 tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
                 let row = self.row_of_log(sequence).await?;
                 self.inner.reader.content_of(&row).await?
@@ -479,7 +479,9 @@ impl Projection {
     ) -> Result<(Event, Option<Body>), Error> {
         let row = self.row(tenant, sequence).await?;
         match self.inner.reader.opened(&row).await {
-            Err(Error::Event { .. }) => self.inner.reader.opened(&self.row_of_log(sequence).await?).await,
+            Err(error) if error.may_be_the_rows() => {
+                self.inner.reader.opened(&self.row_of_log(sequence).await?).await
+            }
             opened => opened,
         }
     }
