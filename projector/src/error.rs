@@ -86,6 +86,26 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a damaged row could be the reason, so that the log may know better.
+    pub(crate) fn may_be_the_rows(&self) -> bool {
+        match self {
+            Self::Event { .. } => true,
+            Self::Log(error) => !error.is_retryable(),
+            Self::Stranger { .. }
+            | Self::Folder { .. }
+            | Self::Lagging(_)
+            | Self::Gone { .. }
+            | Self::Replaced { .. }
+            | Self::NotYet { .. }
+            | Self::NotKept { .. }
+            | Self::Snapshot { .. }
+            | Self::Index(_)
+            | Self::TooMany { .. } => false,
+        }
+    }
+}
+
 /// The deadline passed before the sequence was applied.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the projection stands at {applied} and has not reached {wanted} in time")]

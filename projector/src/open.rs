@@ -135,7 +135,7 @@ async fn load(
             }
             Some(_) | None => facts.dropped.get(tenant).copied().unwrap_or_default(),
         };
-        rows(&store, reader, &images, &mut state, tenant, (from, to)).await?;
+        rows((&store, log), reader, &images, &mut state, tenant, (from, to)).await?;
         let loaded = state.tenants.get(tenant).map_or(0, Directory::rows_applied);
         if loaded != *expected {
             return Err(Doubt(format!("tenant {tenant} has {loaded} rows, should have {expected}")).into());
@@ -213,7 +213,7 @@ async fn image(images: &Images, reader: &Reader, tenant: &Tenant, to: u64) -> Re
 
 /// Applies a tenant's rows within these sequences.
 async fn rows(
-    store: &Store,
+    (store, log): (&Store, &dyn Log),
     reader: &Reader,
     images: &Images,
     state: &mut State,
@@ -226,7 +226,7 @@ async fn rows(
         let Some(last) = rows.last().map(|row| row.sequence) else { return Ok(()) };
         let before = loaded / PROGRESS_ROWS;
         loaded += rows.len() as u64;
-        for read in read_all(reader, rows, !store.is_memory()).await? {
+        for read in read_all(log, reader, rows, !store.is_memory()).await? {
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 images.forget(tenant);
             }
@@ -240,18 +240,27 @@ async fn rows(
 }
 
 /// Reads rows, on two threads when there are many.
-async fn read_all(reader: &Reader, rows: Vec<Row>, aside: bool) -> Result<Vec<ReadRow>, Problem> {
+async fn read_all(
+    log: &dyn Log,
+    reader: &Reader,
+    rows: Vec<Row>,
+    aside: bool,
+) -> Result<Vec<ReadRow>, Problem> {
+    let unreadable = |row: &Row| Doubt(format!("the row at sequence {} cannot be read", row.sequence));
     for row in &rows {
-        match reader.fetch_key(row).await {
-            Err(Error::Log(error)) if error.is_retryable() => return Err(Error::Log(error).into()),
-            // A row that is damaged can name a key that never was. What is wrong with it is said when it is read.
-            Ok(()) | Err(_) => {}
+        // What else is wrong with it is said when it is read.
+        if let Err(error @ Error::Log(_)) = reader.fetch_key(row).await {
+            // A damaged row can ask for a key that never was.
+            if error.may_be_the_rows() && !is_in(log, row).await? {
+                return Err(unreadable(row).into());
+            }
+            return Err(error.into());
         }
     }
     let read = |rows: &[Row]| -> Result<Vec<ReadRow>, Doubt> {
         let read = |row: &Row| match reader.read_now(row.clone()) {
             Ok(Some(read)) => Ok(read),
-            Ok(None) | Err(_) => Err(Doubt(format!("the row at sequence {} cannot be read", row.sequence))),
+            Ok(None) | Err(_) => Err(unreadable(row)),
         };
         rows.iter().map(read).collect()
     };
@@ -267,6 +276,11 @@ async fn read_all(reader: &Reader, rows: Vec<Row>, aside: bool) -> Result<Vec<Re
     let mut all = first?;
     all.extend(second?);
     Ok(all)
+}
+
+/// Whether a row is what the log says.
+async fn is_in(log: &dyn Log, row: &Row) -> Result<bool, Error> {
+    Ok(log.read(row.sequence).await?.is_some_and(|message| message.payload == row.payload))
 }
 
 /// The stored position must name the same event in the log; another one there means another timeline.

@@ -9,15 +9,6 @@ use crate::row::Row;
 use crate::stored::{Cut, Outline, Stored};
 use crate::{Error, Projection};
 
-/// Whether an error can be the row's fault: it cannot be read, or names a key that never was.
-fn is_of_the_row(error: &Error) -> bool {
-    match error {
-        Error::Event { .. } => true,
-        Error::Log(error) => !error.is_retryable(),
-        _ => false,
-    }
-}
-
 impl Projection {
     /// The resource of an outline: with what its row says.
     pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
@@ -33,7 +24,7 @@ impl Projection {
         let cleared = self.inner.hot.cleared();
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {
-            Err(error) if is_of_the_row(&error) => {
+            Err(error) if error.may_be_the_rows() => {
                 tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
                 let row = self.row_of_log(sequence).await?;
                 self.inner.reader.content_of(&row).await?
@@ -82,7 +73,7 @@ impl Projection {
     ) -> Result<(Event, Option<Body>), Error> {
         let row = self.row(tenant, sequence).await?;
         match self.inner.reader.opened(&row).await {
-            Err(error) if is_of_the_row(&error) => {
+            Err(error) if error.may_be_the_rows() => {
                 self.inner.reader.opened(&self.row_of_log(sequence).await?).await
             }
             opened => opened,

@@ -13,6 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use crate::content::Content;
 use crate::directory::Slot;
 use crate::query::Found;
+use crate::row::Row;
 use crate::stored::{Cut, Outline};
 use crate::{Error, Lens, Projection};
 
@@ -22,6 +23,9 @@ const PIECE: usize = 1024;
 pub(crate) const PIECES_MAX: usize = 2;
 /// So many rows between two that are wanted are passed over rather than sought.
 const DENSE: u64 = 3;
+
+/// Those that satisfy, and those whose row or key must be fetched first, with the row where it is at hand.
+type Looked = (Vec<Found>, Vec<(Slot, Option<Row>)>);
 
 /// What is looked for in each resource.
 pub(crate) struct Scan {
@@ -75,14 +79,17 @@ impl Scan {
     async fn piece(self: &Arc<Self>, slots: Vec<Slot>) -> Result<Vec<Found>, Error> {
         // Those who have the permits let go of them.
         let _turn = self.projection.inner.scans.acquire().await.ok();
-        let (mut found, locked) = if self.projection.inner.store.is_memory() {
-            tokio::task::yield_now().await;
-            self.look(&slots)
-        } else {
-            let scan = self.clone();
-            tokio::task::spawn_blocking(move || scan.look(&slots)).await.unwrap_or_default()
-        };
-        for slot in locked {
+        let (mut found, locked) = self.look_aside(slots).await;
+        // The keys of many rows stand on one page.
+        for (_, row) in &locked {
+            if let Some(row) = row {
+                // What fails here is said below.
+                let _ = self.projection.inner.reader.fetch_key(row).await;
+            }
+        }
+        let (unlocked, rest) = self.look_aside(locked.into_iter().map(|(slot, _)| slot).collect()).await;
+        found.extend(unlocked);
+        for (slot, _) in rest {
             let Some(outline) = self.outline(slot) else { continue };
             let content = self.projection.content(&self.tenant, outline.seen.row).await?;
             found.extend(self.one(slot, outline, &content));
@@ -91,14 +98,28 @@ impl Scan {
         Ok(found)
     }
 
+    async fn look_aside(self: &Arc<Self>, slots: Vec<Slot>) -> Looked {
+        if slots.is_empty() {
+            return Looked::default();
+        }
+        if self.projection.inner.store.is_memory() {
+            tokio::task::yield_now().await;
+            return self.look(&slots);
+        }
+        let (scan, all) = (self.clone(), slots.clone());
+        let looked = tokio::task::spawn_blocking(move || scan.look(&slots)).await;
+        // Whoever panics over a damaged store leaves all of them to be fetched one by one.
+        looked.unwrap_or_else(|_| (Vec::new(), all.into_iter().map(|slot| (slot, None)).collect()))
+    }
+
     fn outline(&self, slot: Slot) -> Option<Outline> {
         self.projection
             .with(&self.tenant, |directory| Outline::of(directory, slot, self.lens.moment.0))
             .flatten()
     }
 
-    /// Looks at what is at hand; the second are those whose rows must be fetched.
-    fn look(&self, slots: &[Slot]) -> (Vec<Found>, Vec<Slot>) {
+    /// Looks at what is at hand.
+    fn look(&self, slots: &[Slot]) -> Looked {
         let (mut found, mut fetched) = (Vec::new(), Vec::new());
         let inner = &self.projection.inner;
         let mut sought = Vec::new();
@@ -131,9 +152,9 @@ impl Scan {
                 Some(row) => Some(row),
                 None => self.projection.row_at_hand(&self.tenant, sequence),
             };
-            match row.and_then(|row| inner.reader.content_now(&row).ok().flatten()) {
+            match row.as_ref().and_then(|row| inner.reader.content_now(row).ok().flatten()) {
                 Some(content) => found.extend(self.one(slot, outline, &content)),
-                None => fetched.push(slot),
+                None => fetched.push((slot, row)),
             }
         }
         (found, fetched)

@@ -1,6 +1,7 @@
 //! A resource as a client sees it, as text: the document's own bytes with what is derived put in between. No tree is made.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -21,6 +22,10 @@ pub struct Written {
     pub is_current: bool,
 }
 
+/// Links to groups that were written already: many resources of one list are in the same groups. Of one lens only.
+#[derive(Debug, Default)]
+pub struct Fragments(BTreeMap<(Slot, Option<bool>), Vec<u8>>);
+
 /// What stands around ids in links.
 struct Links<'a> {
     lens: &'a Lens,
@@ -36,6 +41,19 @@ impl Projection {
         stored: &Stored,
         kind: &ResourceType,
         lens: &Lens,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        self.write_one_json(tenant, stored, kind, lens, &mut Fragments::default(), out)
+    }
+
+    /// The same, for one of several resources that are shown through the same lens.
+    pub fn write_one_json(
+        &self,
+        tenant: &Tenant,
+        stored: &Stored,
+        kind: &ResourceType,
+        lens: &Lens,
+        fragments: &mut Fragments,
         out: &mut Vec<u8>,
     ) -> Written {
         let json = stored.document.json();
@@ -72,12 +90,12 @@ impl Projection {
                 }
                 let slots =
                     directory.edges().members(slot, lens.moment.0).into_iter().map(|slot| (slot, None));
-                self.links_json(directory, "members", slots, &links, out);
+                self.links_json(directory, "members", slots, &links, None, out);
             }
             if groups {
                 let slots = directory.edges().ancestors(slot, lens.moment.0);
                 let slots = slots.into_iter().map(|(slot, direct)| (slot, Some(direct)));
-                self.links_json(directory, "groups", slots, &links, out);
+                self.links_json(directory, "groups", slots, &links, Some(fragments), out);
             }
         });
         out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
@@ -169,32 +187,45 @@ impl Projection {
         name: &str,
         slots: impl Iterator<Item = (Slot, Option<bool>)>,
         links: &Links<'_>,
+        mut fragments: Option<&mut Fragments>,
         out: &mut Vec<u8>,
     ) {
         let mut first = true;
         // Most are of one type.
         let mut last: Option<(&str, &ResourceType)> = None;
-        for (slot, direct) in slots {
+        // One whose type is not known any more is not shown.
+        let known = |slot: Slot| self.inner.registry.by_name(directory.type_at(slot)).is_some();
+        for (slot, direct) in slots.filter(|(slot, _)| known(*slot)) {
+            if first {
+                out.push(b'"');
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"\":[");
+            } else {
+                out.push(b',');
+            }
+            first = false;
+            if let Some(written) = fragments.as_ref().and_then(|known| known.0.get(&(slot, direct))) {
+                out.extend_from_slice(written);
+                continue;
+            }
+            let begin = out.len();
             let name_of_type = directory.type_at(slot);
             let kind = match last {
                 Some((known, kind)) if known == name_of_type => Some(kind),
                 Some(_) | None => self.inner.registry.by_name(name_of_type),
             };
-            let Some((other, kind)) = directory.id(slot).zip(kind) else { continue };
-            last = Some((name_of_type, kind));
-            if first {
-                out.push(b'"');
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"\":[");
-            }
-            out.extend_from_slice(if first { b"{\"value\":\"" } else { b",{\"value\":\"" });
-            first = false;
+            let (other, endpoint) = (
+                directory.id(slot).unwrap_or(ResourceId::new(uuid::Uuid::nil())),
+                kind.map_or("", |kind| kind.endpoint.as_str()),
+            );
+            last = kind.map(|kind| (name_of_type, kind));
+            out.extend_from_slice(b"{\"value\":\"");
             let mut letters = uuid::Uuid::encode_buffer();
             let other = other.uuid().hyphenated().encode_lower(&mut letters).as_bytes();
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"$ref\":\"");
             out.extend_from_slice(links.base_url.as_bytes());
-            out.extend_from_slice(kind.endpoint.as_bytes());
+            out.extend_from_slice(endpoint.as_bytes());
             out.push(b'/');
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"type\":\"");
@@ -208,6 +239,9 @@ impl Projection {
                 out.extend_from_slice(escaped(display).as_bytes());
             }
             out.extend_from_slice(b"\"}");
+            if let Some(fragments) = &mut fragments {
+                fragments.0.insert((slot, direct), out.get(begin..).unwrap_or_default().to_vec());
+            }
         }
         if !first {
             out.extend_from_slice(b"],");

@@ -22,7 +22,7 @@ use proto::Tenant;
 use proto::sealing::DataKey;
 
 /// Folders that are damaged at random.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 24;
 /// What opening may take; an endless wait is a failure, too.
 const OPENING_MAX: Duration = Duration::from_secs(60);
 
@@ -289,7 +289,16 @@ async fn rows_that_turn_out_to_be_damaged_are_read_from_the_log() {
     let whole = Whole::new(5).await;
     let (old, chance) = (whole.history.book.len() * 9 / 10, Chance::new(5));
     type Change = fn(&Chance, &mut Vec<u8>) -> bool;
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
+        ("sealed by a key that never was", |_, bytes| {
+            // The text of a page in the envelope, which is in the clear.
+            let is_hex = |window: &[u8]| window.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let mut pages =
+                bytes.windows(33).enumerate().filter(|(_, text)| is_hex(&text[..32]) && text[32] == b'.');
+            let place = pages.next_back().map(|(place, _)| place).unwrap();
+            bytes[place + 12..place + 32].reverse();
+            true
+        }),
         ("flipped", |chance, bytes| {
             let place = bytes.len() - 1 - usize::try_from(chance.below(60)).unwrap();
             bytes[place] ^= 1;

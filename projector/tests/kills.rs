@@ -28,12 +28,12 @@ use proto::sealing::DataKey;
 /// Where the process that is killed finds its folder; who has none of it is not that process.
 const FOLDER: &str = "ROLLCALL_TEST_KILLS_FOLDER";
 const SEED: &str = "ROLLCALL_TEST_KILLS_SEED";
-const KILLS: u64 = 220;
+const KILLS: u64 = 205;
 const SEED_OF_ALL: u64 = 7;
 /// Steps of the history; a thousand rows make an image at a clean stop.
 const STEPS: usize = 2_500;
 /// The longest of short and of long lives, in milliseconds; opening takes some of it.
-const LIFE_MAX_MS: [u64; 2] = [120, 400];
+const LIFE_MAX_MS: [u64; 2] = [100, 400];
 /// Long lives among a thousand.
 const LONG_LIVES: u64 = 200;
 /// A process that nobody kills ends by itself.

@@ -391,7 +391,7 @@ async fn agree(seed: u64, indexed: &[&str], others: &[&str], long: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_moment_of_any_history_is_as_it_was() {
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         agree(seed, &["title", "active"], &[], 0).await;
     }
 }

@@ -150,7 +150,12 @@ pub fn response_text(
         if index > 0 {
             text.push(b',');
         }
+        let before = text.len();
         resource(index, &mut text);
+        if index == 0 {
+            // The others will be about as long.
+            text.reserve((text.len() - before + 64).saturating_mul(count));
+        }
     }
     text.extend_from_slice(b"]}");
     text

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use projector::{Lens, Moment, Page, Part, Query, Window};
+use projector::{Fragments, Lens, Moment, Page, Part, Query, Window};
 use scim::list::{self, Place, Question};
 use scim::{AttributeSelection, Error, Filter, ResourceType, ScimType, Sort};
 use tokio::time::Instant;
@@ -122,13 +122,14 @@ async fn answer(
     let lens = Lens { moment: page.moment, ..lens };
     let is_whole: Vec<(&str, bool)> =
         kinds.iter().map(|kind| (kind.name.as_str(), selection.is_whole(&inner.registry, kind))).collect();
+    let mut fragments = Fragments::default();
     let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
         if let Some(stored) = page.resources.get(index)
             && let Some(kind) = inner.registry.by_name(&stored.resource_type)
         {
             let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
             let selection = (!is_whole).then_some(&selection);
-            represent(gateway, asked, kind, selection, stored, &lens, text);
+            represent(gateway, asked, kind, selection, stored, &lens, &mut fragments, text);
         }
     });
     Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use projector::{Lens, Moment, Stored, Written};
+use projector::{Fragments, Lens, Moment, Stored, Written};
 use proto::ResourceId;
 use scim::{AttributeSelection, ResourceType};
 use serde_json::Value;
@@ -185,7 +185,8 @@ fn represented(
 ) -> (Reply, bool) {
     let mut text = Vec::with_capacity(2048);
     let selected = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
-    let written = represent(gateway, asked, kind, selected, stored, lens, &mut text);
+    let written =
+        represent(gateway, asked, kind, selected, stored, lens, &mut Fragments::default(), &mut text);
     let reply = Reply::text(status, text)
         .located(location(asked, kind, stored), written.version.to_string())
         .accepted(asked.wants_plain_json());
@@ -200,11 +201,12 @@ pub(super) fn represent(
     selection: Option<&AttributeSelection>,
     stored: &Stored,
     lens: &Lens,
+    fragments: &mut Fragments,
     out: &mut Vec<u8>,
 ) -> Written {
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
     let Some(selection) = selection else {
-        return inner.projection.write_json(tenant, stored, kind, lens, out);
+        return inner.projection.write_one_json(tenant, stored, kind, lens, fragments, out);
     };
     let shown = inner.projection.represent_now(tenant, stored, kind, lens);
     let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
