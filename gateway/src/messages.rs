@@ -25,11 +25,11 @@ pub(crate) fn messages(event: Event, write: &Write, body: Arc<Body>) -> (Vec<Uns
     let (kind, further) = split(write.kind.clone(), MEMBERS_PER_MESSAGE);
     let follower = |kind: Kind, key: &Key, guard: Guard| {
         let event = Event { id: clock::new_event_id(), key_ref: None, kind, ..event.clone() };
-        Unsent { event, key: key.clone(), guard, body: None }
+        Unsent { event, key: *key, guard, body: None }
     };
     let mut messages = vec![Unsent {
         event: Event { kind, ..event.clone() },
-        key: write.key.clone(),
+        key: write.key,
         guard: write.guard,
         body: Some(body),
     }];
@@ -37,7 +37,7 @@ pub(crate) fn messages(event: Event, write: &Write, body: Arc<Body>) -> (Vec<Uns
     messages.extend(further.into_iter().map(|kind| follower(kind, &write.key, Guard::None)));
     let version = messages.len() - 1;
     if let Some((old_key, last)) = &write.moved {
-        messages.push(follower(Kind::Moved { to_key: write.key.clone() }, old_key, Guard::Last(*last)));
+        messages.push(follower(Kind::Moved { to_key: write.key }, old_key, Guard::Last(*last)));
     }
     for Claim { attribute, key, last } in &write.claimed {
         messages.push(follower(Kind::Claimed { attribute: attribute.clone() }, key, Guard::Last(*last)));

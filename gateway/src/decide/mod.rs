@@ -139,7 +139,7 @@ pub(crate) fn decide(state: &State<'_>, terms: Terms<'_>, command: &Command) -> 
         Command::Delete { expected, .. } => {
             let current = existing(state, expected.as_deref())?;
             let guard = Guard::Last(current.guard);
-            Ok(write(current.id, Kind::Deleted, current.key.clone(), guard, Body::default()))
+            Ok(write(current.id, Kind::Deleted, current.key, guard, Body::default()))
         }
     }
 }
@@ -260,7 +260,7 @@ fn change(
         if known.holder.is_some_and(|holder| holder != current.id) {
             return Err(Rejection::NameTaken { attribute });
         }
-        (known.last, Some((current.key.clone(), current.guard)))
+        (known.last, Some((current.key, current.guard)))
     };
     let guard = Guard::Last(guard);
     let id = current.id;
@@ -312,7 +312,7 @@ fn claims(
             claimed.push(Claim { attribute: attribute.clone(), key, last: known.last });
         }
         if let Some(key) = old {
-            released.push(Claim { attribute, key: key.clone(), last: state.directory.key(key).last });
+            released.push(Claim { attribute, key: *key, last: state.directory.key(key).last });
         }
     }
     Ok((claimed, released))
@@ -392,7 +392,7 @@ fn member_changes(
         return Ok(Decision::Nothing);
     }
     let kind = Kind::MembersChanged { added, removed };
-    Ok(write(current.id, kind, current.key.clone(), Guard::None, Body::default()))
+    Ok(write(current.id, kind, current.key, Guard::None, Body::default()))
 }
 
 fn members(state: &State<'_>, limits: &Limits, ids: Option<&[String]>) -> Result<Vec<ResourceId>, Rejection> {

@@ -237,7 +237,7 @@ fn a_put_without_active_does_not_bring_an_account_back() {
 fn a_rename_takes_the_new_key_and_frees_the_old() {
     let given = given("User").freed("eve", 3).ada();
     let write = given.written(&patch(1, json!([{"op": "replace", "path": "userName", "value": "eve"}])));
-    assert_eq!((write.key.clone(), write.guard), (given.key_of("eve"), Guard::Last(3)));
+    assert_eq!((write.key, write.guard), (given.key_of("eve"), Guard::Last(3)));
     assert_eq!(write.moved, Some((given.key_of("ada"), 5)));
     let write = given.written(&patch(1, json!([{"op": "replace", "path": "userName", "value": "Ada"}])));
     assert_eq!((write.moved, write.guard), (None, Guard::Last(5)));
@@ -362,18 +362,18 @@ fn a_further_unique_value_is_claimed_and_released() {
     given.rules.claims = vec![claimable()];
     let key = given.claim_key("nickName", "liz");
     let write = given.written(&creation(&json!({"userName": "ada", "nickName": "Liz"}), None));
-    assert_eq!(write.claimed, [Claim { attribute: "nickName".to_string(), key: key.clone(), last: 0 }]);
-    given.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(2)) });
+    assert_eq!(write.claimed, [Claim { attribute: "nickName".to_string(), key, last: 0 }]);
+    given.keys.insert(key, KeyState { last: 9, holder: Some(id(2)) });
     let taken = given.when(&creation(&json!({"userName": "ada", "nickName": "LIZ"}), None));
     assert_eq!(taken.unwrap_err(), Rejection::NameTaken { attribute: "nickName".to_string() });
 
     let mut held = given.ada();
-    held.keys.insert(key.clone(), KeyState { last: 9, holder: Some(id(1)) });
+    held.keys.insert(key, KeyState { last: 9, holder: Some(id(1)) });
     let current = held.current.as_mut().unwrap();
     let mut document = Object::clone(&current.document);
     document.insert("nickName".to_string(), "Liz".into());
     current.document = document.into();
-    current.claims.insert("nickName".to_string(), key.clone());
+    current.claims.insert("nickName".to_string(), key);
     let write = held.written(&patch(1, json!([{"op": "remove", "path": "nickName"}])));
     assert_eq!(write.released, [Claim { attribute: "nickName".to_string(), key, last: 9 }]);
     assert!(write.claimed.is_empty());

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
-use super::resources::{deadline, represent};
+use super::resources::{Shown, deadline, represent};
 use crate::Gateway;
 use crate::fresh::Freshness;
 
@@ -129,7 +129,8 @@ async fn answer(
         {
             let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
             let selection = (!is_whole).then_some(&selection);
-            represent(gateway, asked, kind, selection, stored, &lens, &mut fragments, text);
+            let shown = Shown { selection, lens: &lens, fragments: &mut fragments };
+            represent(gateway, asked, kind, stored, shown, text);
         }
     });
     Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))

@@ -184,13 +184,21 @@ fn represented(
     lens: &Lens,
 ) -> (Reply, bool) {
     let mut text = Vec::with_capacity(2048);
-    let selected = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
-    let written =
-        represent(gateway, asked, kind, selected, stored, lens, &mut Fragments::default(), &mut text);
+    let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
+    let shown = Shown { selection, lens, fragments: &mut Fragments::default() };
+    let written = represent(gateway, asked, kind, stored, shown, &mut text);
     let reply = Reply::text(status, text)
         .located(location(asked, kind, stored), written.version.to_string())
         .accepted(asked.wants_plain_json());
     (reply, written.is_current)
+}
+
+/// How a resource is shown.
+pub(super) struct Shown<'a> {
+    /// What is selected; nothing when it is shown as it is.
+    pub(super) selection: Option<&'a AttributeSelection>,
+    pub(super) lens: &'a Lens,
+    pub(super) fragments: &'a mut Fragments,
 }
 
 /// Appends the JSON of what a client sees of a resource: its own text where nothing is selected out of it.
@@ -198,12 +206,11 @@ pub(super) fn represent(
     gateway: &Gateway,
     asked: &Asked,
     kind: &ResourceType,
-    selection: Option<&AttributeSelection>,
     stored: &Stored,
-    lens: &Lens,
-    fragments: &mut Fragments,
+    shown: Shown<'_>,
     out: &mut Vec<u8>,
 ) -> Written {
+    let Shown { selection, lens, fragments } = shown;
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
     let Some(selection) = selection else {
         return inner.projection.write_one_json(tenant, stored, kind, lens, fragments, out);

@@ -205,9 +205,9 @@ impl History {
         let body = self.user_body(tenant, new.as_ref().unwrap_or(&old));
         let kind = Kind::Updated { members_added: vec![], members_removed: vec![] };
         let old_key = key_of(tenant, &old);
-        let key = new.as_ref().map_or(old_key.clone(), |new| key_of(tenant, new));
+        let key = new.as_ref().map_or(old_key, |new| key_of(tenant, new));
         let (resource_type, id, continued) = ("User", user.id, new.is_some());
-        self.write(Draft { tenant, resource_type, id, key: key.clone(), kind, body, continued }).await;
+        self.write(Draft { tenant, resource_type, id, key, kind, body, continued }).await;
         if continued {
             let kind = Kind::Moved { to_key: key };
             let body = Body::default();

@@ -63,7 +63,7 @@ impl Model {
         let mut next = self.snapshots.last().cloned().unwrap_or_default();
         (next.sequence, next.time) = (told.sequence, told.time);
         let is_alive = next.find(event.resource_id).is_some();
-        let key = self.keys.entry((event.resource_type.clone(), told.key.clone())).or_default();
+        let key = self.keys.entry((event.resource_type.clone(), told.key)).or_default();
         key.0 = told.sequence;
         match (&event.kind, is_alive) {
             (Kind::Created { members_added }, false) => {
