@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eventlog::{Keyring, Log};
-use projector::{Config, Lens, Moment, Part, Projection, Query, Storage, Stored, Window};
+use projector::{Config, Lens, Moment, Part, Projection, Query, Storage, Stored, When, Window};
 use proto::{ResourceId, Tenant};
 use scim::list::{self, Place};
 use scim::{Dialect, Filter, FilterLimits, Registry, Sort};
@@ -74,8 +74,8 @@ impl Asks {
 
     async fn shown(&self, kind: &str, id: ResourceId, lens: &Lens) -> Vec<u8> {
         let kind = self.registry.by_name(kind).expect("a built-in type");
-        let found = self.projection.resource(&self.tenant, &kind.name, id).await.expect("it can be read");
-        let stored = found.expect("it exists");
+        let found = self.projection.resource_at(&self.tenant, &kind.name, id, lens.moment).await;
+        let stored = found.expect("it can be read").expect("it exists");
         let mut json = Vec::with_capacity(2048);
         self.projection.write_json(&self.tenant, &stored, kind, lens, &mut json);
         json
@@ -101,6 +101,13 @@ impl Asks {
             }
         });
         Answer { total: page.total, shown, json }
+    }
+
+    /// The same directory as of a sequence.
+    pub(crate) fn at(&self, sequence: u64) -> Self {
+        let moment = self.projection.moment(&self.tenant, When::Sequence(sequence));
+        let moment = moment.expect("it is reached").expect("something happened until then");
+        Self { lens: Lens { moment, ..self.lens.clone() }, ..self.clone() }
     }
 
     /// What the directory takes of memory, part by part, in bytes.

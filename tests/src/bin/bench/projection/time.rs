@@ -1,21 +1,31 @@
-//! Questions about earlier instants: each is a title, what asks it once, and what was asked for.
+//! The same questions as of earlier moments: in the middle of the history, when half of the people were there.
 
-use futures::future::LocalBoxFuture;
-
+use super::asks::{Asks, Question};
 use super::inside::{World, a_cell, timed};
+use super::population::RARE_TITLE;
 use super::table;
 
-/// Asks once; the number says how often it was asked before.
-type Ask<'a> = Box<dyn Fn(usize) -> LocalBoxFuture<'a, ()> + 'a>;
-
 pub(crate) fn run(world: &World) {
-    for (title, ask, asked) in asks(world) {
-        let figures = timed(a_cell, async |number| ask(number).await);
-        table::latency(title, &figures, &format!("asked: {asked}"));
-    }
+    let then = world.asks.at(world.feed.written() / 2);
+    let people = world.population.users / 2;
+    let figures = timed(a_cell, async |number| {
+        let user = number * 7_919 % people;
+        then.get("User", world.population.user_id(user)).await;
+    });
+    table::latency("one resource as of an earlier event", &figures, "asked: < 1 ms");
+    let name =
+        world.population.user(people / 3).get("userName").and_then(|name| name.as_str().map(str::to_string));
+    let name = name.expect("a user has a name");
+    ask(&then, "userName eq, as of it", &format!("userName eq \"{name}\""), "< 50 ms");
+    let beginning = name.get(..6).unwrap_or(&name);
+    ask(&then, "userName sw, as of it", &format!("userName sw \"{beginning}\""), "< 50 ms");
+    let rare = RARE_TITLE.get(7..).unwrap_or_default();
+    ask(&then, "title co, without an index, as of it", &format!("title co \"{rare}\""), "< 15 s");
 }
 
-/// All of them; one looks like `("…", Box::new(move |number| Box::pin(async move { … })), "< 1 ms")`.
-fn asks(_: &World) -> Vec<(&'static str, Ask<'_>, &'static str)> {
-    Vec::new()
+fn ask(then: &Asks, title: &str, filter: &str, asked: &str) {
+    let question = Question { kind: "User", filter: Some(filter), sort: None, count: 20 };
+    let mut total = 0;
+    let figures = timed(a_cell, async |_| total = then.list(question).await.total);
+    table::latency(title, &figures, &format!("asked: {asked}; {total} found"));
 }
