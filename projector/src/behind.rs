@@ -116,10 +116,18 @@ impl Behind {
     fn write_image(&mut self, tenant: &Tenant) {
         let inner = self.projection.inner.clone();
         let forgotten = inner.images.forgotten(tenant);
-        let Some(image) = self.projection.with(tenant, Image::of) else { return };
+        let taken = {
+            let state = self.projection.state();
+            state.tenants.get(tenant).map(|directory| (Image::of(directory), state.corrections))
+        };
+        let Some((image, corrections)) = taken else { return };
         // No image may know more than the rows, not even after a power cut.
         self.write_rows();
         if self.facts.position.is_none_or(|position| position.sequence < image.applied()) {
+            return;
+        }
+        // What is written is confirmed, and with it the times in the image, unless one was belied meanwhile.
+        if self.projection.state().corrections != corrections {
             return;
         }
         flush(&self.projection);

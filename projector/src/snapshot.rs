@@ -89,10 +89,13 @@ impl Projection {
                 .iter()
                 .map(|(tenant, directory)| (tenant.clone(), Image::of(directory)))
                 .collect();
-            state.position.map(|position| (position, images))
+            state.position.map(|position| (position, images, state.corrections))
         };
-        let Some((position, images)) = taken else { return Ok(None) };
+        let Some((position, images, corrections)) = taken else { return Ok(None) };
         self.confirmed(position.sequence).await?;
+        if self.state().corrections != corrections {
+            return Err(failed("taking it", &"a time that is in it was corrected meanwhile; take another"));
+        }
         let work = tempfile::tempdir().map_err(|error| failed("making a temporary folder", &error))?;
         let indexes = self.inner.reader.indexes.fingerprint();
         let mut tenants = Vec::new();

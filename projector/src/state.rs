@@ -31,6 +31,8 @@ pub(crate) struct State {
     ahead: BTreeMap<u64, Vec<ReadRow>>,
     /// Whether our clock agreed with the broker's when the log last confirmed something of ours.
     clocks_agree: bool,
+    /// How often the log belied a time that was applied: an image from before may not be kept.
+    pub(crate) corrections: u64,
 }
 
 /// A message that the log tells.
@@ -63,6 +65,7 @@ impl State {
             confirmed_time: Timestamp::MIN,
             ahead: BTreeMap::new(),
             clocks_agree: true,
+            corrections: 0,
         }
     }
 
@@ -157,6 +160,7 @@ impl State {
         self.clocks_agree = agree(kept.occurred_at, broker);
         if time != kept.row.time {
             kept.row.time = time;
+            self.corrections += 1;
             let tenant = kept.tenant.clone();
             if let Some(directory) = self.tenants.get_mut(&tenant) {
                 directory.correct(sequence, time);
