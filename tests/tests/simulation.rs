@@ -27,7 +27,7 @@ const TIME: Duration = Duration::from_secs(90);
 /// A run that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(120);
 /// Seeds of which one at least must notice a broken broker.
-const BROKEN_SEEDS: u64 = 12;
+const BROKEN_SEEDS: u64 = 48;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
