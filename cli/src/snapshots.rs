@@ -33,7 +33,6 @@ pub(crate) struct Schedule {
 
 /// Takes them when they are due, until told to stop. Whichever process comes first does it for all.
 pub(crate) async fn run(projection: Projection, broker: Broker, schedule: Schedule, stop: CancellationToken) {
-    let Some(interval) = schedule.interval else { return };
     let spread = clock::random::<8>().map(u64::from_le_bytes).unwrap_or_default() % SPREAD_MS;
     let mut delay = FIRST_DELAY + Duration::from_millis(spread);
     loop {
@@ -42,6 +41,10 @@ pub(crate) async fn run(projection: Projection, broker: Broker, schedule: Schedu
             () = tokio::time::sleep(delay) => {}
         }
         delay = LOOK_INTERVAL;
+        if let Err(error) = projection.prune_snapshots(&*broker.snapshots, schedule.kept).await {
+            tracing::warn!(%error, "snapshots cannot be removed");
+        }
+        let Some(interval) = schedule.interval else { continue };
         match is_due(&projection, &broker, interval, schedule.events_min).await {
             Ok(false) => {}
             Ok(true) => match take(&projection, &broker, schedule.kept).await {
@@ -90,7 +93,7 @@ pub(crate) async fn take(
 ) -> Result<Option<Snapshot>, projector::Error> {
     let begun = std::time::Instant::now();
     let Some(snapshot) = projection.snapshot(&*broker.snapshots).await? else { return Ok(None) };
-    projector::prune_snapshots(&*broker.snapshots, kept.max(1)).await?;
+    projection.prune_snapshots(&*broker.snapshots, kept.max(1)).await?;
     tracing::info!(
         snapshot = %snapshot.name(),
         rows = snapshot.rows(),

@@ -3,7 +3,7 @@
 use eventlog::{Keyring, Log, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
-use proto::{Body, Event, Kind, ResourceId};
+use proto::{Body, Event, ResourceId};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -79,23 +79,8 @@ async fn read(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body
     Ok((encoded.event, body))
 }
 
-fn members(kind: &Kind) -> (&[ResourceId], &[ResourceId]) {
-    match kind {
-        Kind::Created { members_added } => (members_added, &[]),
-        Kind::Updated { members_added, members_removed } => (members_added, members_removed),
-        Kind::MembersChanged { added, removed } => (added, removed),
-        Kind::Deleted
-        | Kind::Moved { .. }
-        | Kind::Claimed { .. }
-        | Kind::Released { .. }
-        | Kind::CredentialsChanged
-        | Kind::Erased
-        | Kind::TenantDropped => (&[], &[]),
-    }
-}
-
 fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -> String {
-    let (added, removed) = members(&event.kind);
+    let (added, removed) = event.kind.members();
     let ids = |ids: &[ResourceId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut line = json!({
         "sequence": sequence,
@@ -109,7 +94,7 @@ fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         "actor": event.actor,
         "txn": event.txn,
         "occurredAt": event.occurred_at.to_string(),
-        "changes": body.map(|body| json!(body.all_changes(&event.kind))).unwrap_or_else(|| json!([])),
+        "changes": body.map(|body| json!(body.all_changes(event))).unwrap_or_else(|| json!([])),
     });
     if let Some(line) = line.as_object_mut() {
         if !added.is_empty() || !removed.is_empty() {
@@ -135,7 +120,7 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
     );
     let value =
         |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
-    for change in body.map(|body| body.all_changes(&event.kind)).unwrap_or_default() {
+    for change in body.map(|body| body.all_changes(event)).unwrap_or_default() {
         text.push_str(&format!(
             "\n          {}: {} -> {}",
             change.path,
@@ -143,7 +128,7 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
             value(&change.after)
         ));
     }
-    let (added, removed) = members(&event.kind);
+    let (added, removed) = event.kind.members();
     for id in removed {
         text.push_str(&format!("\n          - member {id}"));
     }

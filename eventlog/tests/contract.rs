@@ -7,6 +7,9 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::Cursor;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use eventlog::memory::Faults;
 use eventlog::{Append, Broker, Error, Guard, Keyring, Log, clock, memory};
 use futures::StreamExt;
 use proto::sealing::DataKey;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, timeout};
 
 use common::House;
@@ -169,6 +173,52 @@ async fn the_secret_is_made_once(broker: &Broker) {
     assert!(lost.contains("restore"), "{lost}");
 }
 
+async fn objects_are_whole_or_not_there(broker: &Broker) {
+    let objects = &broker.snapshots;
+    let put =
+        async |name: &str, bytes: Vec<u8>| objects.put(name, Box::pin(Cursor::new(bytes))).await.unwrap();
+    let get = async |name: &str| -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        objects.get(name).await.unwrap()?.read_to_end(&mut bytes).await.unwrap();
+        Some(bytes)
+    };
+    assert_eq!((objects.list().await.unwrap(), get("00000001").await), (vec![], None));
+    objects.delete("00000001").await.unwrap();
+    // Larger than any message, and no multiple of one.
+    let large: Vec<u8> =
+        (0..5_000_001_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+    put("00000002", large.clone()).await;
+    put("00000001", b"small".to_vec()).await;
+    put("00000001", b"smaller".to_vec()).await;
+    let listed = objects.list().await.unwrap();
+    let named: Vec<(&str, u64)> = listed.iter().map(|object| (object.name.as_str(), object.bytes)).collect();
+    assert_eq!(named, [("00000001", 7), ("00000002", 5_000_001)]);
+    assert!(listed.iter().all(|object| object.put.is_some()));
+    assert_eq!(get("00000001").await.unwrap(), b"smaller");
+    assert!(get("00000002").await.unwrap() == large);
+    objects.delete("00000002").await.unwrap();
+    assert_eq!((objects.list().await.unwrap().len(), get("00000002").await), (1, None));
+    // One that breaks off is not there.
+    let broken = Cursor::new(vec![1; 3_000_000]).chain(failing());
+    assert!(objects.put("00000003", Box::pin(broken)).await.is_err());
+    assert_eq!(get("00000003").await, None);
+}
+
+/// Bytes that fail when they are read.
+fn failing() -> impl AsyncRead + Send + 'static {
+    struct Fails;
+    impl AsyncRead for Fails {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Err(std::io::Error::other("the disk is gone")))
+        }
+    }
+    Fails
+}
+
 async fn all(broker: &Broker) {
     eventlog::subject_secret(broker, &DataKey::new([1; 32])).await.unwrap();
     guards_decide(&*broker.identity).await;
@@ -179,6 +229,7 @@ async fn all(broker: &Broker) {
     following_has_no_gap_and_no_repeat(broker).await;
     buckets_guard_revisions(broker).await;
     keys_are_found_again(broker).await;
+    objects_are_whole_or_not_there(broker).await;
     the_secret_is_made_once(broker).await;
 }
 

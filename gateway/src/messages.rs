@@ -54,18 +54,11 @@ pub(crate) fn messages(event: Event, write: &Write, body: Arc<Body>) -> (Vec<Uns
 
 /// A kind with the first of its members, and further ones with the others.
 fn split(kind: Kind, members_max: usize) -> (Kind, Vec<Kind>) {
-    let (mut added, mut removed) = match &kind {
-        Kind::Created { members_added } => (members_added.clone(), Vec::new()),
-        Kind::Updated { members_added, members_removed } => (members_added.clone(), members_removed.clone()),
-        Kind::MembersChanged { added, removed } => (added.clone(), removed.clone()),
-        Kind::Deleted
-        | Kind::Moved { .. }
-        | Kind::Claimed { .. }
-        | Kind::Released { .. }
-        | Kind::CredentialsChanged
-        | Kind::Erased
-        | Kind::TenantDropped => return (kind, Vec::new()),
-    };
+    let (added, removed) = kind.members();
+    if added.is_empty() && removed.is_empty() {
+        return (kind, Vec::new());
+    }
+    let (mut added, mut removed) = (added.to_vec(), removed.to_vec());
     let mut further = Vec::new();
     let (first_added, first_removed) = take(&mut added, &mut removed, members_max);
     while !added.is_empty() || !removed.is_empty() {

@@ -67,8 +67,12 @@ impl Behind {
         }
         let tenants: Vec<Tenant> = self.projection.state().tenants.keys().cloned().collect();
         for tenant in &tenants {
-            self.write_image(tenant);
-            if inner.images.rows(tenant) == 0 {
+            // Of what is thinned only an image that is as new as the floor can tell; most are.
+            let newest = self.projection.with(tenant, Directory::applied).unwrap_or_default();
+            if inner.images.applied(tenant) < floor.min(newest) {
+                self.write_image(tenant);
+            }
+            if inner.images.applied(tenant) < floor.min(newest) {
                 return;
             }
         }

@@ -26,14 +26,14 @@ impl Projection {
     /// Fetches the rows up to the snapshot. Only when all are there the store is one that can be opened again.
     pub(crate) async fn fill(&self) -> Result<(), Error> {
         let to = self.inner.filling.load(Ordering::Acquire);
-        if to == 0 {
-            return Ok(());
-        }
+        let too_short = || Error::Snapshot { reason: format!("the log ends before its position {to}") };
         let (begun, mut told) = (Instant::now(), Instant::now());
         let mut facts = Facts::default();
         let (mut dropped, mut before) = (BTreeMap::new(), Timestamp::MIN);
         let mut chunks = self.inner.log.follow(1).ready_chunks(BATCH_ROWS);
-        while let Some(chunk) = chunks.next().await {
+        loop {
+            // A log ends for nobody who follows it; one that does must not pass for whole.
+            let chunk = chunks.next().await.ok_or_else(too_short)?;
             let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
             let mut last = None;
             for message in chunk {
@@ -52,7 +52,7 @@ impl Projection {
                 last = Some(Position { sequence, event: event.id });
                 rows.entry(event.tenant).or_default().push(row);
             }
-            let Some(position) = last else { continue };
+            let position = last.ok_or_else(too_short)?;
             facts = facts.with(&rows, &dropped, position);
             dropped.clear();
             let is_last = position.sequence >= to;

@@ -120,7 +120,7 @@ impl Projection {
             let (event, body) = self.opened(tenant, sequence).await?;
             let is_erased = body.is_none() && event.key_ref.is_some();
             let body = body.unwrap_or_default();
-            let (changes, caller_address) = (body.all_changes(&event.kind), body.caller_address);
+            let (changes, caller_address) = (body.all_changes(&event), body.caller_address);
             history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
         }
         let more = skip + history.events.len() < all.len();
@@ -169,10 +169,10 @@ impl Projection {
     ) -> Result<Differences, Error> {
         let found = self.with(tenant, |directory| {
             let first = after.map_or(0, |after| u32::try_from(after + 1).unwrap_or(Slot::MAX));
-            let mut slots = directory.touched_within(from.map(|moment| moment.0), to.0).split_off(&first);
+            let mut slots = directory.touched_within(from.map(|moment| moment.0), to.0, first, count + 1);
             let more = slots.len() > count;
-            if let Some(beyond) = slots.iter().nth(count).copied() {
-                slots.split_off(&beyond);
+            if more {
+                slots.pop_last();
             }
             let next = slots.last().filter(|_| more).map(|slot| u64::from(*slot));
             let ends = slots.into_iter().map(|slot| {
@@ -248,13 +248,28 @@ impl Directory {
         numbers.into_iter().collect()
     }
 
-    /// Resources that an event after the one moment and until the other was about, or changed.
-    fn touched_within(&self, after: Option<Number>, until: Number) -> BTreeSet<Slot> {
+    /// The first resources, from a slot on, that an event after the one moment and until the other was about or changed.
+    fn touched_within(
+        &self,
+        after: Option<Number>,
+        until: Number,
+        from: Slot,
+        count: usize,
+    ) -> BTreeSet<Slot> {
         let first = after.map_or(0, |after| after.saturating_add(1));
         let own = self.versions().0.from(first).take_while(|(number, _)| *number <= until);
         let own = own.map(|(_, step)| step.slot);
         let touched =
             self.touches_from(first).take_while(|(number, _)| *number <= until).map(|(_, slot)| slot);
-        own.chain(touched).filter(|slot| self.id(*slot).is_some()).collect()
+        let mut slots = BTreeSet::new();
+        for slot in own.chain(touched).filter(|slot| *slot >= from) {
+            if slots.len() < count || slots.last().is_some_and(|last| slot < *last) {
+                // Of what is about nobody there is no resource.
+                if self.id(slot).is_some() && slots.insert(slot) && slots.len() > count {
+                    slots.pop_last();
+                }
+            }
+        }
+        slots
     }
 }

@@ -21,7 +21,7 @@ const FOLDER: &str = "images";
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"rcimage1";
 /// The layout of an image; another one is not read.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// Bytes that one sealed piece may have.
 const PIECE_MAX: u32 = 64 << 20;
 /// Bytes that the description may have.
@@ -53,11 +53,46 @@ struct Kept {
     forgotten: u64,
     /// How many rows are in it.
     rows: u64,
+    /// The last sequence in it.
+    applied: u64,
+}
+
+impl Kept {
+    fn holds(&mut self, image: Option<&Image>) {
+        self.rows = image.map_or(0, Image::rows);
+        self.applied = image.map_or(0, Image::applied);
+    }
 }
 
 impl Images {
     pub(crate) fn beside(rows: Option<&Path>) -> Self {
         Self { folder: rows.map(|rows| rows.join(FOLDER)), ..Self::default() }
+    }
+
+    /// Removes what a process that was killed left behind while it wrote. No tenant's name has a dot.
+    pub(crate) fn sweep(&self) {
+        let entries = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().contains(&b'.') {
+                let path = entry.path();
+                let removed =
+                    if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+                if let Err(error) = removed {
+                    tracing::warn!(path = %path.display(), %error, "what is left of an image cannot be removed");
+                }
+            }
+        }
+    }
+
+    /// A folder to work in, which goes with whoever holds it.
+    pub(crate) fn work(&self) -> io::Result<tempfile::TempDir> {
+        match &self.folder {
+            None => tempfile::tempdir(),
+            Some(folder) => {
+                std::fs::create_dir_all(folder)?;
+                tempfile::tempdir_in(folder)
+            }
+        }
     }
 
     /// Where a tenant's image is; nothing where there are none.
@@ -85,6 +120,11 @@ impl Images {
         self.lock().get(tenant).copied().unwrap_or_default().rows
     }
 
+    /// The last sequence in a tenant's image; 0 when there is none.
+    pub(crate) fn applied(&self, tenant: &Tenant) -> u64 {
+        self.lock().get(tenant).copied().unwrap_or_default().applied
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Tenant, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +133,7 @@ impl Images {
     pub(crate) fn forget(&self, tenant: &Tenant) {
         let mut all = self.lock();
         let kept = all.entry(tenant.clone()).or_default();
-        *kept = Kept { forgotten: kept.forgotten + 1, rows: 0 };
+        *kept = Kept { forgotten: kept.forgotten + 1, ..Kept::default() };
         if let Some(path) = self.file(tenant)
             && let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
@@ -122,7 +162,7 @@ impl Images {
             let kept = all.entry(tenant.clone()).or_default();
             if kept.forgotten == forgotten {
                 std::fs::rename(&fresh, &path)?;
-                kept.rows = image.rows();
+                kept.holds(Some(image));
             }
             Ok(())
         });
@@ -137,7 +177,7 @@ impl Images {
         let wanted = Head { layout: LAYOUT, tenant: tenant.clone(), indexes };
         let why = match read_file(&path, &wanted, key) {
             Ok(image) => {
-                self.lock().entry(tenant.clone()).or_default().rows = image.as_ref().map_or(0, Image::rows);
+                self.lock().entry(tenant.clone()).or_default().holds(image.as_ref());
                 return image;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,

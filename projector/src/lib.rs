@@ -50,7 +50,7 @@ pub use own::{Announced, Announcement};
 pub use projection::{Config, Projection, Readiness};
 pub use query::{Page, Part, Place, Query, Window};
 pub use represent::{Lens, Represented};
-pub use snapshot::{Snapshot, prune_snapshots, snapshots};
+pub use snapshot::{Snapshot, snapshots};
 pub use splice::{Fragments, Written};
 pub use store::{MemoryStore, Storage};
 pub use stored::{Cut, Former, Stored};

@@ -68,7 +68,7 @@ impl Projection {
         });
         match found.flatten().map(Moment) {
             Some(moment) => {
-                self.kept(tenant, moment, when)?;
+                self.kept(tenant, moment)?;
                 Ok(Some(moment))
             }
             None => Ok(None),

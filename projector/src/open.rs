@@ -109,6 +109,7 @@ async fn load(
         Storage::Folder(folder) => Some(folder),
         Storage::Memory(_) => None,
     });
+    images.sweep();
     let mut state = State::new(reader.indexes.clone());
     if facts.position.is_none() {
         if !facts.rows.is_empty() {

@@ -1,9 +1,8 @@
 //! The directory as a whole: open it, run it, ask it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use eventlog::{Log, Objects};
 use jiff::Timestamp;
@@ -26,9 +25,6 @@ use crate::stored::{Former, Outline, Stored};
 use crate::waiters::Waiters;
 use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging, Moment};
-
-/// Between two attempts to remove snapshots.
-const AGAIN_DELAY: Duration = Duration::from_secs(10);
 
 /// Where the projection stands and what it may use.
 #[derive(Clone, Debug)]
@@ -64,6 +60,8 @@ pub(crate) struct Inner {
     /// Up to which sequence history is thinned, and is to be.
     pub(crate) floor: AtomicU64,
     pub(crate) thin_to: AtomicU64,
+    /// Whether snapshots are being removed.
+    pub(crate) forgetting: AtomicBool,
     pub(crate) state: RwLock<State>,
     pub(crate) hot: Hot,
     /// What our own process is about to write.
@@ -121,6 +119,7 @@ impl Projection {
                 filling: AtomicU64::new(filling),
                 floor: AtomicU64::new(floor),
                 thin_to: AtomicU64::new(floor),
+                forgetting: AtomicBool::new(false),
                 state: RwLock::new(state),
                 hot,
                 own: Own::default(),
@@ -179,7 +178,7 @@ impl Projection {
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 self.inner.reader.keyring.forget();
                 self.inner.images.forget(&read.event.tenant);
-                self.forget_snapshots(read.row.sequence);
+                self.forget_snapshots();
             }
             self.inner.hot.learn(read);
         }
@@ -190,17 +189,6 @@ impl Projection {
             newer
         });
         self.inner.waiters.wake(last);
-    }
-
-    /// Has snapshots removed that still hold what is erased now; every process that hears of it tries.
-    fn forget_snapshots(&self, before: u64) {
-        let Some(snapshots) = self.inner.snapshots.clone() else { return };
-        tokio::spawn(async move {
-            while let Err(error) = crate::snapshot::forget_before(snapshots.clone(), before).await {
-                tracing::warn!(%error, "snapshots that must go cannot be removed yet; trying again");
-                tokio::time::sleep(AGAIN_DELAY).await;
-            }
-        });
     }
 
     /// Waits until everything is applied that stood in the log when this was called.

@@ -90,14 +90,17 @@ impl Projection {
     /// Answers a question. `total` is exact.
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
         self.settle(tenant);
-        let Some(at) = self.with(tenant, |directory| moment(directory, query.lens.moment)) else {
-            return Ok(Page::default());
+        let looked = self.with(tenant, |directory| {
+            let at = moment(directory, query.lens.moment);
+            (at, in_order(directory, query, at))
+        });
+        let at = match looked {
+            None => return Ok(Page::default()),
+            Some((at, Some((total, wanted, more)))) => {
+                return self.page(tenant, total, wanted, more, at).await;
+            }
+            Some((at, None)) => at,
         };
-        if let Some((total, wanted, more)) =
-            self.with(tenant, |directory| in_order(directory, query, at)).flatten()
-        {
-            return self.page(tenant, total, wanted, more, at).await;
-        }
         let lens = Lens { moment: Moment(at), ..query.lens.clone() };
         let mut found = Vec::new();
         for part in query.parts {
@@ -146,7 +149,7 @@ impl Projection {
                 lines.push("then each is looked at".to_string());
             }
             if let Some(sort) = part.sort {
-                lines.push(match key_from_memory(directory, part.kind, sort) {
+                lines.push(match key_from_memory(directory, sort) {
                     Some(By::Value(column)) if walks(directory, part, column, at) => {
                         "in the order of the index; only the page is read".to_string()
                     }
@@ -216,7 +219,7 @@ fn seek(directory: &Directory, lens: &Lens, part: Part<'_>, at: Number) -> Sough
     }
     let by = match part.sort {
         None => return Sought::Found(slots.into_iter().map(|slot| Found { key: None, slot }).collect()),
-        Some(sort) => key_from_memory(directory, part.kind, sort),
+        Some(sort) => key_from_memory(directory, sort),
     };
     let Some(by) = by else { return Sought::Candidates(slots) };
     let found = |slot| Found { key: Some(by.key(directory, slot, at)), slot };
@@ -252,7 +255,7 @@ impl By {
     }
 }
 
-fn key_from_memory(directory: &Directory, kind: &ResourceType, sort: &Sort) -> Option<By> {
+fn key_from_memory(directory: &Directory, sort: &Sort) -> Option<By> {
     let (path, rule) = sort.attribute()?;
     match (path.schema.as_deref(), path.name.as_deref(), path.sub.as_deref()) {
         (None, Some("meta"), Some("created")) => return Some(By::Created),
@@ -262,8 +265,7 @@ fn key_from_memory(directory: &Directory, kind: &ResourceType, sort: &Sort) -> O
     let column = directory.indexes().find(path, rule)?;
     let indexed = directory.indexes().column(column)?;
     let is_text = rule.kind == scim::Type::String && directory.values().is_exact(column);
-    (indexed.is_single && is_text && indexed.path == *path && !kind.name.is_empty())
-        .then_some(By::Value(column))
+    (indexed.is_single && is_text && indexed.path == *path).then_some(By::Value(column))
 }
 
 /// Whether an index holds all of a type now, so that a page can be taken from its order.
@@ -289,7 +291,7 @@ fn in_order(directory: &Directory, query: Query<'_>, at: Number) -> Option<Taken
     }
     let [part] = query.parts else { return None };
     let sort = part.sort?;
-    let By::Value(column) = key_from_memory(directory, part.kind, sort)? else { return None };
+    let By::Value(column) = key_from_memory(directory, sort)? else { return None };
     if !walks(directory, *part, column, at) {
         return None;
     }

@@ -36,15 +36,17 @@ enum Prepared {
 }
 
 impl Projection {
-    /// Follows the log until told to stop, or until the sequence that the configuration ends at, then writes what is left. An event that cannot be read ends it: skipping
-    /// would be data loss.
+    /// Follows the log until told to stop, or until the sequence that the configuration ends at, then writes what is
+    /// left. An event that cannot be read ends it: skipping would be data loss.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut following = pin!(self.follow());
-        // Rows come in their order: those of a snapshot first.
-        tokio::select! {
-            result = &mut following => return result,
-            result = self.fill() => result?,
-            () = shutdown.cancelled() => return Ok(()),
+        if self.is_filling() {
+            // Rows come in their order: those of the snapshot first. Who ends before they are there begins again.
+            tokio::select! {
+                result = &mut following => return result,
+                result = self.fill() => result?,
+                () = shutdown.cancelled() => return Ok(()),
+            }
         }
         let writer = Writer::start(self.clone())?;
         let result = tokio::select! {

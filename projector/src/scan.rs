@@ -162,7 +162,7 @@ impl Scan {
 
     /// One resource, if it satisfies the filter.
     fn one(&self, slot: Slot, outline: Outline, content: &Content) -> Option<Found> {
-        let part = part(&content.json, &self.wanted)?;
+        let part = part(&content.json, &self.wanted);
         let stored = outline.filled(content, Cut::default());
         let (projection, lens) = (&self.projection, &self.lens);
         let wants = |name: &str| self.wanted.contains(name);
@@ -172,13 +172,11 @@ impl Scan {
     }
 }
 
-/// The wanted members of a document's JSON.
-fn part(json: &[u8], wanted: &BTreeSet<String>) -> Option<Object> {
-    if json.is_empty() {
-        return Some(Object::new());
-    }
+/// The wanted members of a document's JSON, or all of them where names are not plain text.
+fn part(json: &[u8], wanted: &BTreeSet<String>) -> Object {
     let mut reader = serde_json::Deserializer::from_slice(json);
-    Part(wanted).deserialize(&mut reader).ok()
+    let part = Part(wanted).deserialize(&mut reader);
+    part.or_else(|_| serde_json::from_slice(json)).unwrap_or_default()
 }
 
 struct Part<'a>(&'a BTreeSet<String>);

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use eventlog::Log;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::directory::Image;
+use crate::directory::{Directory, Image};
 use crate::images::Images;
 use crate::reader::Reader;
 use crate::{Error, Projection};
@@ -27,6 +27,8 @@ const LAYOUT: u32 = 1;
 const HEAD_MAX: u64 = 16 << 20;
 /// How long the log may take to confirm what a snapshot holds.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two attempts to remove snapshots.
+const AGAIN_DELAY: Duration = Duration::from_secs(10);
 /// How often to look whether it did.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -96,7 +98,7 @@ impl Projection {
         if self.state().corrections != corrections {
             return Err(failed("taking it", &"a time that is in it was corrected meanwhile; take another"));
         }
-        let work = tempfile::tempdir().map_err(|error| failed("making a temporary folder", &error))?;
+        let work = self.inner.images.work().map_err(|error| failed("making a temporary folder", &error))?;
         let indexes = self.inner.reader.indexes.fingerprint();
         let mut tenants = Vec::new();
         for (tenant, image) in images {
@@ -125,8 +127,54 @@ impl Projection {
             whole = Box::pin(whole.chain(file));
         }
         objects.put(&snapshot.name(), whole).await?;
+        // Whoever erased somebody meanwhile could not remove what was not there yet.
+        if self.erased() > position.sequence {
+            objects.delete(&snapshot.name()).await?;
+            return Err(failed("taking it", &"somebody was erased meanwhile; take another"));
+        }
         metrics::counter!("rollcall_snapshots_written_total").increment(1);
         Ok(Some(snapshot))
+    }
+
+    /// Removes all snapshots but the newest ones, and those that were made before somebody was erased.
+    pub async fn prune_snapshots(&self, objects: &dyn Objects, kept: usize) -> Result<(), Error> {
+        let erased = self.erased();
+        for (number, at) in snapshots(objects).await?.into_iter().enumerate() {
+            if number >= kept || at < erased {
+                objects.delete(&name(at)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last sequence at which somebody was erased, or a tenant dropped.
+    fn erased(&self) -> u64 {
+        self.state().tenants.values().map(Directory::erased).max().unwrap_or_default()
+    }
+
+    /// Has snapshots removed that still hold what is erased now; every process that hears of it tries. However many are
+    /// erased, one task does it.
+    pub(crate) fn forget_snapshots(&self) {
+        let Some(snapshots) = self.inner.snapshots.clone() else { return };
+        if self.inner.forgetting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let projection = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let erased = projection.erased();
+                if let Err(error) = projection.prune_snapshots(&*snapshots, usize::MAX).await {
+                    tracing::warn!(%error, "snapshots that must go cannot be removed yet; trying again");
+                    tokio::time::sleep(AGAIN_DELAY).await;
+                    continue;
+                }
+                projection.inner.forgetting.store(false, Ordering::Release);
+                // Whoever was erased since may have found us at work.
+                if projection.erased() == erased || projection.inner.forgetting.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
     }
 
     /// Waits until the log has told everything up to a sequence: what only its acknowledgement told may be forgotten.
@@ -147,22 +195,6 @@ pub async fn snapshots(objects: &dyn Objects) -> Result<Vec<u64>, Error> {
         objects.list().await?.iter().filter_map(|object| sequence(&object.name)).collect();
     all.sort_unstable_by(|left, right| right.cmp(left));
     Ok(all)
-}
-
-/// Removes all snapshots but the newest ones.
-pub async fn prune_snapshots(objects: &dyn Objects, kept: usize) -> Result<(), Error> {
-    for old in snapshots(objects).await?.into_iter().skip(kept) {
-        objects.delete(&name(old)).await?;
-    }
-    Ok(())
-}
-
-/// Removes all snapshots that were made before an event that erased something.
-pub(crate) async fn forget_before(objects: Arc<dyn Objects>, before: u64) -> Result<(), Error> {
-    for old in snapshots(&*objects).await?.into_iter().filter(|old| *old < before) {
-        objects.delete(&name(old)).await?;
-    }
-    Ok(())
 }
 
 /// Unpacks the newest snapshot that fits this log into a folder; nothing when none does. Why one does not is said.

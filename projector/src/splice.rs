@@ -193,9 +193,15 @@ impl Projection {
         let mut first = true;
         // Most are of one type.
         let mut last: Option<(&str, &ResourceType)> = None;
-        // One whose type is not known any more is not shown.
-        let known = |slot: Slot| self.inner.registry.by_name(directory.type_at(slot)).is_some();
-        for (slot, direct) in slots.filter(|(slot, _)| known(*slot)) {
+        for (slot, direct) in slots {
+            let name_of_type = directory.type_at(slot);
+            let kind = match last {
+                Some((known, kind)) if known == name_of_type => Some(kind),
+                Some(_) | None => self.inner.registry.by_name(name_of_type),
+            };
+            // One whose type is not known any more is not shown.
+            let Some((kind, other)) = kind.zip(directory.id(slot)) else { continue };
+            last = Some((name_of_type, kind));
             if first {
                 out.push(b'"');
                 out.extend_from_slice(name.as_bytes());
@@ -209,23 +215,13 @@ impl Projection {
                 continue;
             }
             let begin = out.len();
-            let name_of_type = directory.type_at(slot);
-            let kind = match last {
-                Some((known, kind)) if known == name_of_type => Some(kind),
-                Some(_) | None => self.inner.registry.by_name(name_of_type),
-            };
-            let (other, endpoint) = (
-                directory.id(slot).unwrap_or(ResourceId::new(uuid::Uuid::nil())),
-                kind.map_or("", |kind| kind.endpoint.as_str()),
-            );
-            last = kind.map(|kind| (name_of_type, kind));
             out.extend_from_slice(b"{\"value\":\"");
             let mut letters = uuid::Uuid::encode_buffer();
             let other = other.uuid().hyphenated().encode_lower(&mut letters).as_bytes();
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"$ref\":\"");
             out.extend_from_slice(links.base_url.as_bytes());
-            out.extend_from_slice(endpoint.as_bytes());
+            out.extend_from_slice(kind.endpoint.as_bytes());
             out.push(b'/');
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"type\":\"");

@@ -10,7 +10,7 @@ use proto::Tenant;
 
 use crate::directory::{Directory, Number};
 use crate::store::{Doubt, Facts};
-use crate::{Error, Moment, Projection, When};
+use crate::{Error, Moment, Projection};
 
 /// Rows that are removed before others are written.
 const PIECE: usize = 1000;
@@ -37,16 +37,16 @@ impl Projection {
         self.inner.floor.load(Ordering::Acquire)
     }
 
-    /// Refuses a moment below the floor.
-    pub(crate) fn kept(&self, tenant: &Tenant, moment: Moment, when: When) -> Result<(), Error> {
+    /// Refuses a moment below the floor. A tenant to whom nothing happened since is at its floor, whenever that was.
+    pub(crate) fn kept(&self, tenant: &Tenant, moment: Moment) -> Result<(), Error> {
         let floor = self.floor();
+        let is_kept = self
+            .with(tenant, |directory| directory.at_sequence(floor).is_none_or(|lowest| moment.0 >= lowest));
+        if is_kept.unwrap_or(true) {
+            return Ok(());
+        }
         let sequence = self.stands_at(tenant, moment).map_or(0, |(sequence, _)| sequence);
-        let asked = match when {
-            When::Now => return Ok(()),
-            When::Sequence(sequence) => sequence,
-            When::Instant(_) => sequence,
-        };
-        if asked >= floor { Ok(()) } else { Err(Error::NotKept { sequence: asked, floor }) }
+        Err(Error::NotKept { sequence, floor })
     }
 
     /// Raises the floor and removes the rows that are not needed any more. The images of all tenants must be newer than the

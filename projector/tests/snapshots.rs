@@ -15,11 +15,12 @@ use std::time::Duration;
 use common::answers::{answers, same};
 use common::{Running, World, config, deadline};
 use eventlog::memory::MemoryObjects;
-use eventlog::objects::Objects;
-use projector::{Moment, Projection, Snapshot, When, prune_snapshots, snapshots};
+use eventlog::objects::{Object, Objects, Stream};
+use projector::{Moment, Projection, Snapshot, When, snapshots};
 use proto::Kind;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
 
 const PEOPLE: usize = 60;
 
@@ -153,6 +154,66 @@ async fn what_does_not_fit_is_not_used() {
     assert_eq!(begun(&other, folder.path(), &objects).await.applied(), 0);
 }
 
+/// A store that puts nothing before it may.
+struct Gated {
+    objects: MemoryObjects,
+    begun: Notify,
+    may: Notify,
+}
+
+#[async_trait::async_trait]
+impl Objects for Gated {
+    async fn list(&self) -> Result<Vec<Object>, eventlog::Error> {
+        self.objects.list().await
+    }
+
+    async fn put(&self, name: &str, bytes: Stream) -> Result<(), eventlog::Error> {
+        self.begun.notify_one();
+        self.may.notified().await;
+        self.objects.put(name, bytes).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Stream>, eventlog::Error> {
+        self.objects.get(name).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), eventlog::Error> {
+        self.objects.delete(name).await
+    }
+}
+
+#[tokio::test]
+async fn one_of_whom_was_erased_meanwhile_does_not_stay() {
+    let mut world = populated().await;
+    let gated =
+        Arc::new(Gated { objects: MemoryObjects::default(), begun: Notify::new(), may: Notify::new() });
+    let running = world.open().await;
+    let taking = {
+        let (projection, gated) = (running.projection.clone(), gated.clone());
+        tokio::spawn(async move { projection.snapshot(&*gated).await })
+    };
+    gated.begun.notified().await;
+    let (id, key) = (running.projection.ids(&world.tenant, "User")[0], world.key("user-0"));
+    world.write("User", id, &key, Kind::Erased, json!({})).await;
+    running.projection.catch_up(deadline()).await.unwrap();
+    gated.may.notify_one();
+    let taken = taking.await.unwrap();
+    assert!(taken.unwrap_err().to_string().contains("erased"));
+    assert_eq!(snapshots(&gated.objects).await.unwrap(), [0; 0]);
+    // What another process put there from before goes when it is looked at.
+    let old = format!("{:020}", 5);
+    gated.objects.put(&old, Box::pin(Cursor::new(b"old".to_vec()))).await.unwrap();
+    running.projection.prune_snapshots(&gated.objects, 9).await.unwrap();
+    assert_eq!(snapshots(&gated.objects).await.unwrap(), [0; 0]);
+    running.stop().await;
+    // Also after a restart, from what is kept.
+    let again = world.open().await;
+    gated.objects.put(&old, Box::pin(Cursor::new(b"old".to_vec()))).await.unwrap();
+    again.projection.prune_snapshots(&gated.objects, 9).await.unwrap();
+    assert_eq!(snapshots(&gated.objects).await.unwrap(), [0; 0]);
+    again.stop().await;
+}
+
 #[tokio::test]
 async fn the_newest_stay_and_an_erasure_removes_all_before_it() {
     let mut world = populated().await;
@@ -166,7 +227,7 @@ async fn the_newest_stay_and_an_erasure_removes_all_before_it() {
         projection.catch_up(deadline()).await.unwrap();
         projection.snapshot(&objects).await.unwrap();
     }
-    prune_snapshots(&objects, 2).await.unwrap();
+    projection.prune_snapshots(&objects, 2).await.unwrap();
     let first = PEOPLE as u64 + 3;
     assert_eq!(snapshots(&objects).await.unwrap(), [first + 3, first + 2]);
     let key = world.key("late-3");

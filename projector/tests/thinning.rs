@@ -109,3 +109,34 @@ async fn above_the_floor_nothing_is_lost() {
     );
     running.stop().await;
 }
+
+/// A tenant to whom nothing happened since is asked about any later moment; only what was before its last event is gone.
+#[tokio::test]
+async fn a_quiet_tenant_is_at_its_floor() {
+    let mut world = World::new();
+    let quiet = world.user("first").await;
+    let key = world.key("first");
+    let kind = Kind::Updated { members_added: vec![], members_removed: vec![] };
+    let last = world.write("User", quiet, &key, kind, json!({"userName": "first", "title": "x"})).await;
+    let (here, there) = (world.tenant.clone(), common::tenant("lively"));
+    world.tenant = there.clone();
+    for number in 0..6 {
+        world.user(&format!("user-{number}")).await;
+    }
+    let running = world.open().await;
+    let projection = &running.projection;
+    let moment = projection.moment(&there, When::Sequence(last + 4)).unwrap().unwrap();
+    let (at, time) = projection.stands_at(&there, moment).unwrap();
+    // Others can have happened in the same millisecond.
+    let floor = projection.thin(time).unwrap();
+    assert!(floor >= at);
+    thinned(projection, floor).await;
+    for when in [When::Instant(time), When::Sequence(floor), When::Sequence(last)] {
+        let moment = projection.moment(&here, when).unwrap().unwrap();
+        let stored = projection.resource_at(&here, "User", quiet, moment).await.unwrap().unwrap();
+        assert_eq!(stored.document["title"], "x", "{when:?}");
+    }
+    assert!(matches!(projection.moment(&here, When::Sequence(last - 1)), Err(Error::NotKept { .. })));
+    assert!(matches!(projection.moment(&there, When::Sequence(floor - 1)), Err(Error::NotKept { .. })));
+    running.stop().await;
+}

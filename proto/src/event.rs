@@ -85,6 +85,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// New members, and former ones.
+    pub fn members(&self) -> (&[ResourceId], &[ResourceId]) {
+        match self {
+            Self::Created { members_added } => (members_added, &[]),
+            Self::Updated { members_added, members_removed } => (members_added, members_removed),
+            Self::MembersChanged { added, removed } => (added, removed),
+            Self::Deleted
+            | Self::Moved { .. }
+            | Self::Claimed { .. }
+            | Self::Released { .. }
+            | Self::CredentialsChanged
+            | Self::Erased
+            | Self::TenantDropped => (&[], &[]),
+        }
+    }
+
     /// The kind's name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -118,15 +134,18 @@ pub struct Body {
 }
 
 impl Body {
-    /// What the event of this kind changed, those of a beginning included.
-    pub fn all_changes(&self, kind: &Kind) -> Vec<Change> {
-        if !self.changes.is_empty() || !matches!(kind, Kind::Created { .. }) {
+    /// What the event changed, those of a beginning included. Of a beginning, the `externalId` of the source that wrote
+    /// it is `externalId`, as in later changes; that of another is `externalId[SOURCE]`.
+    pub fn all_changes(&self, event: &Event) -> Vec<Change> {
+        if !self.changes.is_empty() || !matches!(event.kind, Kind::Created { .. }) {
             return self.changes.clone();
         }
         let mut changes = diff(&Object::new(), &self.document);
         for (source, id) in &self.external_ids {
-            let path = format!("externalId[{source}]");
-            changes.push(Change { path, before: None, after: Some(id.clone().into()) });
+            let is_own = *source == event.source;
+            let path = if is_own { "externalId".to_string() } else { format!("externalId[{source}]") };
+            let place = changes.partition_point(|other| other.path < path);
+            changes.insert(place, Change { path, before: None, after: Some(id.clone().into()) });
         }
         changes
     }

@@ -35,19 +35,10 @@ pub(super) async fn history(State(about): State<Arc<About>>, mut asked: Asked) -
 
 fn event(id: ResourceId, happened: &Happened) -> Value {
     let event = &happened.event;
-    let (added, removed): (&[ResourceId], &[ResourceId]) = match &event.kind {
-        Kind::Created { members_added } => (members_added, &[]),
-        Kind::Updated { members_added, members_removed } => (members_added, members_removed),
-        Kind::MembersChanged { added, removed } => (added, removed),
+    let (added, removed) = match &event.kind {
         // The end of a member ends its place in its groups.
-        Kind::Deleted if event.resource_id != id => (&[], std::slice::from_ref(&event.resource_id)),
-        Kind::Deleted
-        | Kind::Moved { .. }
-        | Kind::Claimed { .. }
-        | Kind::Released { .. }
-        | Kind::CredentialsChanged
-        | Kind::Erased
-        | Kind::TenantDropped => (&[], &[]),
+        Kind::Deleted if event.resource_id != id => (&[][..], std::slice::from_ref(&event.resource_id)),
+        kind => kind.members(),
     };
     // What changed in another resource is told in its own history.
     let changes = if event.resource_id == id { happened.changes.as_slice() } else { &[] };

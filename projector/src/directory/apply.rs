@@ -80,9 +80,11 @@ impl Directory {
             }
             (Kind::TenantDropped, _) => {
                 let (applied, indexes) = (self.applied, self.indexes.clone());
-                *self = Self { applied, rows_applied: 1, dropped_ms: Some(time_ms), ..Self::new(indexes) };
+                let dropped_ms = Some(time_ms);
+                *self = Self { applied, rows_applied: 1, dropped_ms, erased: applied, ..Self::new(indexes) };
             }
             (Kind::Erased, _) => {
+                self.erased = self.applied;
                 if let Some(slot) = known {
                     self.values.wipe(slot, kind);
                 }

@@ -28,6 +28,7 @@ pub(crate) struct Image {
     edges: Edges,
     applied: u64,
     rows: u64,
+    erased: u64,
 }
 
 impl Image {
@@ -44,6 +45,7 @@ impl Image {
             edges: directory.edges.clone(),
             applied: directory.applied,
             rows: directory.rows_applied,
+            erased: directory.erased,
         }
     }
 
@@ -60,6 +62,7 @@ impl Image {
     pub(crate) fn write(&self, output: &mut Output<'_>) {
         output.put(self.applied);
         output.put(self.rows);
+        output.put(self.erased);
         write_texts(self.kinds.iter(), output);
         write_texts(self.sources.iter(), output);
         self.versions.0.write(output);
@@ -83,7 +86,7 @@ impl Image {
 
     /// Reads what [`Image::write`] wrote; nothing when it is anything else.
     pub(crate) fn read(input: &mut Input<'_>) -> Option<Self> {
-        let (applied, rows) = (input.take()?, input.take()?);
+        let (applied, rows, erased) = (input.take()?, input.take()?, input.take()?);
         let kinds = read_texts(input)?;
         let sources = read_texts(input)?;
         let versions = Versions(Column::read(input)?);
@@ -98,8 +101,20 @@ impl Image {
         }
         let values = Values::read(input)?;
         let edges = Edges { edges: Column::read(input)?, ends: Column::read(input)? };
-        let image =
-            Self { kinds, sources, versions, resources, touches, keys, claims, values, edges, applied, rows };
+        let image = Self {
+            kinds,
+            sources,
+            versions,
+            resources,
+            touches,
+            keys,
+            claims,
+            values,
+            edges,
+            applied,
+            rows,
+            erased,
+        };
         input.is_finished().then_some(image)
     }
 
@@ -145,6 +160,7 @@ impl Image {
             applied: self.applied,
             rows_applied: self.rows,
             dropped_ms: None,
+            erased: self.erased,
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Directory {
     rows_applied: u64,
     /// Log time of the event that dropped the tenant; known until it is written down in an image, which holds later ones.
     dropped_ms: Option<i64>,
+    /// The last sequence at which somebody was erased, or the tenant dropped; 0 when that never was.
+    erased: u64,
 }
 
 impl Directory {
@@ -94,6 +96,7 @@ impl Directory {
             applied: 0,
             rows_applied: 0,
             dropped_ms: None,
+            erased: 0,
         }
     }
 
@@ -357,6 +360,11 @@ impl Directory {
     /// The moment of an instant: the last event that is not later.
     pub(crate) fn at_time(&self, time: Timestamp) -> Option<Number> {
         self.versions.at_time(time.as_millisecond())
+    }
+
+    /// The last sequence at which somebody was erased, or the tenant dropped: what was kept elsewhere before must go.
+    pub(crate) fn erased(&self) -> u64 {
+        self.erased
     }
 
     /// Log time of the last event.
