@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::apps::App;
+
 /// How long starting may take on a busy machine.
 pub(crate) const START_MAX: Duration = Duration::from_secs(120);
 /// How long a condition may take to become true.
@@ -56,6 +58,13 @@ impl House {
             Self { folder, options, listen: "127.0.0.1:0".to_string(), child: None, env: BTreeMap::new() };
         house.start_again();
         house
+    }
+
+    /// Starts a house without the demo whose dispatcher keeps these apps in step, each with further lines of its section.
+    pub fn feeding(apps: &[(&str, &App, &str)]) -> Self {
+        let sections = apps.iter().map(|(name, app, more)| app.configuration(name, more));
+        let configuration = Some(sections.collect::<String>());
+        Self::start_with(Options { configuration, flags: vec!["--no-demo".to_string()], files: Vec::new() })
     }
 
     /// Starts the process again on the same data and waits until it is ready.
@@ -302,6 +311,7 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::blocking::Client::builder()
             .no_proxy()
+            .user_agent("street")
             .timeout(timeout)
             .pool_max_idle_per_host(64)
             .build()

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what is inside; start reading at [`House`].
 
+pub mod apps;
 pub mod cluster;
 pub mod dialogue;
 pub mod fleet;
@@ -19,4 +20,5 @@ pub mod site;
 pub mod torture;
 pub mod workload;
 
+pub use apps::App;
 pub use house::{Client, House, Options, Reply};

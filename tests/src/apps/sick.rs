@@ -1,0 +1,56 @@
+//! How a test makes an app sick.
+
+use std::time::Duration;
+
+use super::App;
+
+/// What it has.
+#[derive(Default)]
+pub(super) struct Sick {
+    /// Everything is answered with this status and these headers, and nothing is done.
+    pub(super) answer: Option<(u16, Vec<(String, String)>)>,
+    /// Answers come this much later than what they tell of.
+    pub(super) delay: Duration,
+    /// So many writes are done whose answer is never sent.
+    pub(super) without_answer: usize,
+    /// So many further calls are answered with this status, then all is well.
+    pub(super) next: Option<(usize, u16)>,
+}
+
+impl App {
+    /// It answers every call with this status and does nothing, until it is well.
+    pub fn answer_all_with(&self, status: u16) {
+        self.state().sick.answer = Some((status, Vec::new()));
+    }
+
+    /// The same, with headers such as `Retry-After`.
+    pub fn answer_all_with_headers(&self, status: u16, headers: &[(&str, &str)]) {
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        self.state().sick.answer = Some((status, headers.collect()));
+    }
+
+    /// It answers the next calls with this status and does nothing.
+    pub fn answer_next_with(&self, count: usize, status: u16) {
+        self.state().sick.next = Some((count, status));
+    }
+
+    /// It answers this much later than it does the work.
+    pub fn delay(&self, delay: Duration) {
+        self.state().sick.delay = delay;
+    }
+
+    /// The next so many writes are done, and their connection breaks before the answer.
+    pub fn without_answer(&self, writes: usize) {
+        self.state().sick.without_answer = writes;
+    }
+
+    /// Nothing of this any more.
+    pub fn get_well(&self) {
+        self.state().sick = Sick::default();
+    }
+
+    /// At most this many calls in this time; 429 with `Retry-After` for the others.
+    pub fn allow(&self, calls: u32, per: Duration) {
+        self.state().limits.allow(calls, per);
+    }
+}
