@@ -1,6 +1,7 @@
 //! The program `rollcall`: reads the configuration, builds what the command asks for, runs it until told to stop.
 
 mod admin;
+mod apps;
 mod args;
 mod at;
 mod audit;
@@ -72,6 +73,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => token::run(&settings, command).await,
         Command::Audit(command) => audit::run(&settings, command).await,
         Command::Explain(explain) => audit::explain(&settings, explain).await,
+        Command::App(command) => apps::run(&settings, command).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
     }
 }
@@ -85,6 +87,7 @@ fn default_filter(command: &Command) -> &'static str {
         | Command::Events(_)
         | Command::Audit(_)
         | Command::Explain(_)
+        | Command::App(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => "warn",

@@ -198,6 +198,7 @@ impl Node {
             holder.clone(),
         );
         about.set_statuses(Box::new(dispatcher.statuses()));
+        about.set_view(dispatcher.view());
         let stop = self.shutdown.clone();
         self.tasks.spawn(async move {
             dispatcher.run(stop).await.map_err(|error| Failure::of("running the dispatcher", &error))

@@ -1,5 +1,6 @@
 //! `rollcall up`: everything in one process, with a broker of its own and a downstream app to look at.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use eventlog::server::{self, Server};
@@ -109,6 +110,9 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         timeout_ms: 10_000,
         concurrency: 4,
         attempts_max: 8,
+        // It is there to be played with.
+        guard: dispatcher::Rails { limits: BTreeMap::new(), ..dispatcher::Rails::default() },
+        read_only: false,
     })
 }
 

@@ -28,6 +28,12 @@ fn every_command_explains_itself() {
         &["audit", "diff"],
         &["audit", "digest"],
         &["explain"],
+        &["app", "list"],
+        &["app", "show"],
+        &["app", "held"],
+        &["app", "pause"],
+        &["app", "resume"],
+        &["app", "release"],
     ] {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let (success, text) = rollcall(&arguments);

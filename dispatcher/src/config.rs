@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::rails::Rails;
+
 /// A secret; shows itself to nobody.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -71,6 +73,10 @@ pub struct AppConfig {
     pub concurrency: usize,
     /// Failures of one resource before it is held.
     pub attempts_max: u32,
+    /// How many operations it takes before a person is asked.
+    pub guard: Rails,
+    /// Everything is planned, nothing is called.
+    pub read_only: bool,
 }
 
 impl AppConfig {

@@ -41,9 +41,12 @@ pub(crate) struct Link {
 }
 
 /// Why a resource waits for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
+    /// The call.
+    pub(crate) operation: String,
     pub(crate) reason: String,
+    pub(crate) since: Timestamp,
     /// What was wished when it was held.
     pub(crate) wish: String,
     pub(crate) configuration_hash: String,
@@ -205,6 +208,19 @@ impl Links {
             .collect()
     }
 
+    /// How many resources an app has an account for.
+    pub(crate) fn linked(&self, app: &str) -> usize {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().filter(|((name, _), link)| name == app && link.remote_id.is_some()).count()
+    }
+
+    /// What an app's resources are held for.
+    pub(crate) fn held_items(&self, app: &str) -> Vec<(ResourceId, Held)> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let of_app = links.iter().filter(|((name, _), _)| name == app);
+        of_app.filter_map(|((_, id), link)| Some((*id, link.held.clone()?))).collect()
+    }
+
     pub(crate) fn held(&self, app: &str) -> usize {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter(|((name, _), link)| name == app && link.held.is_some()).count()
@@ -269,12 +285,14 @@ impl Link {
                 self.next_due_at = event.occurred_at.checked_add(after).ok();
             }
             Kind::Refused { .. } => self.intent_open = false,
-            Kind::Held { reason, .. } => {
+            Kind::Held { operation, reason } => {
                 self.intent_open = false;
                 self.attempts = 0;
                 self.next_due_at = None;
                 self.held = Some(Held {
+                    operation: operation.clone(),
                     reason: reason.clone(),
+                    since: event.occurred_at,
                     wish: details.map(|details| details.detail.clone()).unwrap_or_default(),
                     configuration_hash: event.configuration_hash.clone(),
                 });

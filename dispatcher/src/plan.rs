@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_held_waits_until_something_changes() {
         let wish = wish(Ok(&desired(&[])));
-        let held = Held { wish, configuration_hash: "hash".to_string(), reason: String::new() };
+        let held = Held { wish, configuration_hash: "hash".to_string(), ..Held::default() };
         let link = Link { held: Some(held.clone()), ..Link::default() };
         check(Ok(&desired(&[])), &link, "Held");
         check(Ok(&desired(&[1])), &link, "create: missing at the app");

@@ -157,7 +157,7 @@ fn apply(tokens: &mut BTreeMap<String, Token>, message: Message) -> Result<(), E
                 token.revoked = true;
             }
         }
-        Kind::ConfigurationApplied { .. } => {}
+        Kind::ConfigurationApplied { .. } | Kind::Operated { .. } => {}
     }
     Ok(())
 }

@@ -61,6 +61,15 @@ pub enum Kind {
         /// Its hash.
         hash: String,
     },
+    /// Work was stopped, let go on or asked for again.
+    Operated {
+        /// What was operated: `app/NAME`, `feed/NAME`.
+        subject: String,
+        /// In which way: `pause`, `release`, `redrive`, ...
+        operation: String,
+        /// Counts and ids, as JSON; nothing when there is no more to say.
+        detail: String,
+    },
 }
 
 impl Kind {
@@ -70,6 +79,7 @@ impl Kind {
             Self::TokenCreated { .. } => "TokenCreated",
             Self::TokenRevoked { .. } => "TokenRevoked",
             Self::ConfigurationApplied { .. } => "ConfigurationApplied",
+            Self::Operated { .. } => "Operated",
         }
     }
 }
@@ -92,6 +102,9 @@ pub fn encode(event: &Event) -> Bytes {
         Kind::TokenRevoked { credential } => Wire::TokenRevoked(wire::TokenRevoked { credential }),
         Kind::ConfigurationApplied { subject, hash } => {
             Wire::ConfigurationApplied(wire::ConfigurationApplied { subject, hash })
+        }
+        Kind::Operated { subject, operation, detail } => {
+            Wire::Operated(wire::Operated { subject, operation, detail })
         }
     };
     wire::Event {
@@ -129,6 +142,9 @@ pub fn decode(bytes: Bytes) -> Result<Event, Error> {
         Wire::TokenRevoked(kind) => Kind::TokenRevoked { credential: kind.credential },
         Wire::ConfigurationApplied(kind) => {
             Kind::ConfigurationApplied { subject: kind.subject, hash: kind.hash }
+        }
+        Wire::Operated(kind) => {
+            Kind::Operated { subject: kind.subject, operation: kind.operation, detail: kind.detail }
         }
     };
     Ok(Event {

@@ -166,6 +166,11 @@ fn control_events() {
         },
         Kind::TokenRevoked { credential: "k1".to_string() },
         Kind::ConfigurationApplied { subject: "app/demo".to_string(), hash: "abc".to_string() },
+        Kind::Operated {
+            subject: "app/demo".to_string(),
+            operation: "release".to_string(),
+            detail: r#"{"delete":7}"#.to_string(),
+        },
     ];
     for kind in kinds {
         let name = kind.name();

@@ -1,5 +1,6 @@
 //! The admin listener: health, metrics, status, and the auditor's questions. Bound to loopback unless told otherwise.
 
+mod apps;
 mod asked;
 mod audit;
 mod members;
@@ -18,7 +19,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use dispatcher::Status;
+use dispatcher::{Status, View};
 use eventlog::Broker;
 use gateway::Limits;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -67,6 +68,7 @@ pub(crate) struct About {
     /// Turns at looking at the past.
     turns: Arc<Semaphore>,
     statuses: OnceLock<Statuses>,
+    view: OnceLock<View>,
 }
 
 impl About {
@@ -74,7 +76,7 @@ impl About {
         let Parts { role, broker, projection, registry, metrics, token, limits, snapshots_kept, scim_url } =
             parts;
         let turns = Arc::new(Semaphore::new(asked::TURNS_MAX));
-        let statuses = OnceLock::new();
+        let (statuses, view) = (OnceLock::new(), OnceLock::new());
         Self {
             role,
             broker,
@@ -87,12 +89,18 @@ impl About {
             scim_url,
             turns,
             statuses,
+            view,
         }
     }
 
     /// Tells of the dispatcher's apps and feeds from now on.
     pub(crate) fn set_statuses(&self, statuses: Statuses) {
         let _ = self.statuses.set(statuses);
+    }
+
+    /// Asks this dispatcher from now on.
+    pub(crate) fn set_view(&self, view: View) {
+        let _ = self.view.set(view);
     }
 
     /// Where the projection and the log stand; an error says why we are not ready.
@@ -142,6 +150,7 @@ pub(crate) async fn serve(
         .route("/api/v1/audit/digest", get(audit::digest))
         .route("/api/v1/explain", get(audit::explain))
         .route("/api/v1/projection/snapshot", post(snapshot::take))
+        .merge(apps::routes())
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };

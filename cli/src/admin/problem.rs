@@ -44,6 +44,21 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error, detail)
     }
 
+    /// It can be read, and does not go with how things are.
+    pub(super) fn conflict(error: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error, detail)
+    }
+
+    /// Our own fault.
+    pub(super) fn failed(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = causes(error), "the admin API could not answer");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "failed",
+            "it could not be read; the log of this process says why",
+        )
+    }
+
     /// Not now.
     pub(super) fn busy(error: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error, detail)
@@ -80,14 +95,7 @@ impl From<projector::Error> for Problem {
             | projector::Error::Folder { .. }
             | projector::Error::Gone { .. }
             | projector::Error::Replaced { .. }
-            | projector::Error::Index(_) => {
-                tracing::error!(error = causes(&error), "the admin API could not answer");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "failed",
-                    "it could not be read; the log of this process says why",
-                )
-            }
+            | projector::Error::Index(_) => Self::failed(&error),
         }
     }
 }

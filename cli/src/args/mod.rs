@@ -1,7 +1,9 @@
 //! The command line: what `rollcall --help` says, and nothing else.
 
+mod apps;
 mod audit;
 
+pub(crate) use apps::{App as AppCommand, By, Told};
 pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
 
 use std::net::SocketAddr;
@@ -106,6 +108,13 @@ pub(crate) enum Command {
         after_help = "Example:\n  rollcall explain 'userName sw \"a\" and active eq true' --tenant corp --type User --sort-by userName"
     )]
     Explain(Explain),
+    /// Ask and tell a running dispatcher: how apps are, what waits there and why; stop it, let it go on
+    #[command(
+        subcommand,
+        after_help = "Every command is asked of a running process (--admin-url), and whatever stops something or lets it go on \
+                            is written down with --by (docs/operations/apps.md)."
+    )]
+    App(AppCommand),
     /// Write everything that must not be lost into a folder, while rollcall runs or while it does not
     #[command(
         args_conflicts_with_subcommands = true,

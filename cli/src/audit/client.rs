@@ -55,6 +55,22 @@ impl Client {
         self.read(self.ask(self.http.get(format!("{}{path}?{query}", self.url))).await?)
     }
 
+    /// One answer that is no page.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Map<String, Value>, Failure> {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        self.ask(self.http.get(format!("{}{path}?{query}", self.url))).await
+    }
+
+    /// Has something done that this body tells.
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Map<String, Value>, Failure> {
+        let request = self.http.post(format!("{}{path}", self.url));
+        self.ask(request.header("Content-Type", "application/json").body(body.to_string())).await
+    }
+
     /// Has something done.
     pub(crate) async fn post(&self, path: &str) -> Result<Map<String, Value>, Failure> {
         self.ask(self.http.post(format!("{}{path}", self.url))).await

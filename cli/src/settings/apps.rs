@@ -11,6 +11,7 @@ use toml::Value;
 use url::Url;
 
 use super::environment;
+use super::guard::{self, GuardSection};
 use crate::file::{self, Mistakes};
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +41,10 @@ struct AppSection {
     concurrency: usize,
     #[serde(default = "attempts_max")]
     attempts_max: u32,
+    #[serde(default)]
+    guard: GuardSection,
+    #[serde(default)]
+    read_only: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +107,7 @@ pub(super) fn app(
     for (kind, filter) in &scope {
         check_filter(registry, place, kind, filter.as_deref(), mistakes);
     }
+    let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
     Some(AppConfig {
         tenant: section.tenant,
@@ -113,6 +119,8 @@ pub(super) fn app(
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
         concurrency: section.concurrency.clamp(1, 64),
         attempts_max: section.attempts_max.max(1),
+        guard,
+        read_only: section.read_only,
     })
 }
 

@@ -2,6 +2,7 @@
 //! environment; every mistake is reported at once.
 
 mod apps;
+mod guard;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -166,6 +167,7 @@ impl Settings {
             | Command::Events(_)
             | Command::Audit(_)
             | Command::Explain(_)
+            | Command::App(_)
             | Command::Backup(_)
             | Command::Restore(_)
             | Command::Record(_) => (None, None),
@@ -309,6 +311,7 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         | Command::Events(_)
         | Command::Audit(_)
         | Command::Explain(_)
+        | Command::App(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => (None, None),

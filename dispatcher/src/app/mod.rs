@@ -2,6 +2,7 @@
 
 mod due;
 mod perform;
+mod railed;
 mod record;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use due::{Due, Taken};
 use perform::{Ended, Performer};
+use railed::Railing;
 
 /// How often the watermark and the status are written.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,6 +103,8 @@ impl Worker {
         if !links.catch_up(CATCH_UP_TIMEOUT).await? {
             return Ok(());
         }
+        let railing = Railing::new(&self.name, &self.shared);
+        railing.look().await?;
         let mut due = Due::default();
         let from = self.begin(&mut due).await?;
         let mut events = broker.identity.follow(from + 1);
@@ -113,6 +117,7 @@ impl Worker {
         loop {
             while running.len() < self.config.concurrency
                 && paused.over()
+                && railing.stopped().is_none()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
                 && let Some((id, taken)) = due.take(clock::now())
             {
@@ -141,11 +146,12 @@ impl Worker {
                         watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
+                    railing.look().await?;
                     self.shared.tell(&self.name, Status {
                         watermark,
                         due: due.len(),
                         held: links.held(&self.name),
-                        waiting_for: paused.why.clone(),
+                        waiting_for: railing.stopped().or_else(|| paused.why.clone()),
                     });
                 }
                 _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },

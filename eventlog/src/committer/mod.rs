@@ -274,6 +274,10 @@ impl Log for Committer {
         self.shared.log.last_on(subject).await
     }
 
+    async fn next_on(&self, subject: &str, from: u64) -> Result<Option<Message>, Error> {
+        self.shared.log.next_on(subject, from).await
+    }
+
     async fn last_sequence(&self) -> Result<u64, Error> {
         self.shared.log.last_sequence().await
     }

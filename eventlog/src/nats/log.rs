@@ -106,6 +106,15 @@ impl Log for NatsLog {
         }
     }
 
+    async fn next_on(&self, subject: &str, from: u64) -> Result<Option<Message>, Error> {
+        let doing = || format!("reading the messages of a subject of {}", self.name);
+        match self.stream().await?.get_first_raw_message_by_subject(subject, from.max(1)).await {
+            Ok(message) => Ok(Some(from_stream(message))),
+            Err(error) if is_absent(&error.kind()) => Ok(None),
+            Err(error) => Err(unavailable(doing(), error)),
+        }
+    }
+
     async fn last_sequence(&self) -> Result<u64, Error> {
         let doing = || format!("asking for the last sequence of {}", self.name);
         let info = self.stream().await?.get_info().await.map_err(|error| unavailable(doing(), error))?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Dispatcher, Leave, Secret};
+use dispatcher::{AppConfig, Dispatcher, Leave, Rails, Secret};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -166,6 +166,9 @@ fn app_config(world: &World) -> AppConfig {
         timeout_ms: 5_000,
         concurrency: 4,
         attempts_max: 20,
+        // Chance deletes as much as it likes.
+        guard: Rails { limits: BTreeMap::new(), ..Rails::default() },
+        read_only: false,
     }
 }
 
