@@ -104,7 +104,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         tenant: TENANT.parse().map_err(|error| Failure::of("naming a tenant", &error))?,
         url: url.parse().map_err(|error| Failure::of("naming the demo app", &error))?,
         token: dispatcher::Secret::new(token),
-        scope: [("User".to_string(), None), ("Group".to_string(), None)].into(),
+        scope: dispatcher::Scope::all(["User", "Group"]),
         on_delete: dispatcher::Leave::Delete,
         on_leave: dispatcher::Leave::Deactivate,
         timeout_ms: 10_000,

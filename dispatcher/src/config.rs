@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::rails::Rails;
+use crate::scope::Scope;
 
 /// A secret; shows itself to nobody.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -61,8 +62,8 @@ pub struct AppConfig {
     pub url: Url,
     /// The bearer token.
     pub token: Secret,
-    /// The resource types that are provisioned, each with a SCIM filter that chooses; nothing means all.
-    pub scope: BTreeMap<String, Option<String>>,
+    /// Who belongs there.
+    pub scope: Scope,
     /// What happens to an account whose resource was deleted.
     pub on_delete: Leave,
     /// What happens to an account whose resource left the filter.
@@ -84,7 +85,7 @@ impl AppConfig {
     /// count.
     pub fn hash(&self) -> String {
         let parts =
-            format!("{}|{}|{:?}|{:?}|{:?}", self.tenant, self.url, self.scope, self.on_delete, self.on_leave);
+            format!("{}|{}|{}|{:?}|{:?}", self.tenant, self.url, self.scope, self.on_delete, self.on_leave);
         short_hash(parts.as_bytes())
     }
 }

@@ -13,9 +13,11 @@ mod desired;
 mod feed;
 mod lease;
 mod link;
+mod naming;
 mod plan;
 #[expect(dead_code, reason = "no call passes them yet")]
 mod rails;
+mod scope;
 #[expect(dead_code, reason = "no guard rail trips yet")]
 mod valve;
 mod view;
@@ -24,6 +26,7 @@ mod watermark;
 pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
 pub use connector::{NoAnswer, Transport};
 pub use rails::{Limit, Operation, Rails};
+pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
 pub use view::{AppView, HeldView, Unanswered, View, WorkView};
 

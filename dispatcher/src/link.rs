@@ -36,6 +36,8 @@ pub(crate) struct Link {
     /// Failures since the last success.
     pub(crate) attempts: u32,
     pub(crate) next_due_at: Option<Timestamp>,
+    /// The sequence of IDENTITY at which the app's id last became another, or was lost.
+    pub(crate) renamed_at: u64,
     /// The last sequence on its subject: the guard of the next event.
     pub(crate) last: u64,
 }
@@ -95,7 +97,11 @@ impl Links {
             };
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
             let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
+            let account = link.remote_id.clone();
             link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
+            if link.remote_id != account {
+                link.renamed_at = event.caused_by;
+            }
             link.last = sequence;
             links.insert((event.app, event.resource_id), link);
             drop(links);
@@ -198,6 +204,14 @@ impl Links {
         links.get(&(app.to_string(), id))?.remote_id.clone()
     }
 
+    /// Whose account became another, was made or was lost at or after a sequence of IDENTITY.
+    pub(crate) fn renamed_since(&self, app: &str, sequence: u64) -> Vec<ResourceId> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let renamed = |link: &Link| link.renamed_at > 0 && link.renamed_at >= sequence;
+        let of_app = links.iter().filter(|((name, _), link)| name == app && renamed(link));
+        of_app.map(|((_, id), _)| *id).collect()
+    }
+
     /// Every resource that an app has, or may have, an account for.
     pub(crate) fn of_app(&self, app: &str) -> Vec<ResourceId> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -249,7 +263,8 @@ impl Link {
                 // Reading the app is no success of what failed before.
                 let read = matches!(operation.as_str(), "read_back" | "adopt");
                 let attempts = if read { self.attempts } else { 0 };
-                let settled = Self { last: self.last, attempts, ..Self::default() };
+                let kept = Self { last: self.last, renamed_at: self.renamed_at, ..Self::default() };
+                let settled = Self { attempts, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;

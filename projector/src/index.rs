@@ -3,6 +3,7 @@
 use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
+use crate::content::naming;
 use crate::directory::{ColumnNumber, DISPLAY};
 use crate::extract::{self, Tree};
 
@@ -36,7 +37,7 @@ pub fn check_indexed(registry: &Registry, further: &[String]) -> Result<(), Stri
 }
 
 impl Indexes {
-    /// The built-in ones, those of unique attributes, and these. A path that names no attribute of any type, or one
+    /// The built-in ones, those of unique attributes and of attributes that name others, and these. A path that names no attribute of any type, or one
     /// whose values have no order as texts, is an error, said in a sentence.
     pub(crate) fn new(registry: &Registry, further: &[String]) -> Result<Self, String> {
         let mut indexes = Self::default();
@@ -49,6 +50,16 @@ impl Indexes {
             let unique = main.into_iter().chain(registry.further_unique(kind));
             // Whoever is meant by one that has no order is found by its key.
             columns.extend(unique.filter_map(|path| indexed(registry, &path.to_string()).ok()));
+        }
+        // Whom a change of somebody's concerns is found by whom they name.
+        for (extension, attribute) in registry.resource_types().iter().flat_map(|kind| naming(registry, kind))
+        {
+            let path = AttrPath {
+                schema: extension.map(str::to_string),
+                name: Some(attribute.name.clone()),
+                sub: Some("value".to_string()),
+            };
+            columns.extend(indexed(registry, &path.to_string()).ok());
         }
         for text in further {
             columns.push(indexed(registry, text)?);
@@ -159,7 +170,7 @@ mod tests {
             "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"employeeNumber": "N7", "manager": {"value": "y"}},
         });
         let values = indexes.values(document.to_string().as_bytes()).unwrap();
-        assert_eq!(values.len(), 6);
+        assert_eq!(values.len(), 7);
         let employee = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber";
         for (text, value) in [
             ("userName", json!("ADA")),

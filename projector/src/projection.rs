@@ -294,6 +294,13 @@ impl Projection {
         self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot, NOW))
     }
 
+    /// Everybody whom a group holds now, by itself or through other groups, and those groups too.
+    pub fn descendants(&self, tenant: &Tenant, group: ResourceId) -> Vec<ResourceId> {
+        self.neighbours(tenant, group, |directory, slot| {
+            directory.edges().descendants(slot, NOW).into_iter().collect()
+        })
+    }
+
     /// The groups that a resource was a member of at a moment, by itself (`true`) or through other groups.
     pub fn groups_at(&self, tenant: &Tenant, member: ResourceId, moment: Moment) -> Vec<(ResourceId, bool)> {
         self.with(tenant, |directory| {

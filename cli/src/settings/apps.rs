@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 use dispatcher::{AfterRestore, AppConfig, FeedConfig, Leave, Secret};
 use proto::Tenant;
-use scim::{Dialect, Filter, FilterLimits, Registry};
+use scim::Registry;
 use serde::Deserialize;
 use toml::Value;
 use url::Url;
 
-use super::environment;
 use super::guard::{self, GuardSection};
+use super::{environment, plans};
 use crate::file::{self, Mistakes};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AppSection {
+pub(super) struct AppSection {
     tenant: Tenant,
     #[serde(default = "scim_kind")]
     kind: String,
@@ -24,13 +24,15 @@ struct AppSection {
     token: Option<Secret>,
     token_env: Option<String>,
     token_file: Option<PathBuf>,
-    users: Option<String>,
-    groups: Option<String>,
+    pub(super) users: Option<String>,
+    /// Groups, by name or id, whose members belong, also through other groups.
+    pub(super) users_in: Option<Vec<String>>,
+    pub(super) groups: Option<String>,
     #[serde(default = "yes")]
-    provision_groups: bool,
+    pub(super) provision_groups: bool,
     /// Further resource types, each with a filter; an empty one means all.
     #[serde(default)]
-    types: BTreeMap<String, String>,
+    pub(super) types: BTreeMap<String, String>,
     #[serde(default = "delete")]
     on_delete: Leave,
     #[serde(default = "deactivate")]
@@ -98,15 +100,7 @@ pub(super) fn app(
         mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
     }
     check_url(place, &section.url, mistakes);
-    let mut scope = BTreeMap::from([("User".to_string(), section.users)]);
-    if section.provision_groups {
-        scope.insert("Group".to_string(), section.groups);
-    }
-    let further = section.types.into_iter();
-    scope.extend(further.map(|(kind, filter)| (kind, Some(filter).filter(|filter| !filter.is_empty()))));
-    for (kind, filter) in &scope {
-        check_filter(registry, place, kind, filter.as_deref(), mistakes);
-    }
+    let scope = plans::scope(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
     Some(AppConfig {
@@ -142,16 +136,6 @@ pub(super) fn feed(place: &str, value: Value, mistakes: &mut Mistakes) -> Option
 fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
     if !matches!(url.scheme(), "http" | "https") {
         mistakes.add(format!("{place}.url: must be http or https"));
-    }
-}
-
-fn check_filter(registry: &Registry, place: &str, kind: &str, filter: Option<&str>, mistakes: &mut Mistakes) {
-    let Some(kind) = registry.by_name(kind) else {
-        return mistakes.add(format!("{place}.types: there is no resource type {kind:?}"));
-    };
-    let Some(filter) = filter else { return };
-    if let Err(error) = Filter::parse(filter, &FilterLimits::default(), Dialect::Rfc, registry, kind) {
-        mistakes.add(format!("{place}: the filter for {}: {error}", kind.name));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod apps;
 mod guard;
+mod plans;
 mod schemas;
 
 use std::collections::BTreeMap;

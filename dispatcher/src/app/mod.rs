@@ -1,6 +1,8 @@
 //! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
 
 mod due;
+mod look;
+mod marking;
 mod perform;
 mod railed;
 mod record;
@@ -15,10 +17,11 @@ use proto::{Body, Event, ResourceId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::affected::affected;
 use crate::config::AppConfig;
 use crate::connector::{ScimApp, Transport};
 use crate::lease::{Lease, RENEW};
+use crate::naming::Naming;
+use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use due::{Due, Taken};
@@ -45,6 +48,8 @@ pub(crate) struct Worker {
     hash: String,
     shared: Shared,
     app: ScimApp,
+    needs: Needs,
+    naming: Naming,
 }
 
 impl Worker {
@@ -56,8 +61,9 @@ impl Worker {
     ) -> Result<Self, Error> {
         let app = ScimApp::new(&config, transport)
             .map_err(|source| Error::Client { name: name.clone(), source })?;
-        let hash = config.hash();
-        Ok(Self { name, config, hash, shared, app })
+        let (hash, needs) = (config.hash(), config.scope.needs());
+        let naming = Naming::new(&shared.registry);
+        Ok(Self { name, config, hash, shared, app, needs, naming })
     }
 
     /// Works until told to stop. What the broker cannot do at the moment is tried again.
@@ -122,7 +128,8 @@ impl Worker {
                 && let Some((id, taken)) = due.take(clock::now())
             {
                 let performer = self.performer();
-                running.push(async move { (id, taken, performer.settle(id, taken.until).await) });
+                let account = links.remote_id(&self.name, id);
+                running.push(async move { (id, taken, account, performer.settle(id, taken.until).await) });
             }
             tokio::select! {
                 message = events.next() => {
@@ -136,7 +143,9 @@ impl Worker {
                         self.mark(&mut due, message).await?;
                     }
                 }
-                Some((id, taken, ended)) = running.next(), if !running.is_empty() => {
+                Some((id, taken, account, ended)) = running.next(), if !running.is_empty() => {
+                    let renamed = account != links.remote_id(&self.name, id);
+                    self.tell(&mut due, id, renamed, taken.since);
                     self.after(&mut due, &mut paused, id, taken, ended)?;
                 }
                 _ = save.tick() => {
@@ -177,7 +186,9 @@ impl Worker {
         if let Found::Trusted(watermark) = &found
             && watermark.configuration_hash == self.hash
         {
-            return Ok(watermark.position.map_or(0, |position| position.sequence));
+            let from = watermark.position.map_or(0, |position| position.sequence);
+            self.tell_again(due, from).await?;
+            return Ok(from);
         }
         if matches!(found, Found::OtherTimeline | Found::Restored(_)) {
             tracing::warn!(
@@ -200,21 +211,6 @@ impl Worker {
         Ok(from)
     }
 
-    async fn mark(&self, due: &mut Due, message: eventlog::Message) -> Result<(), Error> {
-        let sequence = message.sequence;
-        let (event, body) = self.read(message).await?;
-        if event.tenant == self.config.tenant {
-            for affected in affected(&event, body.as_ref()) {
-                due.mark(affected.id, sequence, affected.urgent);
-            }
-        }
-        Ok(())
-    }
-
-    async fn read(&self, message: eventlog::Message) -> Result<(Event, Option<Body>), Error> {
-        read_event(&self.shared, message).await
-    }
-
     fn after(
         &self,
         due: &mut Due,
@@ -223,12 +219,6 @@ impl Worker {
         taken: Taken,
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
-        // A new or lost account changes what the groups around it can hold.
-        for group in self.shared.projection.groups_of(&self.config.tenant, id) {
-            if self.shared.links.lacks(&self.name, group, id) {
-                due.mark(group, taken.since, false);
-            }
-        }
         match ended {
             Ok(Ended::Settled) => {
                 paused.reset();

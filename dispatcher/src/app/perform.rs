@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use eventlog::clock;
 use jiff::{SignedDuration, Timestamp};
-use projector::{Lens, Stored};
+use proto::ResourceId;
 use proto::provisioning::Kind;
-use proto::{KeyRef, ResourceId, subject};
-use scim::{Dialect, Filter, FilterLimits, ResourceType};
+use scim::ResourceType;
 use tokio::time::Instant;
 
+use super::look::Now;
 use super::record::{TAKEN, done, outcome_event};
-use crate::config::{AppConfig, Leave};
+use crate::config::AppConfig;
 use crate::connector::{Found, Outcome, ScimApp};
-use crate::desired::{Desired, attributes};
 use crate::link::Link;
-use crate::plan::{Call, Leaving, Plan, plan};
+use crate::plan::{Call, Plan, plan};
 use crate::{Error, Shared};
 
 /// Calls for one resource in one go; what is left waits for the next.
@@ -53,13 +52,6 @@ pub(crate) struct Performer {
     pub(crate) hash: String,
     pub(crate) shared: Shared,
     pub(crate) app: ScimApp,
-}
-
-/// A resource as of now.
-pub(super) struct Now {
-    pub(super) kind: ResourceType,
-    pub(super) desired: Result<Desired, Leaving>,
-    pub(super) key_ref: Option<KeyRef>,
 }
 
 impl Performer {
@@ -99,30 +91,6 @@ impl Performer {
         Ok(Ended::Later { due_at: clock::now() })
     }
 
-    /// The resource and what the app should hold of it; nothing when neither the directory nor the app knows it.
-    async fn look(&self, id: ResourceId, link: &Link) -> Result<Option<Now>, Error> {
-        let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
-        let gone = Leaving { leave: self.config.on_delete, why: "deleted in the directory" };
-        let Some(name) = projection.type_of(tenant, id) else {
-            if link.remote_id.is_none() && !link.intent_open {
-                return Ok(None);
-            }
-            let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
-            let leaving = Leaving { leave: self.leave(&kind, gone.leave), ..gone };
-            return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None }));
-        };
-        let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
-        let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
-        let key_ref = stored.key_ref;
-        let desired = if self.in_scope(&kind, &stored) {
-            Ok(self.desired(&kind, &stored))
-        } else {
-            let leave = self.leave(&kind, self.config.on_leave);
-            Err(Leaving { leave, why: "left the app's scope" })
-        };
-        Ok(Some(Now { kind, desired, key_ref }))
-    }
-
     /// After a restore a group is read back when its members were: those whose accounts are not known again would be
     /// left out of it.
     fn waits_for_members(&self, id: ResourceId, now: &Now) -> bool {
@@ -130,45 +98,6 @@ impl Performer {
         waits(id)
             && has_members(&self.shared, &now.kind)
             && self.shared.projection.members(&self.config.tenant, id).into_iter().any(waits)
-    }
-
-    /// The type of a resource that is gone, from the last thing we wrote about it.
-    async fn type_of_link(&self, id: ResourceId) -> Result<Option<ResourceType>, Error> {
-        for kind in self.shared.registry.resource_types() {
-            let subject = subject::provisioning(&self.config.tenant, &self.name, &kind.name, id);
-            if self.shared.broker.provisioning.last_on(&subject).await?.is_some() {
-                return Ok(Some(kind.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What cannot be switched off is deleted.
-    fn leave(&self, kind: &ResourceType, wanted: Leave) -> Leave {
-        if has(&self.shared, kind, "active") { wanted } else { Leave::Delete }
-    }
-
-    fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {
-        let Some(text) = self.config.scope.get(&kind.name) else { return false };
-        let Some(text) = text else { return true };
-        let parsed = Filter::parse(text, &FilterLimits::default(), Dialect::Rfc, &self.shared.registry, kind);
-        let lens = Lens { members: true, groups: true, ..Lens::default() };
-        let resource = self.shared.projection.represent(&self.config.tenant, stored, kind, &lens);
-        // Filters are checked when the configuration is read; one that cannot be read selects nobody.
-        parsed.is_ok_and(|filter| filter.matches(&resource))
-    }
-
-    fn desired(&self, kind: &ResourceType, stored: &Stored) -> Desired {
-        let links = &self.shared.links;
-        let attributes =
-            attributes(&self.shared.registry, kind, stored, |id| links.remote_id(&self.name, id));
-        let members = if has_members(&self.shared, kind) {
-            let members = self.shared.projection.members(&self.config.tenant, stored.id);
-            members.into_iter().filter(|id| links.remote_id(&self.name, *id).is_some()).collect()
-        } else {
-            BTreeSet::new()
-        };
-        Desired { attributes, members }
     }
 
     /// After a crash or a lost answer: what does the app hold?
@@ -363,6 +292,6 @@ pub(super) fn has_members(shared: &Shared, kind: &ResourceType) -> bool {
     has(shared, kind, "members")
 }
 
-fn has(shared: &Shared, kind: &ResourceType, name: &str) -> bool {
+pub(super) fn has(shared: &Shared, kind: &ResourceType, name: &str) -> bool {
     shared.registry.core(kind).iter().any(|attribute| attribute.name == name)
 }

@@ -7,7 +7,8 @@ use proto::{ResourceId, subject};
 use scim::Object;
 use tokio::time::Instant;
 
-use super::perform::{Ended, Now, Performer, WRITE_TIMEOUT};
+use super::look::Now;
+use super::perform::{Ended, Performer, WRITE_TIMEOUT};
 use crate::Error;
 use crate::link::Link;
 use crate::plan::{Call, wish};

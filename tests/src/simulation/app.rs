@@ -185,7 +185,7 @@ impl Held {
     }
 
     fn patch(&mut self, endpoint: &str, id: &str, body: &Value) -> (StatusCode, Value) {
-        let known: Vec<String> = self.of("Users").keys().cloned().collect();
+        let known: Vec<String> = self.accounts.values().flat_map(BTreeMap::keys).cloned().collect();
         let mut account = self.of(endpoint)[id].clone();
         for operation in body["Operations"].as_array().into_iter().flatten() {
             let (path, value) = (operation["path"].as_str(), &operation["value"]);

@@ -5,6 +5,7 @@
 //! wire, so killing one means to cut these. Start reading at [`run`].
 
 pub mod app;
+pub mod calm;
 pub mod check;
 pub mod client;
 pub mod ending;
@@ -26,7 +27,7 @@ use tokio::task::JoinSet;
 use app::App;
 use client::Common;
 use history::History;
-use process::{Place, TENANT, World};
+use process::{Place, TENANT, World, app_config};
 
 /// Clients at work at the same time.
 const CLIENTS: usize = 4;
@@ -61,12 +62,16 @@ pub async fn run(seed: u64, weather: Weather) -> Report {
     let cluster = Cluster::default();
     let broker = cluster.connect(&Arc::new(Line::new(0, Weather::default())));
     let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
+    let registry = Arc::new(Registry::built_in().expect("the schemas"));
+    let app = App::new(chance.next());
+    let scope = chance.strikes(400).then(|| "active eq true".to_string());
     let world = World {
         cluster,
         calm: (broker, keyring),
-        registry: Arc::new(Registry::built_in().expect("the schemas")),
-        app: App::new(chance.next()),
-        scope: chance.strikes(400).then(|| "active eq true".to_string()),
+        config: app_config(&registry, scope.as_deref()),
+        registry,
+        app,
+        scope,
         weather,
         failures: Arc::default(),
     };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Dispatcher, Leave, Rails, Secret};
+use dispatcher::{AppConfig, Dispatcher, Leave, Rails, Scope, Secret};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -37,6 +37,8 @@ pub struct World {
     pub app: App,
     /// The scope of users at the app.
     pub scope: Option<String>,
+    /// How the app is configured.
+    pub config: AppConfig,
     /// How bad the lines are.
     pub weather: Weather,
     /// A broker on whose line nothing goes wrong, and its keys: for whoever judges.
@@ -155,12 +157,16 @@ fn gateway_config() -> gateway::Config {
     }
 }
 
-fn app_config(world: &World) -> AppConfig {
+/// An app that keeps no account of those who are gone or left, with this scope of users.
+pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
+    let mut chosen = Scope::all(["Group"]);
+    let kind = registry.by_name("User").expect("the type");
+    chosen.choose(registry, kind, scope, None).expect("a filter");
     AppConfig {
-        tenant: world.tenant(),
+        tenant: TENANT.parse().expect("a tenant"),
         url: "http://app.test/scim".parse().expect("a URL"),
         token: Secret::new("secret"),
-        scope: [("User".to_string(), world.scope.clone()), ("Group".to_string(), None)].into(),
+        scope: chosen,
         on_delete: Leave::Delete,
         on_leave: Leave::Delete,
         timeout_ms: 5_000,
@@ -219,7 +225,7 @@ async fn start(place: &Place, world: &World, line: Arc<Line>) -> Running {
     let (accepted, stop) = (gateway.clone(), shutdown.clone());
     tasks.spawn(async move { accepted.take_over(stop).await });
 
-    let apps = [("app".to_string(), app_config(world))].into();
+    let apps = [("app".to_string(), world.config.clone())].into();
     let config = dispatcher::Config { apps, feeds: BTreeMap::new() };
     let registry = world.registry.clone();
     let holder = place.name.clone();
