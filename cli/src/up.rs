@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use eventlog::server::{self, Server};
 use gateway::mint;
@@ -105,6 +106,9 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         url: url.parse().map_err(|error| Failure::of("naming the demo app", &error))?,
         token: dispatcher::Secret::new(token),
         scope: dispatcher::Scope::all(["User", "Group"]),
+        profile: Arc::new(dispatcher::Profile::scim()),
+        budgets: Vec::new(),
+        budget_shared_as: None,
         on_delete: dispatcher::Leave::Delete,
         on_leave: dispatcher::Leave::Deactivate,
         timeout_ms: 10_000,

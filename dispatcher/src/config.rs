@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use proto::Tenant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
 use crate::scope::Scope;
 
@@ -62,6 +64,12 @@ pub struct AppConfig {
     pub url: Url,
     /// The bearer token.
     pub token: Secret,
+    /// What it supports.
+    pub profile: Arc<Profile>,
+    /// Calls that this app is allowed, whatever its profile says.
+    pub budgets: Vec<Budget>,
+    /// The name of who draws from the same budgets, if it is not the profile that says so.
+    pub budget_shared_as: Option<String>,
     /// Who belongs there.
     pub scope: Scope,
     /// What happens to an account whose resource was deleted.
@@ -86,7 +94,27 @@ impl AppConfig {
     pub fn hash(&self) -> String {
         let parts =
             format!("{}|{}|{}|{:?}|{:?}", self.tenant, self.url, self.scope, self.on_delete, self.on_leave);
-        short_hash(parts.as_bytes())
+        short_hash(format!("{parts}|{}", self.profile.hash()).as_bytes())
+    }
+
+    /// Its budgets: the profile's, and its own for every call instead of those of the same window.
+    pub(crate) fn all_budgets(&self) -> Vec<Budget> {
+        let own = |budget: &&Budget| {
+            let replaced = |other: &Budget| budget.calls == Calls::All && other.per == budget.per;
+            !self.budgets.iter().any(replaced)
+        };
+        self.profile.budgets.iter().filter(own).chain(&self.budgets).cloned().collect()
+    }
+
+    /// The name of the purse that it draws from.
+    pub(crate) fn purse(&self, name: &str) -> String {
+        match (&self.budget_shared_as, self.profile.shared) {
+            (Some(shared), _) => format!("shared.{shared}"),
+            (None, Shared::Host) => {
+                format!("host.{}.{}", self.tenant, self.url.host_str().unwrap_or_default())
+            }
+            (None, Shared::App) => format!("app.{name}"),
+        }
     }
 }
 

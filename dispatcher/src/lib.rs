@@ -7,6 +7,7 @@
 
 mod affected;
 mod app;
+mod budget;
 mod config;
 mod connector;
 mod desired;
@@ -15,6 +16,7 @@ mod lease;
 mod link;
 mod naming;
 mod plan;
+mod profile;
 #[expect(dead_code, reason = "no call passes them yet")]
 mod rails;
 mod scope;
@@ -25,6 +27,7 @@ mod watermark;
 
 pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
 pub use connector::{NoAnswer, Transport};
+pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
 pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
@@ -40,6 +43,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use budget::Purses;
 use link::Links;
 
 /// The dispatcher cannot go on.
@@ -83,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) links: Links,
     /// Who we are to other dispatchers.
     pub(crate) holder: String,
+    /// What may be called, and by whom together.
+    pub(crate) purses: Purses,
     status: Arc<Mutex<BTreeMap<String, Status>>>,
 }
 
@@ -98,6 +104,9 @@ pub struct Status {
     /// Why nothing goes on at the moment.
     pub waiting_for: Option<String>,
 }
+
+/// What an app or feed waits for until it has begun.
+const STARTING: &str = "starting";
 
 /// Apps and feeds at work.
 pub struct Dispatcher {
@@ -118,7 +127,12 @@ impl Dispatcher {
     ) -> Self {
         let links = Links::new(broker.provisioning.clone(), keyring.clone(), broker.timeline.clone());
         let status = Arc::default();
-        let shared = Shared { broker, projection, keyring, registry, links, holder, status };
+        let purses = Purses::default();
+        let shared = Shared { broker, projection, keyring, registry, links, holder, purses, status };
+        // Whoever asks at once shall not hear that there is no such app.
+        for name in config.apps.keys().chain(config.feeds.keys()) {
+            shared.tell(name, Status { waiting_for: Some(STARTING.to_string()), ..Status::default() });
+        }
         Self { config, shared, transport: None }
     }
 

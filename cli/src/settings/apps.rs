@@ -1,7 +1,7 @@
 //! `[app.NAME]` and `[feed.NAME]`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dispatcher::{AfterRestore, AppConfig, FeedConfig, Leave, Secret};
 use proto::Tenant;
@@ -11,6 +11,7 @@ use toml::Value;
 use url::Url;
 
 use super::guard::{self, GuardSection};
+use super::profiles::{BudgetSection, profile};
 use super::{environment, plans};
 use crate::file::{self, Mistakes};
 
@@ -21,6 +22,9 @@ pub(super) struct AppSection {
     #[serde(default = "scim_kind")]
     kind: String,
     url: Url,
+    profile: Option<String>,
+    #[serde(default)]
+    budget: BudgetSection,
     token: Option<Secret>,
     token_env: Option<String>,
     token_file: Option<PathBuf>,
@@ -28,8 +32,7 @@ pub(super) struct AppSection {
     /// Groups, by name or id, whose members belong, also through other groups.
     pub(super) users_in: Option<Vec<String>>,
     pub(super) groups: Option<String>,
-    #[serde(default = "yes")]
-    pub(super) provision_groups: bool,
+    pub(super) provision_groups: Option<bool>,
     /// Further resource types, each with a filter; an empty one means all.
     #[serde(default)]
     pub(super) types: BTreeMap<String, String>,
@@ -70,9 +73,6 @@ struct FeedSection {
 fn scim_kind() -> String {
     "scim".to_string()
 }
-fn yes() -> bool {
-    true
-}
 fn delete() -> Leave {
     Leave::Delete
 }
@@ -91,22 +91,38 @@ fn attempts_max() -> u32 {
 
 pub(super) fn app(
     registry: &Registry,
+    folder: &Path,
     place: &str,
     value: Value,
     mistakes: &mut Mistakes,
 ) -> Option<AppConfig> {
-    let section: AppSection = file::section(place, value, mistakes)?;
+    let mut section: AppSection = file::section(place, value, mistakes)?;
     if section.kind != "scim" {
         mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
     }
     check_url(place, &section.url, mistakes);
+    let profile = profile(place, section.profile.as_deref(), folder, mistakes);
+    let budgets = section.budget.budgets(place, mistakes);
+    // Whoever says nothing about groups has them where the app has them.
+    let has_groups = profile.of("Group").is_some() || section.groups.is_some();
+    section.provision_groups.get_or_insert(has_groups);
     let scope = plans::scope(registry, place, &section, mistakes);
+    let groups = section.provision_groups.filter(|wanted| *wanted).map(|_| "Group");
+    let kinds = ["User"].into_iter().chain(groups).chain(section.types.keys().map(String::as_str));
+    for kind in kinds.filter(|kind| profile.of(kind).is_none()) {
+        mistakes.add(format!(
+            "{place}: its profile has no {kind}; leave it out, or write [type.{kind}] in a profile of your own"
+        ));
+    }
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
     Some(AppConfig {
         tenant: section.tenant,
         url: section.url,
         token,
+        profile,
+        budgets,
+        budget_shared_as: section.budget.shared_as,
         scope,
         on_delete: section.on_delete,
         on_leave: section.on_leave,

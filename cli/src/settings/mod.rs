@@ -4,6 +4,7 @@
 mod apps;
 mod guard;
 mod plans;
+mod profiles;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -138,7 +139,7 @@ impl Settings {
         let projection: ProjectionSection = take(&mut table, "projection", &mut mistakes);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
-            apps::app(&registry, place, value, mistakes)
+            apps::app(&registry, folder, place, value, mistakes)
         });
         let feeds = named(&mut table, "feed", &mut mistakes, apps::feed);
         let policies = Policies { tenants: named(&mut table, "tenant", &mut mistakes, file::section) };

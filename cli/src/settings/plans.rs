@@ -16,7 +16,7 @@ pub(super) fn scope(
     mistakes: &mut Mistakes,
 ) -> Scope {
     let mut chosen = BTreeMap::from([("User", (section.users.as_deref(), section.users_in.as_deref()))]);
-    if section.provision_groups {
+    if section.provision_groups.unwrap_or(true) {
         chosen.insert("Group", (section.groups.as_deref(), None));
     } else if section.groups.is_some() {
         mistakes
@@ -50,7 +50,7 @@ mod tests {
         let text = format!("tenant = \"corp\"\nurl = \"http://app.test\"\ntoken = \"t\"\n{settings}");
         let table: toml::Table = text.parse().unwrap();
         let mut mistakes = Mistakes::default();
-        apps::app(&registry, "app.wiki", table.into(), &mut mistakes);
+        apps::app(&registry, std::path::Path::new(""), "app.wiki", table.into(), &mut mistakes);
         let found = mistakes.into_result().map_or_else(|failure| failure.to_string(), |()| String::new());
         assert_eq!(found.is_empty(), expected.is_empty(), "{found}");
         for word in expected {

@@ -1,4 +1,6 @@
 //! Which resources wait for their turn, who comes first, and up to where everything is done.
+//!
+//! Whoever is ready stands in one order, whoever rests in another by time: a turn costs the same however many wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +23,13 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Due {
     waiting: BTreeMap<ResourceId, Mark>,
-    /// Reductions of access before everything else, then in the order of their events.
-    order: BTreeSet<(bool, u64, ResourceId)>,
+    /// Those whose time has come and that nobody works on: reductions of access before everything else, then in the
+    /// order of their events.
+    ready: BTreeSet<(bool, u64, ResourceId)>,
+    /// Those whose time has not come.
+    resting: BTreeSet<(Timestamp, ResourceId)>,
+    /// All that wait, by the first event that they answer.
+    ages: BTreeSet<(u64, ResourceId)>,
     /// Work that goes on.
     taken: BTreeMap<ResourceId, Taken>,
 }
@@ -32,6 +39,8 @@ pub(crate) struct Due {
 pub(crate) struct Taken {
     pub(crate) since: u64,
     pub(crate) until: u64,
+    /// Whether access may be reduced.
+    pub(crate) urgent: bool,
 }
 
 impl Due {
@@ -52,50 +61,97 @@ impl Due {
     }
 
     fn insert(&mut self, id: ResourceId, mark: Mark) {
-        if let Some(old) = self.waiting.insert(id, mark) {
-            self.order.remove(&(!old.urgent, old.since, id));
+        self.forget(id);
+        self.waiting.insert(id, mark);
+        self.ages.insert((mark.since, id));
+        self.line_up(id, mark);
+    }
+
+    /// Takes a resource out of every order.
+    fn forget(&mut self, id: ResourceId) -> Option<Mark> {
+        let old = self.waiting.remove(&id)?;
+        self.ages.remove(&(old.since, id));
+        self.ready.remove(&(!old.urgent, old.since, id));
+        if let Some(time) = old.not_before {
+            self.resting.remove(&(time, id));
         }
-        self.order.insert((!mark.urgent, mark.since, id));
+        Some(old)
+    }
+
+    /// Nobody is worked on twice at once: what is taken lines up when it is finished.
+    fn line_up(&mut self, id: ResourceId, mark: Mark) {
+        match mark.not_before {
+            Some(time) => drop(self.resting.insert((time, id))),
+            None if self.taken.contains_key(&id) => {}
+            None => drop(self.ready.insert((!mark.urgent, mark.since, id))),
+        }
     }
 
     /// The next resource whose time has come and that nobody works on.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
-        let ready = |(_, _, id): &&(bool, u64, ResourceId)| {
-            let waits = self.waiting.get(id).and_then(|mark| mark.not_before).is_some_and(|time| time > now);
-            !waits && !self.taken.contains_key(id)
-        };
-        let next = self.order.iter().find(ready).copied()?;
-        let (_, since, id) = next;
-        self.order.remove(&next);
-        let until = self.waiting.remove(&id).map_or(since, |mark| mark.until);
-        let taken = Taken { since, until };
+        self.wake(now);
+        let (_, _, id) = self.ready.first().copied()?;
+        Some(self.hand_out(id))
+    }
+
+    /// The next one whose access may be reduced, while everything else has to wait.
+    pub(crate) fn take_urgent(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
+        self.wake(now);
+        let (ordinary, _, id) = self.ready.first().copied()?;
+        if ordinary { None } else { Some(self.hand_out(id)) }
+    }
+
+    /// When the next one has rested enough.
+    pub(crate) fn next_rested(&self) -> Option<Timestamp> {
+        self.resting.first().map(|(time, _)| *time)
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        while let Some((time, id)) = self.resting.first().copied()
+            && time <= now
+        {
+            self.resting.remove(&(time, id));
+            if let Some(mark) = self.waiting.get_mut(&id) {
+                mark.not_before = None;
+                let mark = *mark;
+                self.line_up(id, mark);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, id: ResourceId) -> (ResourceId, Taken) {
+        let mark = self.forget(id).unwrap_or(Mark { since: 0, until: 0, urgent: false, not_before: None });
+        let taken = Taken { since: mark.since, until: mark.until, urgent: mark.urgent };
         self.taken.insert(id, taken);
-        Some((id, taken))
+        (id, taken)
     }
 
     /// The work is done or held.
     pub(crate) fn finish(&mut self, id: ResourceId) {
         self.taken.remove(&id);
+        if let Some(mark) = self.waiting.get(&id).copied() {
+            self.line_up(id, mark);
+        }
     }
 
     /// The work has to be done again, not before a time.
     pub(crate) fn put_back(&mut self, id: ResourceId, taken: Taken, not_before: Option<Timestamp>) {
         self.taken.remove(&id);
-        let Taken { since, until } = taken;
+        let Taken { since, until, urgent } = taken;
         match self.waiting.get(&id).copied() {
             // Marked again meanwhile: the new mark decides when.
             Some(mark) => {
                 let (since, until) = (mark.since.min(since), mark.until.max(until));
-                self.insert(id, Mark { since, until, ..mark });
+                self.insert(id, Mark { since, until, urgent: mark.urgent || urgent, ..mark });
             }
-            None => self.insert(id, Mark { since, until, urgent: false, not_before }),
+            None => self.insert(id, Mark { since, until, urgent, not_before }),
         }
     }
 
     /// The first event that is not answered yet.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        let waiting = self.waiting.values().map(|mark| mark.since);
-        waiting.chain(self.taken.values().map(|taken| taken.since)).min()
+        let waiting = self.ages.first().map(|(since, _)| *since);
+        waiting.into_iter().chain(self.taken.values().map(|taken| taken.since)).min()
     }
 }
 
@@ -103,8 +159,12 @@ impl Due {
 mod tests {
     use super::*;
 
-    fn id(number: u8) -> ResourceId {
-        format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
+    fn id(number: u32) -> ResourceId {
+        format!("01890a5d-ac96-774b-bcce-b302{number:08x}").parse().unwrap()
+    }
+
+    fn one(sequence: u64, urgent: bool) -> Taken {
+        Taken { since: sequence, until: sequence, urgent }
     }
 
     #[test]
@@ -114,24 +174,24 @@ mod tests {
         due.mark(id(2), 11, false);
         due.mark(id(3), 12, true);
         let now = Timestamp::UNIX_EPOCH;
-        let one = |sequence| Taken { since: sequence, until: sequence };
-        assert_eq!(due.take(now), Some((id(3), one(12))));
-        assert_eq!(due.take(now), Some((id(1), one(10))));
+        assert_eq!(due.take(now), Some((id(3), one(12, true))));
+        assert_eq!(due.take_urgent(now), None, "nobody else is in a hurry");
+        assert_eq!(due.take(now), Some((id(1), one(10, false))));
         assert_eq!(due.oldest(), Some(10));
         due.mark(id(1), 13, false);
-        assert_eq!(due.take(now), Some((id(2), one(11))));
+        assert_eq!(due.take(now), Some((id(2), one(11, false))));
         assert_eq!(due.take(now), None, "nobody is worked on twice at once");
         due.finish(id(1));
-        assert_eq!(due.take(now), Some((id(1), one(13))));
+        assert_eq!(due.take(now), Some((id(1), one(13, false))));
         due.finish(id(2));
         due.finish(id(3));
         let later: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-        due.put_back(id(1), one(13), Some(later));
-        assert_eq!((due.take(now), due.oldest()), (None, Some(13)));
+        due.put_back(id(1), one(13, false), Some(later));
+        assert_eq!((due.take(now), due.oldest(), due.next_rested()), (None, Some(13), Some(later)));
         due.mark(id(1), 14, true);
-        assert_eq!(due.take(now), Some((id(1), Taken { since: 13, until: 14 })));
+        assert_eq!(due.take(now), Some((id(1), Taken { since: 13, until: 14, urgent: true })));
         due.finish(id(1));
-        assert_eq!((due.oldest(), due.len()), (None, 0));
+        assert_eq!((due.oldest(), due.len(), due.next_rested()), (None, 0, None));
     }
 
     /// Planned with what was true at the first of its events, the last one would be forgotten.
@@ -141,7 +201,49 @@ mod tests {
         for sequence in [4, 6, 8] {
             due.mark(id(1), sequence, false);
         }
-        assert_eq!(due.take(Timestamp::UNIX_EPOCH), Some((id(1), Taken { since: 4, until: 8 })));
+        let taken = Taken { since: 4, until: 8, urgent: false };
+        assert_eq!(due.take(Timestamp::UNIX_EPOCH), Some((id(1), taken)));
         assert_eq!(due.oldest(), Some(4));
+    }
+
+    #[test]
+    fn whoever_was_urgent_stays_so_when_he_is_put_back() {
+        let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+        due.mark(id(1), 1, false);
+        due.mark(id(2), 2, true);
+        let (_, taken) = due.take(now).unwrap();
+        due.put_back(id(2), taken, None);
+        assert_eq!(due.take_urgent(now), Some((id(2), one(2, true))));
+        // Marked while somebody works on it.
+        due.mark(id(2), 3, false);
+        due.put_back(id(2), taken, Some(Timestamp::MAX));
+        assert_eq!(due.take_urgent(now), Some((id(2), Taken { since: 2, until: 3, urgent: true })));
+    }
+
+    #[test]
+    fn a_leaver_overtakes_fifty_thousand_who_wait_or_rest() {
+        let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+        let later =
+            |seconds: u32| now.checked_add(jiff::SignedDuration::from_secs(i64::from(seconds))).unwrap();
+        for number in 0..50_000_u32 {
+            due.mark(id(number), u64::from(number) + 1, false);
+            if number % 2 == 0 {
+                let (taken, work) = due.take(now).unwrap();
+                due.put_back(taken, work, Some(later(1 + number)));
+            }
+        }
+        due.mark(id(70_000), 70_000, true);
+        assert_eq!(due.take(now), Some((id(70_000), one(70_000, true))));
+        assert_eq!((due.len(), due.oldest()), (50_001, Some(1)));
+        // Nothing is lost: as time goes by, each has its turn once.
+        due.finish(id(70_000));
+        let mut turns = BTreeSet::new();
+        for second in 0..60_000 {
+            while let Some((id, _)) = due.take(later(second)) {
+                assert!(turns.insert(id), "{id} had its turn already");
+                due.finish(id);
+            }
+        }
+        assert_eq!((turns.len(), due.len()), (50_000, 0));
     }
 }

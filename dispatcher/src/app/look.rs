@@ -6,12 +6,12 @@ use projector::{Lens, Moment, Stored};
 use proto::{KeyRef, ResourceId, subject};
 use scim::ResourceType;
 
-use super::perform::{Performer, has, has_members};
+use super::perform::{Performer, has_members};
 use crate::Error;
-use crate::config::Leave;
 use crate::desired::{Desired, attributes};
 use crate::link::Link;
 use crate::plan::Leaving;
+use crate::profile::Missing;
 use crate::scope::Holder;
 
 /// A resource as of now.
@@ -19,6 +19,8 @@ pub(super) struct Now {
     pub(super) kind: ResourceType,
     pub(super) desired: Result<Desired, Leaving>,
     pub(super) key_ref: Option<KeyRef>,
+    /// Why it cannot be sent as it is.
+    pub(super) missing: Option<Missing>,
 }
 
 impl Performer {
@@ -32,18 +34,18 @@ impl Performer {
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
             let leave = self.leave(&kind, self.config.on_delete);
             let leaving = Leaving { leave, why: "deleted in the directory" };
-            return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None }));
+            return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None, missing: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
         let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
         let key_ref = stored.key_ref;
-        let desired = if self.in_scope(&kind, &stored) {
-            Ok(self.desired(&kind, &stored))
+        let (desired, missing) = if self.in_scope(&kind, &stored) {
+            self.shaped(&kind, self.desired(&kind, &stored))
         } else {
             let leave = self.leave(&kind, self.config.on_leave);
-            Err(Leaving { leave, why: "left the app's scope" })
+            (Err(Leaving { leave, why: "left the app's scope" }), None)
         };
-        Ok(Some(Now { kind, desired, key_ref }))
+        Ok(Some(Now { kind, desired, key_ref, missing }))
     }
 
     /// The type of a resource that is gone, from the last thing we wrote about it.
@@ -55,11 +57,6 @@ impl Performer {
             }
         }
         Ok(None)
-    }
-
-    /// What cannot be switched off is deleted.
-    fn leave(&self, kind: &ResourceType, wanted: Leave) -> Leave {
-        if has(&self.shared, kind, "active") { wanted } else { Leave::Delete }
     }
 
     fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {

@@ -1,11 +1,14 @@
 //! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
 
+mod afford;
 mod due;
+mod gates;
 mod look;
 mod marking;
 mod perform;
 mod railed;
 mod record;
+mod shaped;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +28,7 @@ use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use due::{Due, Taken};
+use gates::Gates;
 use perform::{Ended, Performer};
 use railed::Railing;
 
@@ -59,7 +63,8 @@ impl Worker {
         shared: Shared,
         transport: Option<Arc<dyn Transport>>,
     ) -> Result<Self, Error> {
-        let app = ScimApp::new(&config, transport)
+        let purse = shared.purses.of(&config.purse(&name), &config.all_budgets());
+        let app = ScimApp::new(&config, purse, transport)
             .map_err(|source| Error::Client { name: name.clone(), source })?;
         let (hash, needs) = (config.hash(), config.scope.needs());
         let naming = Naming::new(&shared.registry);
@@ -120,12 +125,13 @@ impl Worker {
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         let mut renew = tokio::time::interval(RENEW);
         let mut paused = Pause::default();
+        let mut gates = Gates::default();
         loop {
             while running.len() < self.config.concurrency
                 && paused.over()
                 && railing.stopped().is_none()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
-                && let Some((id, taken)) = due.take(clock::now())
+                && let Some((id, taken)) = gates.next(&mut due)
             {
                 let performer = self.performer();
                 let account = links.remote_id(&self.name, id);
@@ -146,7 +152,7 @@ impl Worker {
                 Some((id, taken, account, ended)) = running.next(), if !running.is_empty() => {
                     let renamed = account != links.remote_id(&self.name, id);
                     self.tell(&mut due, id, renamed, taken.since);
-                    self.after(&mut due, &mut paused, id, taken, ended)?;
+                    self.after(&mut due, &mut paused, &mut gates, id, taken, ended)?;
                 }
                 _ = save.tick() => {
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
@@ -165,6 +171,7 @@ impl Worker {
                 }
                 _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
                 () = tokio::time::sleep_until(paused.until.unwrap_or_else(|| Instant::now() + SAVE_INTERVAL)), if !paused.over() => {}
+                () = tokio::time::sleep_until(gates.opens(&due)), if paused.over() && railing.stopped().is_none() && running.len() < self.config.concurrency => {}
             }
         }
     }
@@ -215,6 +222,7 @@ impl Worker {
         &self,
         due: &mut Due,
         paused: &mut Pause,
+        gates: &mut Gates,
         id: ResourceId,
         taken: Taken,
         ended: Result<Ended, Error>,
@@ -226,6 +234,10 @@ impl Worker {
             }
             Ok(Ended::Held) => due.finish(id),
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
+            Ok(Ended::NotYet(denied)) => {
+                gates.close(denied);
+                due.put_back(id, taken, Some(gates::later(denied.after)));
+            }
             Ok(Ended::Unavailable { after, error }) => {
                 due.put_back(id, taken, None);
                 paused.longer(after, &error);

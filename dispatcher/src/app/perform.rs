@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::look::Now;
 use super::record::{TAKEN, done, outcome_event};
+use crate::budget::Denied;
 use crate::config::AppConfig;
 use crate::connector::{Found, Outcome, ScimApp};
 use crate::link::Link;
@@ -33,6 +34,9 @@ const RELEASED_BY: &str = "plan";
 /// How long a group waits before it is looked at again whether its members were read back.
 const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
+/// Why somebody is held of whom nobody can know whether the app has him.
+const UNSEARCHABLE: &str = "it is not known whether the last call was done, and the app cannot be searched: look there, then release it";
+
 /// How settling ended.
 pub(crate) enum Ended {
     /// The app holds what it should.
@@ -41,6 +45,8 @@ pub(crate) enum Ended {
     Held,
     /// One resource failed and is tried again.
     Later { due_at: Timestamp },
+    /// The budget has nothing for it yet.
+    NotYet(Denied),
     /// The whole app must rest.
     Unavailable { after: Option<Duration>, error: String },
 }
@@ -84,6 +90,12 @@ impl Performer {
                     },
                     Plan::Call { call, why } => (call, why),
                 };
+            if let Some(missing) = &now.missing
+                && matches!(call, Call::Create { .. } | Call::Update { .. })
+                && let Some(ended) = self.hold(id, &now, &link, call.name(), &missing.to_string()).await?
+            {
+                return Ok(ended);
+            }
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
                 return Ok(ended);
             }
@@ -102,7 +114,7 @@ impl Performer {
 
     /// After a crash or a lost answer: what does the app hold?
     async fn read_back(&self, id: ResourceId, now: &Now, link: &Link) -> Result<Option<Ended>, Error> {
-        match self.search(id, now).await {
+        match self.search(id, now, link).await {
             Found::One(remote_id) => self.adopt(id, now, link, remote_id).await,
             Found::None => {
                 let kind = Kind::Done {
@@ -118,17 +130,26 @@ impl Performer {
                 Ok(None)
             }
             Found::Many => self.hold(id, now, link, "create", "several accounts at the app match").await,
+            Found::Unsearchable => self.hold(id, now, link, "create", UNSEARCHABLE).await,
+            Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
             Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
         }
     }
 
     /// The account at the app that is this resource's: by our id, else by its unique value. One that is linked to another
     /// resource of ours is that one's: it has the name only until what happened to that resource arrives there too.
-    async fn search(&self, id: ResourceId, now: &Now) -> Found {
-        match self.app.find(&now.kind, "externalId", &id.to_string(), |_, _| false).await {
-            Found::None => {}
-            other => return other,
+    async fn search(&self, id: ResourceId, now: &Now, link: &Link) -> Found {
+        // Where our id is not kept, a name that is about to change would find nobody, or somebody else.
+        if let Some(remote_id) = &link.remote_id
+            && !self.app.own(&now.kind).can_search("externalId")
+        {
+            return self.app.there(&now.kind, remote_id).await;
         }
+        let searched = match self.app.find(&now.kind, "externalId", &id.to_string(), |_, _| false).await {
+            Found::Unsearchable => false,
+            Found::None => true,
+            other => return other,
+        };
         let unique = self.shared.registry.unique_attribute(&now.kind);
         let value = unique.and_then(|unique| {
             let value = now.desired.as_ref().ok()?.attributes.get(&unique.name)?.as_str()?;
@@ -139,9 +160,13 @@ impl Performer {
                 let is_others = |remote_id: &str, external_id: &str| {
                     self.shared.links.is_others(&self.name, remote_id, external_id, id)
                 };
-                self.app.find(&now.kind, attribute, value, is_others).await
+                match self.app.find(&now.kind, attribute, value, is_others).await {
+                    Found::Unsearchable if searched => Found::None,
+                    found => found,
+                }
             }
-            None => Found::None,
+            None if searched => Found::None,
+            None => Found::Unsearchable,
         }
     }
 
@@ -159,23 +184,32 @@ impl Performer {
             && let Ok(desired) = &now.desired
         {
             // Whoever was in it before and should not be would keep access that nobody gave.
-            members = desired.members.iter().copied().collect();
-            let remote: Vec<String> =
-                members.iter().filter_map(|id| self.shared.links.remote_id(&self.name, *id)).collect();
-            match self.app.replace_members(&now.kind, &remote_id, &remote).await {
+            let outcome = if self.app.own(&now.kind).members_replaced {
+                members = desired.members.iter().copied().collect();
+                let remote: Vec<String> =
+                    members.iter().filter_map(|id| self.shared.links.remote_id(&self.name, *id)).collect();
+                self.app.replace_members(&now.kind, &remote_id, &remote).await
+            } else {
+                self.take_out_all_but(id, now, &remote_id, &desired.members).await
+            };
+            match outcome {
                 Outcome::Done { .. } => {}
                 Outcome::Unavailable { after, error } => {
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
-                Outcome::PutOff { status, after } => {
+                Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
                     let error = format!("the app answers {status}");
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
                 Outcome::Retry { status } => return self.retry(id, now, link, "adopt", status).await,
                 // The group or a member may have ended at the app meanwhile; the next plan knows. Tried too often, it is held.
                 Outcome::Missing => return self.retry(id, now, link, "adopt", 404).await,
-                Outcome::Taken => return self.retry(id, now, link, "adopt", 409).await,
-                Outcome::Refused { status, .. } => return self.retry(id, now, link, "adopt", status).await,
+                Outcome::Taken { .. } => return self.retry(id, now, link, "adopt", 409).await,
+                Outcome::TooLarge { status }
+                | Outcome::NoTarget { status, .. }
+                | Outcome::Refused { status, .. } => {
+                    return self.retry(id, now, link, "adopt", status).await;
+                }
             }
         }
         let kind = done("adopt", remote_id, members, Vec::new(), true, 200);
@@ -193,6 +227,10 @@ impl Performer {
         why: &'static str,
     ) -> Result<Option<Ended>, Error> {
         let name = call.name();
+        let call = match self.afford(now, call) {
+            Ok(call) => call,
+            Err(denied) => return Ok(Some(Ended::NotYet(denied))),
+        };
         // Every call: what it did is unknown until its outcome is written down, and the wish may change back before.
         self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
         let link = self.shared.links.get(&self.name, id);
@@ -217,26 +255,43 @@ impl Performer {
                 self.write(id, now, &link, gone, None, "the app has no such account").await?;
                 Ok(None)
             }
-            Outcome::Taken => match self.search(id, now).await {
+            Outcome::Taken { status } => match self.search(id, now, &link).await {
                 Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
                     self.adopt(id, now, &link, remote_id).await
                 }
                 Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+                Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
                 // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
-                Found::One(_) | Found::None => {
-                    let link = self.not_done(id, now, &link, name, 409, "taken", why).await?;
+                Found::One(_) | Found::None | Found::Unsearchable => {
+                    let link = self.not_done(id, now, &link, name, status, "taken", why).await?;
                     self.retry(id, now, &link, name, 409).await
                 }
                 Found::Many => self.hold(id, now, &link, name, TAKEN).await,
             },
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
-            Outcome::PutOff { status, after } => {
+            Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
                 let error = format!("the app answers {status}");
+                if status == 401 {
+                    tracing::error!(
+                        app = self.name,
+                        "the app does not know us any more (401): its credential must be renewed"
+                    );
+                }
                 self.not_done(id, now, &link, name, status, &error, why).await?;
                 Ok(Some(Ended::Unavailable { after, error }))
             }
             Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
-            Outcome::Refused { status, error } => {
+            Outcome::TooLarge { status } => {
+                let error = format!("{status} too large");
+                let link = self.not_done(id, now, &link, name, status, &error, why).await?;
+                let more = matches!(&call, Call::ChangeMembers { added, removed, .. } if added.len() + removed.len() > 1);
+                if more {
+                    self.app.halve_members(&now.kind);
+                    return Ok(None);
+                }
+                self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
+            }
+            Outcome::Refused { status, error } | Outcome::NoTarget { status, error } => {
                 let link = self.not_done(id, now, &link, name, status, &error, why).await?;
                 if matches!(call, Call::ChangeMembers { .. }) {
                     // A member's account may have ended meanwhile; then the next plan does not name it.
@@ -268,10 +323,6 @@ impl Performer {
                 (outcome, Call::Delete { remote_id })
             }
             Call::ChangeMembers { remote_id, added, removed } => {
-                let added: BTreeSet<ResourceId> =
-                    added.into_iter().take(crate::connector::MEMBERS_MAX).collect();
-                let removed: BTreeSet<ResourceId> =
-                    removed.into_iter().take(crate::connector::MEMBERS_MAX).collect();
                 // A member whose account is gone at the app is gone from its groups there too.
                 let remote = |ids: &BTreeSet<ResourceId>| -> Vec<String> {
                     ids.iter().filter_map(|id| links.remote_id(&self.name, *id)).collect()

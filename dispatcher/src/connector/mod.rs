@@ -1,11 +1,14 @@
 //! How an app wants to hear it. One file for each kind of app.
 
+mod answer;
 mod scim;
 mod transport;
 
 use std::time::Duration;
 
-pub(crate) use self::scim::{MEMBERS_MAX, ScimApp};
+use crate::budget::Denied;
+
+pub(crate) use self::scim::ScimApp;
 pub use self::transport::{NoAnswer, Transport};
 
 /// What an app did, as the table of error classes has it.
@@ -16,11 +19,17 @@ pub(crate) enum Outcome {
     /// The account is not there.
     Missing,
     /// Somebody at the app has the unique value already.
-    Taken,
+    Taken { status: u16 },
+    /// What should be replaced or removed is not there.
+    NoTarget { status: u16, error: String },
+    /// Too much in one request.
+    TooLarge { status: u16 },
     /// This request can work later.
     Retry { status: u16 },
-    /// The whole app cannot be used for a while, and it did nothing.
-    PutOff { status: u16, after: Option<Duration> },
+    /// We were too fast, and the app did nothing.
+    Throttled { status: u16, after: Option<Duration> },
+    /// The app does not know us (401), and it did nothing.
+    Stranger { status: u16, after: Option<Duration> },
     /// The whole app cannot be used for a while: down or slow. The outcome of the call is unknown.
     Unavailable { after: Option<Duration>, error: String },
     /// The app will not do it.
@@ -36,8 +45,23 @@ pub(crate) enum Found {
     None,
     /// Several: a person must choose.
     Many,
+    /// The app cannot be asked this.
+    Unsearchable,
+    /// The budget does not allow the question yet.
+    NotYet(Denied),
     /// The app did not answer.
     Unavailable { after: Option<Duration>, error: String },
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// It was never sent: the budget does not allow it yet.
+    #[error("the budget does not allow it yet")]
+    NotYet(Denied),
+    /// It was sent, and nobody answered.
+    #[error(transparent)]
+    Lost(#[from] NoAnswer),
 }
 
 impl Outcome {
@@ -46,11 +70,23 @@ impl Outcome {
         match self {
             Self::Done { .. } => "done",
             Self::Missing => "missing",
-            Self::Taken => "taken",
+            Self::Taken { .. } => "taken",
+            Self::NoTarget { .. } => "no_target",
+            Self::TooLarge { .. } => "too_large",
             Self::Retry { .. } => "retry",
-            Self::PutOff { .. } => "put_off",
+            Self::Throttled { .. } => "throttled",
+            Self::Stranger { .. } => "stranger",
             Self::Unavailable { .. } => "unavailable",
             Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+impl From<Unanswered> for Found {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotYet(denied) => Self::NotYet(denied),
+            Unanswered::Lost(error) => Self::Unavailable { after: None, error: error.to_string() },
         }
     }
 }

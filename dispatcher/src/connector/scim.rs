@@ -1,22 +1,23 @@
-//! An app that speaks SCIM 2.0.
+//! An app that speaks SCIM 2.0, as far as its profile says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use eventlog::clock;
 use http::{Method, Request, Response, StatusCode, header};
 use scim::{Object, ResourceType};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use url::Url;
 
-use super::transport::{Http, NoAnswer, Transport};
-use super::{Found, Outcome};
+use super::answer::{self, class, json_body};
+use super::transport::{Http, Transport};
+use super::{Found, Outcome, Unanswered};
+use crate::budget::{Purse, Wanted};
 use crate::config::AppConfig;
-
-/// Bytes of an answer that are read.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Members in one PATCH; every provider of the table takes this many.
-pub(crate) const MEMBERS_MAX: usize = 100;
+use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
 
 /// One app.
 #[derive(Clone)]
@@ -24,12 +25,21 @@ pub(crate) struct ScimApp {
     transport: Arc<dyn Transport>,
     base: String,
     token: crate::Secret,
+    profile: Arc<Profile>,
+    /// What a resource type is taken for that the profile does not name.
+    plain: Arc<Type>,
+    pub(crate) purse: Purse,
+    /// Changes of members in one request, where the app taught us that it takes fewer than its profile says.
+    members_most: Arc<AtomicUsize>,
+    /// Whether what is read belongs to a reduction of access, which has a budget of its own.
+    reduces: bool,
 }
 
 impl ScimApp {
     /// An app that is reached in this way, or else over HTTP.
     pub(crate) fn new(
         config: &AppConfig,
+        purse: Purse,
         transport: Option<Arc<dyn Transport>>,
     ) -> Result<Self, reqwest::Error> {
         let transport = match transport {
@@ -37,12 +47,60 @@ impl ScimApp {
             None => Arc::new(Http::new(Duration::from_millis(config.timeout_ms))?),
         };
         let base = config.url.as_str().trim_end_matches('/').to_string();
-        Ok(Self { transport, base, token: config.token.clone() })
+        let (token, profile) = (config.token.clone(), config.profile.clone());
+        Ok(Self {
+            transport,
+            base,
+            token,
+            profile,
+            plain: Arc::default(),
+            purse,
+            members_most: Arc::new(AtomicUsize::new(usize::MAX)),
+            reduces: false,
+        })
+    }
+
+    /// The same app, for a reduction of access: what is read for it draws on what is kept for these.
+    pub(crate) fn reducing(&self) -> Self {
+        Self { reduces: true, ..self.clone() }
+    }
+
+    /// What the app supports of a resource type.
+    pub(crate) fn own(&self, kind: &ResourceType) -> &Type {
+        self.profile.of(&kind.name).unwrap_or(&self.plain)
+    }
+
+    /// Changes of members in one request.
+    pub(crate) fn members_per_call(&self, kind: &ResourceType) -> usize {
+        self.own(kind).members_per_call.min(self.members_most.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// The app said that this was too much.
+    pub(crate) fn halve_members(&self, kind: &ResourceType) {
+        self.members_most.store((self.members_per_call(kind) / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the app has an account of this id.
+    pub(crate) async fn there(&self, kind: &ResourceType, remote_id: &str) -> Found {
+        if !self.own(kind).can(Operation::Read) {
+            return Found::Unsearchable;
+        }
+        let url = format!("{}{}/{remote_id}", self.base, kind.endpoint);
+        match self.request(Method::GET, &url, None).await {
+            Ok(response) => match self.judged(&response, None) {
+                Outcome::Done { .. } => Found::One(remote_id.to_string()),
+                Outcome::Missing => Found::None,
+                other => {
+                    let after = answer::rest(&response, clock::now());
+                    Found::Unavailable { after, error: format!("reading answered {}", other.name()) }
+                }
+            },
+            Err(unanswered) => unanswered.into(),
+        }
     }
 
     pub(crate) async fn create(&self, kind: &ResourceType, attributes: &Object) -> Outcome {
-        let answer = self.send(Method::POST, &kind.endpoint, Some(json!(attributes))).await;
-        match self.judged(answer) {
+        match self.send(Method::POST, &kind.endpoint, Some(attributes.clone())).await {
             // A success without an id gives us nothing to hold on to: read it back.
             Outcome::Done { remote_id: None, status } => {
                 Outcome::Unavailable { after: None, error: format!("{status} without an id") }
@@ -51,7 +109,7 @@ impl ScimApp {
         }
     }
 
-    /// PUT for a person; PATCH for a type with members, because a PUT would have to name them all.
+    /// PUT or PATCH, as the profile says; a type with members is always patched, because a PUT would have to name them all.
     pub(crate) async fn update(
         &self,
         kind: &ResourceType,
@@ -59,31 +117,64 @@ impl ScimApp {
         attributes: &Object,
         has_members: bool,
     ) -> Outcome {
+        let own = self.own(kind);
         let path = format!("{}/{remote_id}", kind.endpoint);
-        if has_members {
-            let value: Object = attributes
-                .iter()
-                .filter(|(name, _)| *name != "schemas")
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect();
-            let operations = json!([{"op": "replace", "value": value}]);
-            return self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await);
-        }
         let mut body = attributes.clone();
+        let mut removed = Vec::new();
+        for name in own.clears.iter().filter(|name| !attributes.contains_key(*name)) {
+            match own.cleared {
+                Cleared::LeftOut => {}
+                Cleared::Null => drop(body.insert(name.clone(), Value::Null)),
+                Cleared::Empty => drop(body.insert(name.clone(), Value::String(String::new()))),
+                Cleared::Removed => removed.push(json!({"op": "remove", "path": name})),
+            }
+        }
+        if has_members || own.change == Change::Patch {
+            body.remove("schemas");
+            let outcome = self.patch(&path, json!([{"op": "replace", "value": body}])).await;
+            if removed.is_empty() || !matches!(outcome, Outcome::Done { .. }) {
+                return outcome;
+            }
+            return match self.patch(&path, removed.into()).await {
+                // What is not there need not be removed.
+                Outcome::NoTarget { status, .. } => Outcome::Done { remote_id: None, status },
+                other => other,
+            };
+        }
         body.insert("id".to_string(), remote_id.into());
-        self.judged(self.send(Method::PUT, &path, Some(json!(body))).await)
+        self.send(Method::PUT, &path, Some(body)).await
     }
 
     pub(crate) async fn deactivate(&self, kind: &ResourceType, remote_id: &str) -> Outcome {
-        let operations = json!([{"op": "replace", "path": "active", "value": false}]);
         let path = format!("{}/{remote_id}", kind.endpoint);
-        self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await)
+        if self.own(kind).can(Operation::Patch) {
+            return self.patch(&path, json!([{"op": "replace", "path": "active", "value": false}])).await;
+        }
+        // Without PATCH, what is there is written back with one thing changed.
+        let response = match self.reducing().request(Method::GET, &format!("{}{path}", self.base), None).await
+        {
+            Ok(response) => response,
+            Err(unanswered) => return self.unanswered(unanswered),
+        };
+        let body = json_body(&response).and_then(|body| body.as_object().cloned());
+        match (self.judged(&response, None), body) {
+            (Outcome::Done { .. }, Some(mut body)) => {
+                body.remove("meta");
+                body.insert("active".to_string(), false.into());
+                self.send(Method::PUT, &path, Some(body)).await
+            }
+            (Outcome::Done { status, .. }, None) => {
+                Outcome::Unavailable { after: None, error: format!("{status} without a resource") }
+            }
+            (other, _) => other,
+        }
     }
 
     pub(crate) async fn delete(&self, kind: &ResourceType, remote_id: &str) -> Outcome {
-        self.judged(self.send(Method::DELETE, &format!("{}/{remote_id}", kind.endpoint), None).await)
+        self.send(Method::DELETE, &format!("{}/{remote_id}", kind.endpoint), None).await
     }
 
+    /// Takes members out and puts others in. Whoever should go and is not in is gone.
     pub(crate) async fn change_members(
         &self,
         kind: &ResourceType,
@@ -91,16 +182,23 @@ impl ScimApp {
         added: &[String],
         removed: &[String],
     ) -> Outcome {
-        let mut operations: Vec<Value> = removed
-            .iter()
-            .map(|id| json!({"op": "remove", "path": format!("members[value eq {}]", Value::String(id.clone()))}))
-            .collect();
-        if !added.is_empty() {
-            let values: Vec<Value> = added.iter().map(|id| json!({"value": id})).collect();
-            operations.push(json!({"op": "add", "path": "members", "value": values}));
-        }
         let path = format!("{}/{remote_id}", kind.endpoint);
-        self.judged(self.send(Method::PATCH, &path, Some(patch(operations.into()))).await)
+        let by = self.own(kind).members_removed_by;
+        let mut operations = removal(by, removed);
+        operations.extend(addition(added));
+        let outcome = self.patch(&path, operations.into()).await;
+        let Outcome::NoTarget { status, .. } = outcome else { return outcome };
+        // One of them is not in, and so nobody was taken out: one by one, then.
+        for id in removed.iter().filter(|_| removed.len() > 1 || !added.is_empty()) {
+            match self.patch(&path, removal(by, std::slice::from_ref(id)).into()).await {
+                Outcome::Done { .. } | Outcome::NoTarget { .. } => {}
+                other => return other,
+            }
+        }
+        if added.is_empty() {
+            return Outcome::Done { remote_id: None, status };
+        }
+        self.patch(&path, addition(added).into_iter().collect()).await
     }
 
     /// Sets the whole membership.
@@ -112,8 +210,7 @@ impl ScimApp {
     ) -> Outcome {
         let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
         let operations = json!([{"op": "replace", "path": "members", "value": values}]);
-        let path = format!("{}/{remote_id}", kind.endpoint);
-        self.judged(self.send(Method::PATCH, &path, Some(patch(operations))).await)
+        self.patch(&format!("{}/{remote_id}", kind.endpoint), operations).await
     }
 
     /// The account whose attribute has this value, unless its id and its `externalId` say that it is another's.
@@ -124,6 +221,9 @@ impl ScimApp {
         value: &str,
         is_others: impl Fn(&str, &str) -> bool,
     ) -> Found {
+        if !self.own(kind).can_search(attribute) {
+            return Found::Unsearchable;
+        }
         let filter = format!("{attribute} eq {}", Value::String(value.to_string()));
         let mut url = match Url::parse(&format!("{}{}", self.base, kind.endpoint)) {
             Ok(url) => url,
@@ -132,9 +232,9 @@ impl ScimApp {
         url.query_pairs_mut().append_pair("filter", &filter).append_pair("count", "2");
         let response = match self.request(Method::GET, url.as_str(), None).await {
             Ok(response) => response,
-            Err(error) => return Found::Unavailable { after: None, error: error.to_string() },
+            Err(unanswered) => return unanswered.into(),
         };
-        let after = retry_after(&response);
+        let after = answer::rest(&response, clock::now());
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             return Found::None;
@@ -164,21 +264,56 @@ impl ScimApp {
         }
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<Response<Bytes>, NoAnswer> {
-        self.request(method, &format!("{}{path}", self.base), body).await
+    /// PATCH. What cannot be replaced because it is not there is added.
+    async fn patch(&self, path: &str, operations: Value) -> Outcome {
+        let body = |operations: &Value| {
+            let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:PatchOp"]);
+            Object::from_iter([
+                ("schemas".to_string(), schemas),
+                ("Operations".to_string(), operations.clone()),
+            ])
+        };
+        let outcome = self.send(Method::PATCH, path, Some(body(&operations))).await;
+        let replaces = operations.as_array().is_some_and(|all| all.iter().all(|one| one["op"] == "replace"));
+        if !matches!(outcome, Outcome::NoTarget { .. }) || !replaces {
+            return outcome;
+        }
+        let mut operations = operations;
+        for operation in operations.as_array_mut().into_iter().flatten() {
+            operation["op"] = "add".into();
+        }
+        self.send(Method::PATCH, path, Some(body(&operations))).await
     }
 
+    async fn send(&self, method: Method, path: &str, body: Option<Object>) -> Outcome {
+        let sent = body.clone().map(Value::Object);
+        match self.request(method, &format!("{}{path}", self.base), sent).await {
+            Ok(response) => self.judged(&response, body.as_ref()),
+            Err(unanswered) => self.unanswered(unanswered),
+        }
+    }
+
+    fn unanswered(&self, unanswered: Unanswered) -> Outcome {
+        match unanswered {
+            Unanswered::NotYet(denied) => {
+                Outcome::Unavailable { after: Some(denied.after), error: unanswered.to_string() }
+            }
+            Unanswered::Lost(error) => Outcome::Unavailable { after: None, error: error.to_string() },
+        }
+    }
+
+    /// One request. What is read needs a place in the budget; what is written had to have one before it was intended.
     async fn request(
         &self,
         method: Method,
         url: &str,
         body: Option<Value>,
-    ) -> Result<Response<Bytes>, NoAnswer> {
+    ) -> Result<Response<Bytes>, Unanswered> {
+        if method == Method::GET {
+            let kind = self.kind_of(url);
+            let wanted = Wanted { calls: Calls::Reads, kind, reduces: self.reduces, members: None };
+            self.purse.take(&wanted, Instant::now()).map_err(Unanswered::NotYet)?;
+        }
         let mut request = Request::builder()
             .method(method)
             .uri(url)
@@ -188,57 +323,45 @@ impl ScimApp {
             request = request.header(header::CONTENT_TYPE, "application/scim+json");
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = request.body(body).map_err(|_| NoAnswer::Unreachable)?;
-        self.transport.send(request).await
+        let request = request.body(body).map_err(|_| super::NoAnswer::Unreachable)?;
+        let response = self.transport.send(request).await?;
+        if answer::is_throttle(&self.profile.answers, &response) {
+            self.purse.slow_down(Instant::now());
+        }
+        Ok(response)
+    }
+
+    /// The resource type whose endpoint is asked, as budgets name it.
+    fn kind_of(&self, url: &str) -> &str {
+        let path = url.strip_prefix(self.base.as_str()).unwrap_or_default();
+        match path.split(['/', '?']).nth(1).unwrap_or_default() {
+            "Users" => "User",
+            "Groups" => "Group",
+            _ => "",
+        }
     }
 
     /// The class of an answer.
-    fn judged(&self, answer: Result<Response<Bytes>, NoAnswer>) -> Outcome {
-        let response = match answer {
-            Ok(response) => response,
-            Err(error) => return Outcome::Unavailable { after: None, error: error.to_string() },
-        };
-        let after = retry_after(&response);
-        let status = response.status().as_u16();
-        match status {
-            200..=299 => {
-                let body = json_body(&response);
-                let remote_id =
-                    body.as_ref().and_then(|body| body.get("id")).and_then(Value::as_str).map(str::to_string);
-                Outcome::Done { remote_id, status }
-            }
-            401 | 429 => Outcome::PutOff { status, after },
-            404 => Outcome::Missing,
-            409 => Outcome::Taken,
-            412 => Outcome::Retry { status },
-            502..=504 => Outcome::Unavailable { after, error: format!("the app answers {status}") },
-            500..=599 => Outcome::Retry { status },
-            _ => {
-                let body = json_body(&response);
-                let keyword =
-                    body.as_ref().and_then(|body| body.get("scimType")).and_then(Value::as_str).unwrap_or("");
-                // The keyword only: an app's own sentence can name a person.
-                let keyword: String = keyword.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-                Outcome::Refused { status, error: format!("{status} {keyword}").trim().to_string() }
-            }
+    fn judged(&self, response: &Response<Bytes>, sent: Option<&Object>) -> Outcome {
+        class(&self.profile.answers, response, sent, clock::now())
+    }
+}
+
+fn removal(by: RemovedBy, ids: &[String]) -> Vec<Value> {
+    match by {
+        RemovedBy::Selector => {
+            let path = |id: &String| format!("members[value eq {}]", Value::String(id.clone()));
+            ids.iter().map(|id| json!({"op": "remove", "path": path(id)})).collect()
+        }
+        RemovedBy::Value if ids.is_empty() => Vec::new(),
+        RemovedBy::Value => {
+            let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
+            vec![json!({"op": "remove", "path": "members", "value": values})]
         }
     }
 }
 
-fn patch(operations: Value) -> Value {
-    json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations})
-}
-
-/// Seconds only; a date is rare and a guess of ours is as good.
-fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-fn json_body(response: &Response<Bytes>) -> Option<Value> {
-    let bytes = response.body();
-    if bytes.len() > ANSWER_BYTES_MAX {
-        return None;
-    }
-    serde_json::from_slice(bytes).ok()
+fn addition(ids: &[String]) -> Option<Value> {
+    let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
+    (!values.is_empty()).then(|| json!({"op": "add", "path": "members", "value": values}))
 }

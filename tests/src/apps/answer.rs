@@ -83,7 +83,7 @@ impl State {
             return Refusal::of(403, "User-Agent is missing").into();
         }
         if let Err(wait) = self.limits.take(asked, path) {
-            let mut answer = Answer::from(Refusal::of(429, "too many calls"));
+            let mut answer = Answer::from(Refusal::of(self.rules.throttled, "too many calls"));
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             answer.headers.push(("retry-after".to_string(), seconds.max(1).to_string()));
             return answer;
@@ -109,6 +109,9 @@ impl State {
                 match *method {
                     Method::PUT => self.put(endpoint, id, body(asked)?),
                     Method::PATCH => self.patch(endpoint, id, &body(asked)?),
+                    Method::DELETE if endpoint == "/Users" && !self.rules.deletes => {
+                        Err(Refusal::of(405, "DELETE is not supported"))
+                    }
                     Method::DELETE => Ok(self.delete(endpoint, id)),
                     _ => Err(Refusal::of(405, "not here")),
                 }
@@ -140,7 +143,8 @@ impl State {
         let members = take_members(&mut body);
         self.members_exist(&members)?;
         self.fits(members.len())?;
-        let id = self.held.insert(endpoint, tidy(body), members).map_err(|_| Refusal::taken())?;
+        let id =
+            self.held.insert(endpoint, tidy(body), members).map_err(|_| Refusal::taken(self.rules.taken))?;
         let mut answer = Answer::new(201, Some(self.shown(endpoint, &id, "").into()));
         answer.headers.push(("location".to_string(), format!("{}{endpoint}/{id}", self.rules.base)));
         Ok(answer)
@@ -184,7 +188,9 @@ impl State {
         let joined: BTreeSet<String> = members.difference(&old).cloned().collect();
         self.members_exist(&joined)?;
         let version = self.shelf(endpoint).accounts.get(id).map(Account::version_tag);
-        self.held.replace(endpoint, id, tidy(document), members).map_err(|_| Refusal::taken())?;
+        self.held
+            .replace(endpoint, id, tidy(document), members)
+            .map_err(|_| Refusal::taken(self.rules.taken))?;
         debug_assert_ne!(version, None);
         Ok(Answer::new(200, Some(self.shown(endpoint, id, "").into())))
     }

@@ -23,8 +23,8 @@ impl Refusal {
         Self { status, keyword: "", detail: detail.to_string() }
     }
 
-    pub(super) fn taken() -> Self {
-        Self { status: 409, keyword: "uniqueness", detail: "somebody has this name".to_string() }
+    pub(super) fn taken(status: u16) -> Self {
+        Self { status, keyword: "uniqueness", detail: "somebody has this name".to_string() }
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Kind {
     AwsIdentityCenter,
     /// Slack.
     Slack,
+    /// One that no shipped profile fits: PATCH only, no place for our id, 400 for a taken name, 420 for haste.
+    Odd,
 }
 
 /// A call that the app got.
@@ -258,6 +260,7 @@ impl Kind {
             Self::GithubEmu => Some("github-emu"),
             Self::AwsIdentityCenter => Some("aws-identity-center"),
             Self::Slack => Some("slack"),
+            Self::Odd => None,
         }
     }
 }

@@ -44,6 +44,12 @@ pub(super) struct Rules {
     pub(super) and: bool,
     /// A null is a value that is not one.
     pub(super) null: bool,
+    /// DELETE of a user is there.
+    pub(super) deletes: bool,
+    /// What a name that somebody has is answered with.
+    pub(super) taken: u16,
+    /// What too many calls are answered with.
+    pub(super) throttled: u16,
     /// What is peculiar to it.
     pub(super) peculiar: fn(&str, &Document) -> Result<(), String>,
 }
@@ -215,6 +221,7 @@ impl Rules {
             Kind::GithubEmu => github_emu(),
             Kind::AwsIdentityCenter => aws(),
             Kind::Slack => slack(),
+            Kind::Odd => odd(),
         }
     }
 }
@@ -258,6 +265,9 @@ fn scim() -> Rules {
         selectors: true,
         and: true,
         null: true,
+        deletes: true,
+        taken: 409,
+        throttled: 429,
         peculiar: |_, _| Ok(()),
     }
 }
@@ -424,6 +434,53 @@ fn slack() -> Rules {
         and: false,
         null: false,
         peculiar: slack_name,
+        ..scim()
+    }
+}
+
+fn odd() -> Rules {
+    Rules {
+        base: "/odd/scim",
+        users: Type {
+            schema: USER,
+            fields: &[
+                ("userName", Text),
+                ("displayName", Text),
+                ("title", Text),
+                ("emails", Many(BARE_VALUES)),
+                ("active", Flag),
+            ],
+            extension: None,
+            required: &["userName", "emails"],
+            filters: &["userName"],
+            put: false,
+            single: &["emails"],
+        },
+        groups: Some(Type {
+            schema: GROUP,
+            fields: &[("displayName", Text), ("members", Shape::Members)],
+            extension: None,
+            required: &["displayName"],
+            filters: &["displayName"],
+            put: false,
+            single: &[],
+        }),
+        members: Members {
+            most: 7,
+            by_selector: false,
+            by_value: true,
+            replaced: false,
+            shown: false,
+            nested: false,
+            no_target: false,
+        },
+        limits: vec![limit(Class::Writes, Duration::from_secs(1), 250, None)],
+        page_max: 20,
+        selectors: false,
+        and: false,
+        deletes: false,
+        taken: 400,
+        throttled: 420,
         ..scim()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Dispatcher, Leave, Rails, Scope, Secret};
+use dispatcher::{AppConfig, Dispatcher, Leave, Profile, Rails, Scope, Secret};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -167,6 +167,9 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         url: "http://app.test/scim".parse().expect("a URL"),
         token: Secret::new("secret"),
         scope: chosen,
+        profile: Arc::new(Profile::scim()),
+        budgets: Vec::new(),
+        budget_shared_as: None,
         on_delete: Leave::Delete,
         on_leave: Leave::Delete,
         timeout_ms: 5_000,
