@@ -183,6 +183,35 @@ async fn any_damage_is_noticed_or_does_no_harm() {
     assert!((1..SEEDS).contains(&rebuilt), "some damage is so great and some so small: {rebuilt}");
 }
 
+/// Opening describes the log of rows in a file that gets its name when it is whole; who is killed before that leaves a
+/// part of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_that_was_killed_leaves_nothing_that_is_doubted() {
+    let whole = Whole::new(7).await;
+    let copied = whole.copied();
+    let rows = copied.path().join("projection");
+    let is_description = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().starts_with("snap.");
+    let description = files(&rows).into_iter().find(is_description).unwrap();
+    let bytes = std::fs::read(&description).unwrap();
+    for length in [0, 12, 13, bytes.len() / 2, bytes.len() - 1] {
+        let folder = whole.copied();
+        let left = folder.path().join("projection/snap.00000000FFFFFFFF.generating");
+        std::fs::write(&left, &bytes[..length]).unwrap();
+        let (config, log) = (config(folder.path(), &[]), Arc::new(whole.history.book.clone()));
+        let keyring = whole.history.keyring.clone();
+        let opened = Projection::open(config, log, keyring, registry()).await.unwrap();
+        assert_eq!(opened.applied(), whole.history.book.len(), "{length} bytes: it is the same store");
+        drop(opened);
+        assert!(!left.exists());
+    }
+    // Killed before there was a store at all.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("projection")).unwrap();
+    let parameters = std::fs::read(rows.join("conf")).unwrap();
+    std::fs::write(folder.path().join("projection/conf"), &parameters[..parameters.len() - 4]).unwrap();
+    whole.survives(folder.path(), "half of the parameters").await;
+}
+
 /// Images that are whole, and not the right ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_of_something_else_is_not_used() {

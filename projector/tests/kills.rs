@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod common;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,27 +18,37 @@ use bytes::Bytes;
 use common::answers::{answers, same};
 use common::book::Book;
 use common::history::{History, tenants};
-use common::{Running, SOON, config, deadline};
+use common::{Running, config, deadline};
 use eventlog::memory::{self, Chance, Faults};
 use eventlog::{Bucket, Keyring, Message};
 use jiff::Timestamp;
 use projector::{MemoryStore, Projection, Storage, When};
 use proto::EventId;
 use proto::sealing::DataKey;
+use tokio::time::Instant;
 
 /// Where the process that is killed finds its folder; who has none of it is not that process.
 const FOLDER: &str = "ROLLCALL_TEST_KILLS_FOLDER";
 const SEED: &str = "ROLLCALL_TEST_KILLS_SEED";
 const KILLS: u64 = 205;
-const SEED_OF_ALL: u64 = 7;
+/// Another history and other lives than usual.
+const SEED_OF_ALL: &str = "ROLLCALL_TEST_KILLS_SEED_OF_ALL";
+const USUAL_SEED: u64 = 7;
+/// A file that grows by a byte with every step.
+const STEPS_TOLD: &str = "steps";
+/// What opening says when it does not trust a folder.
+const DISTRUST: &str = "cannot be trusted";
 /// Steps of the history; a thousand rows make an image at a clean stop.
 const STEPS: usize = 2_500;
-/// The longest of short and of long lives, in milliseconds; opening takes some of it.
-const LIFE_MAX_MS: [u64; 2] = [100, 400];
+/// The longest of short and of long lives, in steps that the process tells; then it lives for a moment more.
+const LIFE_MAX_STEPS: [u64; 2] = [5, 20];
+const MOMENT_MAX: Duration = Duration::from_millis(15);
 /// Long lives among a thousand.
 const LONG_LIVES: u64 = 200;
+/// How long the process waits for all that it told itself.
+const CATCH_UP_MAX: Duration = Duration::from_millis(300);
 /// A process that nobody kills ends by itself.
-const ALONE_MAX: Duration = Duration::from_secs(30);
+const ALONE_MAX: Duration = Duration::from_secs(120);
 
 /// Writes a log and its keys into a file: texts and bytes, each behind its length.
 async fn write(history: &History, bucket: &dyn Bucket, file: &Path) {
@@ -87,17 +98,31 @@ async fn read(file: &Path) -> (Book, Keyring) {
     (book, Keyring::new(broker.keys, DataKey::new([1; 32])))
 }
 
+fn number(variable: &str) -> Option<u64> {
+    Some(std::env::var_os(variable)?.to_str().unwrap().parse().unwrap())
+}
+
+/// The lines of a file that say that a folder was not trusted, and why.
+fn distrust(file: &Path) -> Vec<String> {
+    let said = std::fs::read_to_string(file).unwrap();
+    said.lines().filter(|line| line.contains(DISTRUST)).map(str::to_string).collect()
+}
+
 /// The process that is killed. In any other it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_process_that_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let seed = std::env::var_os(SEED).unwrap().to_str().unwrap().parse().unwrap();
+    let seed = number(SEED).unwrap();
     let begun = std::time::Instant::now();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let chance = Chance::new(seed);
     let (book, keyring) = read(&folder.join("log")).await;
     let registry = common::registry();
-    std::fs::write(folder.join("begun"), b"").unwrap();
+    let mut steps =
+        std::fs::OpenOptions::new().append(true).create(true).open(folder.join(STEPS_TOLD)).unwrap();
+    let mut step = || steps.write_all(b".").unwrap();
     while begun.elapsed() < ALONE_MAX {
+        step();
         let opened = Projection::open(
             config(&folder, &["title"]),
             Arc::new(book.clone()),
@@ -105,14 +130,17 @@ async fn the_process_that_is_killed() {
             registry.clone(),
         );
         let running = Running::start(opened.await.unwrap());
+        step();
         book.tell(running.projection.applied());
         // A few bursts, then a clean stop and a new start in the same process.
         for _ in 0..chance.below(7) {
             book.tell(book.told() + 1 + chance.below(400));
             if chance.strikes(700) {
-                running.projection.catch_up(deadline()).await.unwrap();
+                // In vain where the log ends within a command.
+                let _ = running.projection.catch_up(Instant::now() + CATCH_UP_MAX).await;
             }
             tokio::time::sleep(chance.up_to(Duration::from_millis(20))).await;
+            step();
         }
         running.stop().await;
     }
@@ -132,18 +160,21 @@ fn spawn(folder: &Path, seed: u64) -> Child {
         .unwrap()
 }
 
-/// Waits until the process follows, lets it live for a while, and kills it.
-async fn live(folder: &Path, seed: u64, life: Duration) {
+/// Waits until the process took so many steps, lets it live for a moment, and kills it.
+async fn live(folder: &Path, seed: u64, steps: u64, moment: Duration) {
+    let told = folder.join(STEPS_TOLD);
+    let _ = std::fs::remove_file(&told);
     let mut child = spawn(folder, seed);
-    let begun = folder.join("begun");
     let waited = std::time::Instant::now();
-    while !begun.is_file() {
-        assert!(waited.elapsed() < SOON, "the process does not begin");
+    let ended = loop {
+        let ended = child.try_wait().unwrap();
+        if ended.is_some() || std::fs::metadata(&told).is_ok_and(|file| file.len() > steps) {
+            break ended;
+        }
+        assert!(waited.elapsed() < ALONE_MAX, "the process does not go on");
         tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    std::fs::remove_file(&begun).unwrap();
-    tokio::time::sleep(life).await;
-    let ended = child.try_wait().unwrap();
+    };
+    tokio::time::sleep(moment).await;
     let said = || std::fs::read_to_string(folder.join("stderr")).unwrap();
     assert!(ended.is_none(), "seed {seed}: the process ended by itself: {ended:?}\n{}", said());
     child.kill().unwrap();
@@ -179,7 +210,8 @@ impl Built {
 async fn after_any_kill_it_answers_as_if_it_had_not_been_killed() {
     let registry = common::registry();
     let bucket = memory::broker(Faults::default()).keys;
-    let mut history = History::over(SEED_OF_ALL, 5, bucket.clone());
+    let seed = number(SEED_OF_ALL).unwrap_or(USUAL_SEED);
+    let mut history = History::over(seed, 5, bucket.clone());
     let tenants = tenants();
     for step in 0..STEPS {
         let tenant = &tenants[[0, 0, 0, 0, 1, 2][history.below(6)]];
@@ -197,12 +229,16 @@ async fn after_any_kill_it_answers_as_if_it_had_not_been_killed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     write(&history, &*bucket, &folder.join("log")).await;
-    let chance = Chance::new(SEED_OF_ALL);
-    let (mut former, mut rebuilt, mut rounds, mut images) = (0, 0, 1, 0);
+    let said = folder.join("said");
+    let file = std::fs::File::create(&said).unwrap();
+    tracing_subscriber::fmt().with_writer(file).with_ansi(false).init();
+    let chance = Chance::new(seed);
+    let (mut former, mut rounds, mut images) = (0, 1, 0);
+    let mut distrusted = Vec::new();
     let mut built = Built::new(history.book.messages(), &history.keyring).await;
     for kill in 0..KILLS {
-        let life = LIFE_MAX_MS[usize::from(chance.strikes(LONG_LIVES))];
-        live(folder, kill + 1, Duration::from_millis(chance.below(life))).await;
+        let steps = LIFE_MAX_STEPS[usize::from(chance.strikes(LONG_LIVES))];
+        live(folder, seed * KILLS + kill, chance.below(steps), chance.up_to(MOMENT_MAX)).await;
         images += u64::from(folder.join("projection/images/corp").is_file());
         let opened = Projection::open(
             config(folder, &["title"]),
@@ -212,8 +248,8 @@ async fn after_any_kill_it_answers_as_if_it_had_not_been_killed() {
         );
         let killed = opened.await.unwrap();
         let position = killed.applied();
+        distrusted.extend(distrust(&folder.join("stderr")));
         if position < former {
-            rebuilt += 1;
             assert_eq!(position, 0, "kill {kill}: what was on disk is there, or all of it is built again");
             built = Built::new(history.book.messages(), &history.keyring).await;
         }
@@ -232,6 +268,11 @@ async fn after_any_kill_it_answers_as_if_it_had_not_been_killed() {
             (former, rounds) = (0, rounds + 1);
         }
     }
-    let what = format!("{KILLS} kills in {rounds} rounds, {images} with an image, {rebuilt} built again");
-    assert!(rebuilt == 0 && images > 0, "a kill damages nothing, and images are written and read: {what}");
+    distrusted.extend(distrust(&said));
+    let what =
+        format!("{KILLS} kills in {rounds} rounds, {images} with an image, distrusted: {distrusted:#?}");
+    assert!(
+        distrusted.is_empty() && images > 0,
+        "a kill damages nothing, and images are written and read: {what}"
+    );
 }

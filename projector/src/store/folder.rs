@@ -1,6 +1,8 @@
 //! sled, and nobody else knows it. Rows under ascending keys only, where it is fast; one tree for each tenant.
 
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use proto::Tenant;
@@ -16,6 +18,12 @@ const FACTS: &str = "facts";
 const TENANT_PREFIX: &str = "tenant/";
 /// The file that sled locks while it is open.
 const LOCK_FILE: &str = "db";
+/// How sled describes its log when it opens it, to open it faster the next time.
+const DESCRIPTION: &str = "snap.";
+/// Ends the name of such a file until it is whole.
+const HALF_WRITTEN: &str = ".generating";
+/// What sled writes before everything else.
+const PARAMETERS_FILE: &str = "conf";
 /// What sled says of a folder that is open elsewhere, for which it has no error of its own.
 const LOCKED: &str = "could not acquire lock";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
@@ -47,6 +55,7 @@ impl Folder {
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Facts), Unopened> {
         let doubt = |reason: String| Unopened::Doubt(Doubt(reason));
         let open = || -> Result<(Self, Facts), Unopened> {
+            sweep(folder)?;
             let db = sled::Config::new()
                 .path(folder)
                 .cache_capacity(cache_bytes)
@@ -59,7 +68,13 @@ impl Folder {
                 None if db.tree_names().iter().any(|name| name.starts_with(TENANT_PREFIX.as_bytes())) => {
                     return Err(doubt("it holds rows but no facts".to_string()));
                 }
-                None => Facts { layout: LAYOUT, ..Facts::default() },
+                None => {
+                    // Before the first rows: sled keeps a beginning of what was written, so that a kill leaves no rows
+                    // without facts.
+                    let facts = Facts { layout: LAYOUT, ..Facts::default() };
+                    write_facts(&meta, &facts).map_err(Unopened::Doubt)?;
+                    facts
+                }
             };
             if facts.layout != LAYOUT {
                 return Err(doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
@@ -139,8 +154,7 @@ impl Folder {
             }
             self.tree(tenant)?.apply_batch(batch)?;
         }
-        let bytes = serde_json::to_vec(facts).map_err(|error| Doubt(error.to_string()))?;
-        self.meta.insert(FACTS, bytes)?;
+        write_facts(&self.meta, facts)?;
         for _ in 0..EPOCH_FLUSHES {
             crossbeam_epoch::pin().flush();
         }
@@ -161,7 +175,46 @@ impl Folder {
 /// Whether another process has the folder open.
 pub(super) fn is_held(folder: &Path) -> bool {
     let Ok(file) = std::fs::File::open(folder.join(LOCK_FILE)) else { return false };
-    matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Removes what a process that was killed while it opened the folder left half written. sled would take it for whole, find
+/// it damaged, and refuse the folder. Nothing is lost: the former description stays until the new one has its name.
+fn sweep(folder: &Path) -> Result<(), Unopened> {
+    let failed = |error: std::io::Error| {
+        Unopened::Doubt(Doubt(format!("what is half written cannot be removed: {error}")))
+    };
+    let lock = match std::fs::File::open(folder.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Killed before there was anything to be sure of.
+            return match std::fs::remove_file(folder.join(PARAMETERS_FILE)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
+                Ok(()) | Err(_) => Ok(()),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    // Whoever has it open may be writing just now.
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Unopened::Busy),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(DESCRIPTION) && name.ends_with(HALF_WRITTEN) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_facts(meta: &sled::Tree, facts: &Facts) -> Result<(), Doubt> {
+    let bytes = serde_json::to_vec(facts).map_err(|error| Doubt(error.to_string()))?;
+    meta.insert(FACTS, bytes)?;
+    Ok(())
 }
 
 fn read_facts(meta: &sled::Tree) -> Result<Option<Facts>, Doubt> {
