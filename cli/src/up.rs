@@ -104,7 +104,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
     Ok(dispatcher::AppConfig {
         tenant: TENANT.parse().map_err(|error| Failure::of("naming a tenant", &error))?,
         url: url.parse().map_err(|error| Failure::of("naming the demo app", &error))?,
-        token: dispatcher::Secret::new(token),
+        auth: dispatcher::Auth::bearer(dispatcher::Secret::new(token)),
         scope: dispatcher::Scope::all(["User", "Group"]),
         profile: Arc::new(dispatcher::Profile::scim()),
         budgets: Vec::new(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::auth::Auth;
 use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
 use crate::scope::Scope;
@@ -62,8 +63,8 @@ pub struct AppConfig {
     pub tenant: Tenant,
     /// The SCIM base URL, without a slash at the end.
     pub url: Url,
-    /// The bearer token.
-    pub token: Secret,
+    /// How we show who we are.
+    pub auth: Auth,
     /// What it supports.
     pub profile: Arc<Profile>,
     /// Calls that this app is allowed, whatever its profile says.

@@ -7,6 +7,7 @@
 
 mod affected;
 mod app;
+mod auth;
 mod budget;
 mod config;
 mod connector;
@@ -25,6 +26,7 @@ mod valve;
 mod view;
 mod watermark;
 
+pub use auth::{Auth, ClientAuth, OAuth, Scheme, Source, Tls, Unproven};
 pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
 pub use connector::{NoAnswer, Transport};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
@@ -65,6 +67,14 @@ pub enum Error {
         /// Why.
         #[source]
         source: proto::codec::Error,
+    },
+    /// Certificates of an app cannot be used.
+    #[error("making an HTTP client for app {app}: {reason}")]
+    App {
+        /// The app.
+        app: String,
+        /// Why.
+        reason: String,
     },
     /// An HTTP client cannot be made.
     #[error("making an HTTP client for {name}")]

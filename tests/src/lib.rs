@@ -5,6 +5,8 @@
 pub mod apps;
 pub mod cluster;
 pub mod dialogue;
+pub mod doors;
+pub mod expected;
 pub mod fleet;
 pub mod fold;
 pub mod history;

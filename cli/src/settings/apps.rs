@@ -12,7 +12,7 @@ use url::Url;
 
 use super::guard::{self, GuardSection};
 use super::profiles::{BudgetSection, profile};
-use super::{environment, plans};
+use super::{auth, environment, plans};
 use crate::file::{self, Mistakes};
 
 #[derive(Debug, Deserialize)]
@@ -28,6 +28,7 @@ pub(super) struct AppSection {
     token: Option<Secret>,
     token_env: Option<String>,
     token_file: Option<PathBuf>,
+    auth: Option<Value>,
     pub(super) users: Option<String>,
     /// Groups, by name or id, whose members belong, also through other groups.
     pub(super) users_in: Option<Vec<String>>,
@@ -115,11 +116,12 @@ pub(super) fn app(
         ));
     }
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
-    let token = secret(place, "token", section.token, section.token_env, section.token_file, mistakes);
+    let token = (section.token, section.token_env, section.token_file);
+    let auth = auth::auth(place, section.auth, token, mistakes);
     Some(AppConfig {
         tenant: section.tenant,
         url: section.url,
-        token,
+        auth,
         profile,
         budgets,
         budget_shared_as: section.budget.shared_as,

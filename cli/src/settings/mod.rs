@@ -2,6 +2,7 @@
 //! environment; every mistake is reported at once.
 
 mod apps;
+mod auth;
 mod guard;
 mod plans;
 mod profiles;

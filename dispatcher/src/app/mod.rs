@@ -5,6 +5,7 @@ mod due;
 mod gates;
 mod look;
 mod marking;
+mod pause;
 mod perform;
 mod railed;
 mod record;
@@ -13,7 +14,6 @@ mod shaped;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventlog::clock;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::{Body, Event, ResourceId};
@@ -29,6 +29,7 @@ use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use due::{Due, Taken};
 use gates::Gates;
+use pause::Pause;
 use perform::{Ended, Performer};
 use railed::Railing;
 
@@ -38,12 +39,8 @@ const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
 /// How long catching up at the start may take before it is tried again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest pause of an app that cannot be used.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What a resource answers that no event made due: it comes before all events, and no watermark is written before it is done.
 const EVERYTHING: u64 = 0;
-/// First pause.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// The worker of one app.
 pub(crate) struct Worker {
@@ -65,7 +62,7 @@ impl Worker {
     ) -> Result<Self, Error> {
         let purse = shared.purses.of(&config.purse(&name), &config.all_budgets());
         let app = ScimApp::new(&config, purse, transport)
-            .map_err(|source| Error::Client { name: name.clone(), source })?;
+            .map_err(|reason| Error::App { app: name.clone(), reason })?;
         let (hash, needs) = (config.hash(), config.scope.needs());
         let naming = Naming::new(&shared.registry);
         Ok(Self { name, config, hash, shared, app, needs, naming })
@@ -127,8 +124,7 @@ impl Worker {
         let mut paused = Pause::default();
         let mut gates = Gates::default();
         loop {
-            while running.len() < self.config.concurrency
-                && paused.over()
+            while paused.allows(running.len(), self.config.concurrency, self.app.answers())
                 && railing.stopped().is_none()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
                 && let Some((id, taken)) = gates.next(&mut due)
@@ -228,11 +224,7 @@ impl Worker {
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
         match ended {
-            Ok(Ended::Settled) => {
-                paused.reset();
-                due.finish(id);
-            }
-            Ok(Ended::Held) => due.finish(id),
+            Ok(Ended::Settled | Ended::Held) => due.finish(id),
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::NotYet(denied)) => {
                 gates.close(denied);
@@ -269,34 +261,4 @@ pub(crate) async fn read_event(
         },
     };
     Ok((encoded.event, body))
-}
-
-/// An app that cannot be used rests, longer each time, with jitter.
-#[derive(Default)]
-struct Pause {
-    until: Option<Instant>,
-    length: Option<Duration>,
-    why: Option<String>,
-}
-
-impl Pause {
-    fn over(&self) -> bool {
-        self.until.is_none_or(|until| until <= Instant::now())
-    }
-
-    fn reset(&mut self) {
-        *self = Self::default();
-    }
-
-    fn longer(&mut self, after: Option<Duration>, why: &str) {
-        if !self.over() {
-            return;
-        }
-        let length = self.length.map_or(PAUSE_MIN, |length| (length * 2).min(PAUSE_MAX));
-        let jitter = clock::random::<1>().map_or(0, |[byte]| u32::from(byte));
-        let rest = after.unwrap_or(length + length * jitter / 1024);
-        self.length = Some(length);
-        self.until = Some(Instant::now() + rest);
-        self.why = Some(why.to_string());
-    }
 }

@@ -1,7 +1,7 @@
 //! An app that speaks SCIM 2.0, as far as its profile says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use url::Url;
 use super::answer::{self, class, json_body};
 use super::transport::{Http, Transport};
 use super::{Found, Outcome, Unanswered};
+use crate::auth::Authenticator;
 use crate::budget::{Purse, Wanted};
 use crate::config::AppConfig;
 use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
@@ -24,7 +25,9 @@ use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type
 pub(crate) struct ScimApp {
     transport: Arc<dyn Transport>,
     base: String,
-    token: crate::Secret,
+    auth: Arc<Authenticator>,
+    /// What it answered in good health.
+    answers: Arc<AtomicU64>,
     profile: Arc<Profile>,
     /// What a resource type is taken for that the profile does not name.
     plain: Arc<Type>,
@@ -41,23 +44,29 @@ impl ScimApp {
         config: &AppConfig,
         purse: Purse,
         transport: Option<Arc<dyn Transport>>,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, String> {
         let transport = match transport {
             Some(transport) => transport,
-            None => Arc::new(Http::new(Duration::from_millis(config.timeout_ms))?),
+            None => Arc::new(Http::new(Duration::from_millis(config.timeout_ms), config.auth.tls.clone())?),
         };
         let base = config.url.as_str().trim_end_matches('/').to_string();
-        let (token, profile) = (config.token.clone(), config.profile.clone());
+        let profile = config.profile.clone();
         Ok(Self {
             transport,
             base,
-            token,
+            auth: Arc::new(Authenticator::new(&config.auth)),
+            answers: Arc::default(),
             profile,
             plain: Arc::default(),
             purse,
             members_most: Arc::new(AtomicUsize::new(usize::MAX)),
             reduces: false,
         })
+    }
+
+    /// How many answers say that the app can be used.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// The same app, for a reduction of access: what is read for it draws on what is kept for these.
@@ -314,19 +323,18 @@ impl ScimApp {
             let wanted = Wanted { calls: Calls::Reads, kind, reduces: self.reduces, members: None };
             self.purse.take(&wanted, Instant::now()).map_err(Unanswered::NotYet)?;
         }
-        let mut request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token.expose()))
-            .header(header::ACCEPT, "application/scim+json");
+        let mut request =
+            Request::builder().method(method).uri(url).header(header::ACCEPT, "application/scim+json");
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/scim+json");
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(body).map_err(|_| super::NoAnswer::Unreachable)?;
-        let response = self.transport.send(request).await?;
+        let response = self.auth.send(&*self.transport, request).await?;
         if answer::is_throttle(&self.profile.answers, &response) {
             self.purse.slow_down(Instant::now());
+        } else if !matches!(response.status().as_u16(), 401 | 429 | 502..=504) {
+            self.answers.fetch_add(1, Ordering::Relaxed);
         }
         Ok(response)
     }

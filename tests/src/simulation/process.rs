@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Dispatcher, Leave, Profile, Rails, Scope, Secret};
+use dispatcher::{AppConfig, Auth, Dispatcher, Leave, Profile, Rails, Scope, Secret};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -165,7 +165,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
     AppConfig {
         tenant: TENANT.parse().expect("a tenant"),
         url: "http://app.test/scim".parse().expect("a URL"),
-        token: Secret::new("secret"),
+        auth: Auth::bearer(Secret::new("secret")),
         scope: chosen,
         profile: Arc::new(Profile::scim()),
         budgets: Vec::new(),
