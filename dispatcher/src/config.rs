@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use proto::Tenant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::auth::Auth;
+use crate::dates::Dates;
 use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
 use crate::scope::Scope;
@@ -54,6 +56,19 @@ pub enum Leave {
     Deactivate,
     /// The account is deleted.
     Delete,
+    /// The account stays for ever and is switched off; a group stays and is emptied.
+    Never,
+}
+
+/// When accounts begin, end and are deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Timing {
+    /// How long the account of somebody who was deleted stays switched off before it is deleted.
+    pub delete_after: Option<SignedDuration>,
+    /// The same for somebody who left the scope, or whose end has come.
+    pub leave_grace: Option<SignedDuration>,
+    /// Which attributes say when an account begins and ends.
+    pub dates: Dates,
 }
 
 /// One app that speaks SCIM 2.0.
@@ -77,6 +92,8 @@ pub struct AppConfig {
     pub on_delete: Leave,
     /// What happens to an account whose resource left the filter.
     pub on_leave: Leave,
+    /// When accounts begin, end and are deleted.
+    pub timing: Timing,
     /// How long one call may take.
     pub timeout_ms: u64,
     /// Calls at the same time.
@@ -93,8 +110,11 @@ impl AppConfig {
     /// What the plan depends on: another hash means that everything is planned again. Secrets and limits do not
     /// count.
     pub fn hash(&self) -> String {
-        let parts =
-            format!("{}|{}|{}|{:?}|{:?}", self.tenant, self.url, self.scope, self.on_delete, self.on_leave);
+        let Timing { delete_after, leave_grace, dates } = &self.timing;
+        let parts = format!(
+            "{}|{}|{}|{:?} {delete_after:?}|{:?} {leave_grace:?}|{dates}",
+            self.tenant, self.url, self.scope, self.on_delete, self.on_leave
+        );
         short_hash(format!("{parts}|{}", self.profile.hash()).as_bytes())
     }
 

@@ -11,6 +11,7 @@ mod auth;
 mod budget;
 mod config;
 mod connector;
+mod dates;
 mod desired;
 mod feed;
 mod lease;
@@ -27,8 +28,9 @@ mod view;
 mod watermark;
 
 pub use auth::{Auth, ClientAuth, OAuth, Scheme, Source, Tls, Unproven};
-pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret};
+pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret, Timing};
 pub use connector::{NoAnswer, Transport};
+pub use dates::{BeforeStart, Dates};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
 pub use scope::Scope;

@@ -36,8 +36,12 @@ pub(crate) struct Link {
     /// Failures since the last success.
     pub(crate) attempts: u32,
     pub(crate) next_due_at: Option<Timestamp>,
-    /// The sequence of IDENTITY at which the app's id last became another, or was lost.
+    /// Since when the account is switched off because the app should not hold it.
+    pub(crate) deactivated_at: Option<Timestamp>,
+    /// When the app's id last became another, or was lost: what of IDENTITY was known then.
     pub(crate) renamed_at: u64,
+    /// The event of PROVISIONING that said so.
+    pub(crate) renamed_by: u64,
     /// The last sequence on its subject: the guard of the next event.
     pub(crate) last: u64,
 }
@@ -100,7 +104,7 @@ impl Links {
             let account = link.remote_id.clone();
             link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
             if link.remote_id != account {
-                link.renamed_at = event.caused_by;
+                (link.renamed_at, link.renamed_by) = (event.caused_by, sequence);
             }
             link.last = sequence;
             links.insert((event.app, event.resource_id), link);
@@ -204,6 +208,12 @@ impl Links {
         links.get(&(app.to_string(), id))?.remote_id.clone()
     }
 
+    /// The event of PROVISIONING that last made the app's id of a resource another.
+    pub(crate) fn renamed_by(&self, app: &str, id: ResourceId) -> u64 {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&(app.to_string(), id)).map_or(0, |link| link.renamed_by)
+    }
+
     /// Whose account became another, was made or was lost at or after a sequence of IDENTITY.
     pub(crate) fn renamed_since(&self, app: &str, sequence: u64) -> Vec<ResourceId> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -235,6 +245,13 @@ impl Links {
         of_app.filter_map(|((_, id), link)| Some((*id, link.held.clone()?))).collect()
     }
 
+    /// Whose account at an app is switched off, and since when.
+    pub(crate) fn deactivated(&self, app: &str) -> Vec<(ResourceId, Timestamp)> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let of_app = links.iter().filter(|((name, _), _)| name == app);
+        of_app.filter_map(|((_, id), link)| Some((*id, link.deactivated_at?))).collect()
+    }
+
     pub(crate) fn held(&self, app: &str) -> usize {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter(|((name, _), link)| name == app && link.held.is_some()).count()
@@ -263,7 +280,8 @@ impl Link {
                 // Reading the app is no success of what failed before.
                 let read = matches!(operation.as_str(), "read_back" | "adopt");
                 let attempts = if read { self.attempts } else { 0 };
-                let kept = Self { last: self.last, renamed_at: self.renamed_at, ..Self::default() };
+                let (renamed_at, renamed_by) = (self.renamed_at, self.renamed_by);
+                let kept = Self { last: self.last, renamed_at, renamed_by, ..Self::default() };
                 let settled = Self { attempts, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
@@ -280,6 +298,11 @@ impl Link {
                         None => drop(self.known_as.remove(id)),
                     }
                 }
+                self.deactivated_at = match operation.as_str() {
+                    "deactivate" => Some(event.occurred_at),
+                    "change_members" => before.deactivated_at,
+                    _ => None,
+                };
                 for id in members_removed {
                     self.members.remove(id);
                     self.known_as.remove(id);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dispatcher::{AfterRestore, AppConfig, FeedConfig, Leave, Secret};
+use dispatcher::{AfterRestore, AppConfig, BeforeStart, FeedConfig, Leave, Secret};
 use proto::Tenant;
 use scim::Registry;
 use serde::Deserialize;
@@ -38,9 +38,18 @@ pub(super) struct AppSection {
     #[serde(default)]
     pub(super) types: BTreeMap<String, String>,
     #[serde(default = "delete")]
-    on_delete: Leave,
+    pub(super) on_delete: Leave,
+    /// Days for which the account of somebody who was deleted stays switched off before it is deleted.
+    pub(super) delete_after_days: Option<u32>,
     #[serde(default = "deactivate")]
-    on_leave: Leave,
+    pub(super) on_leave: Leave,
+    /// The same for somebody who left.
+    pub(super) leave_grace_days: Option<u32>,
+    /// Attributes that say from when until when there is an account.
+    pub(super) start_date: Option<String>,
+    pub(super) end_date: Option<String>,
+    #[serde(default)]
+    pub(super) before_start: BeforeStart,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
     #[serde(default = "concurrency")]
@@ -115,6 +124,7 @@ pub(super) fn app(
             "{place}: its profile has no {kind}; leave it out, or write [type.{kind}] in a profile of your own"
         ));
     }
+    let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     let token = (section.token, section.token_env, section.token_file);
     let auth = auth::auth(place, section.auth, token, mistakes);
@@ -128,6 +138,7 @@ pub(super) fn app(
         scope,
         on_delete: section.on_delete,
         on_leave: section.on_leave,
+        timing,
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
         concurrency: section.concurrency.clamp(1, 64),
         attempts_max: section.attempts_max.max(1),

@@ -1,12 +1,16 @@
-//! What `[app.NAME]` says about who belongs at the app.
+//! What `[app.NAME]` says about who belongs at the app, and from when until when.
 
 use std::collections::BTreeMap;
 
-use dispatcher::Scope;
+use dispatcher::{BeforeStart, Dates, Leave, Scope, Timing};
+use jiff::SignedDuration;
 use scim::Registry;
 
 use super::apps::AppSection;
 use crate::file::Mistakes;
+
+/// Longest time before a deletion: ten years.
+const DAYS_MAX: u32 = 3653;
 
 /// Who belongs at an app.
 pub(super) fn scope(
@@ -38,6 +42,40 @@ pub(super) fn scope(
     scope
 }
 
+/// When accounts begin, end and are deleted.
+pub(super) fn timing(
+    registry: &Registry,
+    place: &str,
+    section: &AppSection,
+    mistakes: &mut Mistakes,
+) -> Timing {
+    let mut grace = |name: &str, policy: (&str, Leave), days: Option<u32>| {
+        let days = days?;
+        if policy.1 == Leave::Never {
+            mistakes.add(format!(
+                "{place}.{name}: {} = \"never\" deletes nothing; leave one of them out",
+                policy.0
+            ));
+        }
+        if days > DAYS_MAX {
+            mistakes.add(format!("{place}.{name}: {days} days are too many; at most {DAYS_MAX}"));
+        }
+        Some(SignedDuration::from_hours(24 * i64::from(days.min(DAYS_MAX)))).filter(|_| days > 0)
+    };
+    let delete_after =
+        grace("delete_after_days", ("on_delete", section.on_delete), section.delete_after_days);
+    let leave_grace = grace("leave_grace_days", ("on_leave", section.on_leave), section.leave_grace_days);
+    if section.start_date.is_none() && section.before_start == BeforeStart::Inactive {
+        mistakes.add(format!("{place}.before_start: says what is before start_date, which is not set"));
+    }
+    let (start, end) = (section.start_date.as_deref(), section.end_date.as_deref());
+    let dates = Dates::new(registry, start, end, section.before_start).unwrap_or_else(|mistake| {
+        mistakes.add(format!("{place}.{mistake}"));
+        Dates::default()
+    });
+    Timing { delete_after, leave_grace, dates }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +104,27 @@ mod tests {
         check("users_in = []", &["app.wiki: no group is named, so no User would belong"]);
         check("provision_groups = false\ngroups = 'displayName pr'", &["app.wiki.groups: chooses among"]);
         check("[types]\nDevice = \"\"", &["app.wiki.types: there is no resource type \"Device\""]);
+    }
+
+    #[test]
+    fn when_accounts_begin_and_end() {
+        let urn = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+        check(
+            "on_delete = \"deactivate\"\ndelete_after_days = 30\non_leave = \"never\"\nstart_date = \"nickName\"\n\
+             end_date = \"title\"\nbefore_start = \"inactive\"",
+            &[],
+        );
+        check(
+            "on_delete = \"never\"\ndelete_after_days = 30",
+            &["app.wiki.delete_after_days: on_delete = \"never\" deletes nothing"],
+        );
+        check(
+            "leave_grace_days = 4000",
+            &["app.wiki.leave_grace_days: 4000 days are too many; at most 3653"],
+        );
+        check("before_start = \"inactive\"", &["app.wiki.before_start"]);
+        check("end_date = \"shoe\"", &["app.wiki.end_date: \"shoe\" is an attribute of no resource type"]);
+        check(&format!("end_date = \"{urn}:manager\""), &["app.wiki.end_date", "is complex"]);
+        check("on_delete = \"sometimes\"", &["app.wiki", "sometimes"]);
     }
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use eventlog::clock;
+use jiff::Timestamp;
 use projector::{Lens, Moment, Stored};
 use proto::{KeyRef, ResourceId, subject};
 use scim::ResourceType;
 
-use super::perform::{Performer, has_members};
+use super::perform::{Performer, has, has_members};
 use crate::Error;
+use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes};
 use crate::link::Link;
-use crate::plan::Leaving;
+use crate::plan::{Leaving, Next};
 use crate::profile::Missing;
 use crate::scope::Holder;
 
@@ -21,6 +24,8 @@ pub(super) struct Now {
     pub(super) key_ref: Option<KeyRef>,
     /// Why it cannot be sent as it is.
     pub(super) missing: Option<Missing>,
+    /// When this changes without an event.
+    pub(super) next: Option<Next>,
 }
 
 impl Performer {
@@ -32,20 +37,20 @@ impl Performer {
                 return Ok(None);
             }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
-            let leave = self.leave(&kind, self.config.on_delete);
-            let leaving = Leaving { leave, why: "deleted in the directory" };
-            return Ok(Some(Now { kind, desired: Err(leaving), key_ref: None, missing: None }));
+            let (policy, grace) = (self.config.on_delete, self.config.timing.delete_after);
+            let leaving = self.leaving(&kind, policy, grace, "deleted in the directory");
+            let desired = Err(leaving);
+            return Ok(Some(Now { kind, desired, key_ref: None, missing: None, next: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
         let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
         let key_ref = stored.key_ref;
-        let (desired, missing) = if self.in_scope(&kind, &stored) {
-            self.shaped(&kind, self.desired(&kind, &stored))
-        } else {
-            let leave = self.leave(&kind, self.config.on_leave);
-            (Err(Leaving { leave, why: "left the app's scope" }), None)
+        let (wanted, next) = self.wanted(&kind, &stored, clock::now());
+        let (desired, missing) = match wanted {
+            Ok(desired) => self.shaped(&kind, desired),
+            Err(leaving) => (Err(leaving), None),
         };
-        Ok(Some(Now { kind, desired, key_ref, missing }))
+        Ok(Some(Now { kind, desired, key_ref, missing, next }))
     }
 
     /// The type of a resource that is gone, from the last thing we wrote about it.
@@ -57,6 +62,41 @@ impl Performer {
             }
         }
         Ok(None)
+    }
+
+    /// What the app should hold of a resource at a time, and when that changes by itself.
+    fn wanted(
+        &self,
+        kind: &ResourceType,
+        stored: &Stored,
+        now: Timestamp,
+    ) -> (Result<Desired, Leaving>, Option<Next>) {
+        let timing = &self.config.timing;
+        let can = has(&self.shared, kind, "active");
+        let leaving = |why| Err(self.leaving(kind, self.config.on_leave, timing.leave_grace, why));
+        if !self.in_scope(kind, stored) {
+            return (leaving("left the app's scope"), None);
+        }
+        match timing.dates.standing(&stored.document, now) {
+            Standing::Unclear(why) => (Err(Leaving::unclear(why)), None),
+            Standing::Over => (leaving("its end has come"), None),
+            Standing::Present { until } => {
+                (Ok(self.desired(kind, stored)), until.map(|at| Next { at, urgent: true }))
+            }
+            Standing::Early { until } => {
+                let next = Some(Next { at: until, urgent: false });
+                match timing.dates.before_start() {
+                    BeforeStart::Inactive if can => {
+                        let mut desired = self.desired(kind, stored);
+                        desired.attributes.insert("active".to_string(), false.into());
+                        (Ok(desired), next)
+                    }
+                    BeforeStart::Absent | BeforeStart::Inactive => {
+                        (leaving("its beginning has not come"), next)
+                    }
+                }
+            }
+        }
     }
 
     fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {

@@ -1,6 +1,7 @@
 //! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
 
 mod afford;
+mod dated;
 mod due;
 mod gates;
 mod look;
@@ -10,10 +11,12 @@ mod perform;
 mod railed;
 mod record;
 mod shaped;
+mod timers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventlog::clock;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::{Body, Event, ResourceId};
@@ -115,6 +118,7 @@ impl Worker {
         railing.look().await?;
         let mut due = Due::default();
         let from = self.begin(&mut due).await?;
+        let (mut timers, mut dated) = self.timers(&due, from);
         let mut events = broker.identity.follow(from + 1);
         let mut followed = from;
         let mut saved = None;
@@ -130,8 +134,8 @@ impl Worker {
                 && let Some((id, taken)) = gates.next(&mut due)
             {
                 let performer = self.performer();
-                let account = links.remote_id(&self.name, id);
-                running.push(async move { (id, taken, account, performer.settle(id, taken.until).await) });
+                let renamed_by = links.renamed_by(&self.name, id);
+                running.push(async move { (id, taken, renamed_by, performer.settle(id, taken.until).await) });
             }
             tokio::select! {
                 message = events.next() => {
@@ -145,12 +149,20 @@ impl Worker {
                         self.mark(&mut due, message).await?;
                     }
                 }
-                Some((id, taken, account, ended)) = running.next(), if !running.is_empty() => {
-                    let renamed = account != links.remote_id(&self.name, id);
+                Some((id, taken, renamed_by, ended)) = running.next(), if !running.is_empty() => {
+                    // An account that was made and lost again in one go was seen by others meanwhile.
+                    let renamed = renamed_by != links.renamed_by(&self.name, id);
                     self.tell(&mut due, id, renamed, taken.since);
+                    if let Ok(Ended::Settled { next: Some(next) } | Ended::Held { next: Some(next) }) = &ended {
+                        timers.set(id, *next);
+                    }
                     self.after(&mut due, &mut paused, &mut gates, id, taken, ended)?;
                 }
+                Some(found) = dated.next() => found.note(&mut due, &mut timers, followed),
                 _ = save.tick() => {
+                    while let Some((id, urgent)) = timers.take(clock::now()) {
+                        due.mark(id, followed.max(1), urgent);
+                    }
                     let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
                     // Interrupted while everything is planned, we must plan everything again.
                     if saved != Some(watermark) && due.oldest() != Some(EVERYTHING) {
@@ -224,7 +236,7 @@ impl Worker {
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
         match ended {
-            Ok(Ended::Settled | Ended::Held) => due.finish(id),
+            Ok(Ended::Settled { .. } | Ended::Held { .. }) => due.finish(id),
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::NotYet(denied)) => {
                 gates.close(denied);

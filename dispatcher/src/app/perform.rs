@@ -20,7 +20,7 @@ use crate::budget::Denied;
 use crate::config::AppConfig;
 use crate::connector::{Found, Outcome, ScimApp};
 use crate::link::Link;
-use crate::plan::{Call, Plan, plan};
+use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::{Error, Shared};
 
 /// Calls for one resource in one go; what is left waits for the next.
@@ -39,10 +39,10 @@ const UNSEARCHABLE: &str = "it is not known whether the last call was done, and 
 
 /// How settling ended.
 pub(crate) enum Ended {
-    /// The app holds what it should.
-    Settled,
-    /// A person must look at it.
-    Held,
+    /// The app holds what it should, until this time.
+    Settled { next: Option<Next> },
+    /// A person must look at it; this time changes what is wished.
+    Held { next: Option<Next> },
     /// One resource failed and is tried again.
     Later { due_at: Timestamp },
     /// The budget has nothing for it yet.
@@ -67,7 +67,9 @@ impl Performer {
         wait.map_err(projector::Error::from)?;
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
-            let Some(now) = self.look(id, &link).await? else { return Ok(Ended::Settled) };
+            let Some(now) = self.look(id, &link).await? else {
+                return Ok(Ended::Settled { next: None });
+            };
             if self.waits_for_members(id, &now) {
                 let due_at = clock::now().checked_add(MEMBERS_DELAY).unwrap_or(Timestamp::MAX);
                 return Ok(Ended::Later { due_at });
@@ -75,14 +77,18 @@ impl Performer {
             let (call, why) =
                 match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now())
                 {
-                    Plan::Settled => {
+                    Plan::Settled { next } => {
                         if link.held.is_some() {
                             let released = Kind::Released { actor: RELEASED_BY.to_string() };
                             self.write(id, &now, &link, released, None, "it is not wished any more").await?;
                         }
-                        return Ok(Ended::Settled);
+                        return Ok(Ended::Settled { next: earlier(next, now.next) });
                     }
-                    Plan::Held => return Ok(Ended::Held),
+                    Plan::Held => return Ok(Ended::Held { next: now.next }),
+                    Plan::Hold { why } => match self.hold(id, &now, &link, "plan", why).await? {
+                        None => continue,
+                        Some(ended) => return Ok(ended),
+                    },
                     Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
                     Plan::ReadBack => match self.read_back(id, &now, &link).await? {
                         None => continue,
@@ -311,6 +317,10 @@ impl Performer {
                 let outcome =
                     app.update(kind, &remote_id, &attributes, has_members(&self.shared, kind)).await;
                 (outcome, Call::Update { remote_id, attributes })
+            }
+            // What has no switch was emptied before; from now on it waits for its end.
+            Call::Deactivate { remote_id } if !has(&self.shared, kind, "active") => {
+                (Outcome::Done { remote_id: None, status: 204 }, Call::Deactivate { remote_id })
             }
             Call::Deactivate { remote_id } => {
                 (app.deactivate(kind, &remote_id).await, Call::Deactivate { remote_id })

@@ -75,7 +75,7 @@ impl Performer {
         let details = Details { detail: wish, ..Details::default() };
         let held = Kind::Held { operation: name.to_string(), reason: reason.to_string() };
         self.write_details(id, now, link, held, Some(details), reason).await?;
-        Ok(Some(Ended::Held))
+        Ok(Some(Ended::Held { next: now.next }))
     }
 
     pub(super) async fn write(

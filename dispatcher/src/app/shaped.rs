@@ -1,5 +1,6 @@
 //! What an app should hold, as its profile lets it be said.
 
+use jiff::SignedDuration;
 use scim::ResourceType;
 use serde_json::Value;
 
@@ -20,28 +21,30 @@ impl Performer {
         let own = self.app.own(kind);
         let is_off = desired.attributes.get("active") == Some(&Value::Bool(false));
         if is_off && own.inactive == Inactive::Gone {
-            return (
-                Err(Leaving { leave: Leave::Delete, why: "inactive, which the app does not keep" }),
-                None,
-            );
+            let leaving = self.leaving(kind, Leave::Delete, None, "inactive, which the app does not keep");
+            return (Err(leaving), None);
         }
         match own.shape(desired.attributes.clone()) {
             Ok(attributes) => (Ok(Desired { attributes, ..desired }), None),
-            Err(_) if is_off => {
-                let leave = self.leave(kind, Leave::Deactivate);
-                (Err(Leaving { leave, why: "inactive" }), None)
-            }
+            Err(_) if is_off => (Err(self.leaving(kind, Leave::Deactivate, None, "inactive")), None),
             Err(missing) => (Ok(desired), Some(missing)),
         }
     }
 
-    /// What cannot be switched off is deleted, and what must not be deleted is switched off.
-    pub(super) fn leave(&self, kind: &ResourceType, wanted: Leave) -> Leave {
+    /// What a policy means at this app. What cannot be switched off is deleted, and what must not be deleted is switched
+    /// off; where the app forgets whom it switches off, there is nothing to wait for.
+    pub(super) fn leaving(
+        &self,
+        kind: &ResourceType,
+        policy: Leave,
+        grace: Option<SignedDuration>,
+        why: &'static str,
+    ) -> Leaving {
         let own = self.app.own(kind);
         match (has(&self.shared, kind, "active"), own.delete, own.inactive) {
-            (false, _, _) | (true, _, Inactive::Gone) => Leave::Delete,
-            (true, Delete::Deactivate, Inactive::Kept) => Leave::Deactivate,
-            (true, Delete::Delete, Inactive::Kept) => wanted,
+            (true, _, Inactive::Gone) => Leaving::of(Leave::Delete, None, false, why),
+            (true, Delete::Deactivate, Inactive::Kept) => Leaving::of(Leave::Never, None, true, why),
+            (can, _, _) => Leaving::of(policy, grace, can, why),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A house in calm weather and virtual time: one process over one log, with an app that answers at once. For what takes
-//! days, and for what must hold after every restart.
+//! A house in virtual time: one process over one log, with an app that answers at once and a broker that loses nothing.
+//! For what takes days, and for what must hold after every restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Calm {
 
 impl Calm {
     /// A house that serves, with this app.
-    pub async fn start(seed: u64, config: impl FnOnce(&Registry) -> AppConfig) -> Self {
+    pub async fn start(seed: u64, weather: Weather, config: impl FnOnce(&Registry) -> AppConfig) -> Self {
         let simulated = Simulated::begin(seed).expect("one simulation at a time");
         let chance = Chance::new(seed ^ 0xca1a);
         let cluster = Cluster::default();
@@ -51,7 +51,7 @@ impl Calm {
             registry,
             app,
             scope: None,
-            weather: Weather::default(),
+            weather,
             failures: Arc::default(),
         };
         let token = super::prepare(&world).await;
@@ -70,7 +70,14 @@ impl Calm {
     pub async fn restart(&mut self) {
         self.kill();
         self.lives += 1;
-        self.place.start(&self.world, self.lives, false).await;
+        self.place.start(&self.world, self.lives, true).await;
+    }
+
+    /// The process is dead for so long, then it starts again.
+    pub async fn away(&mut self, time: Duration) {
+        self.kill();
+        tokio::time::sleep(time).await;
+        self.restart().await;
     }
 
     /// Starts the process again, without any watermark: everything is planned.
@@ -127,6 +134,23 @@ impl Calm {
         }
         let failures = self.world.failures.lock().expect("no panic").clone();
         assert!(failures.is_empty(), "{failures:?}");
+    }
+
+    /// Waits until this is true.
+    pub async fn until(&self, what: &str, is_true: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + SETTLED_MAX;
+        while !is_true(self) {
+            assert!(Instant::now() < deadline, "{what}: never; {:#?}", self.world.app.calls());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.settle().await;
+        assert!(is_true(self), "{what}: not for long");
+    }
+
+    /// How the app is.
+    pub fn status(&self) -> dispatcher::Status {
+        let status = self.place.running().and_then(|running| (running.statuses)().remove("app"));
+        status.unwrap_or_default()
     }
 
     /// The account at the app with this attribute.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Auth, Dispatcher, Leave, Profile, Rails, Scope, Secret};
+use dispatcher::{AppConfig, Auth, Dispatcher, Leave, Profile, Rails, Scope, Secret, Timing};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -172,6 +172,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         budget_shared_as: None,
         on_delete: Leave::Delete,
         on_leave: Leave::Delete,
+        timing: Timing::default(),
         timeout_ms: 5_000,
         concurrency: 4,
         attempts_max: 20,
