@@ -2,6 +2,7 @@
 //! strict as its original, ends with exactly what it should hold, was never asked what it refuses and never too fast.
 
 #![cfg(test)]
+#![expect(clippy::needless_range_loop, reason = "a number names somebody, and finds his id")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
