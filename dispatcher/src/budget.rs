@@ -18,6 +18,8 @@ const RESERVED: f64 = 0.2;
 const SLOWER: f64 = 0.5;
 /// How long it takes until it is tried twice as fast again.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// What the app says within this time it says once.
+const TOLD_AT_ONCE: Duration = Duration::from_secs(2);
 /// Over this time we look at how fast we were.
 const OBSERVED: Duration = Duration::from_secs(10);
 /// We never get slower than this many calls in a second.
@@ -102,6 +104,8 @@ struct Learned {
     ordinary: Bucket,
     since: Instant,
     recoveries: u32,
+    /// When the app said so.
+    told: Instant,
 }
 
 /// Fills with time, never over its size: whoever empties it and goes on as fast as it fills stays within the limit of
@@ -300,6 +304,11 @@ impl Purse {
     /// The app said that we are too fast.
     pub(crate) fn slow_down(&self, now: Instant) {
         let mut inner = self.inner();
+        // Calls that were under way together are told the same together.
+        let just_told = |learned: &Learned| now.saturating_duration_since(learned.told) < TOLD_AT_ONCE;
+        if inner.learned.as_ref().is_some_and(just_told) {
+            return;
+        }
         inner.forget_old(now);
         let observed = inner.calls.len() as f64 / OBSERVED.as_secs_f64();
         let before = inner
@@ -312,6 +321,7 @@ impl Purse {
             ordinary: Bucket::steady(all * (1.0 - RESERVED)),
             since: now,
             recoveries: 0,
+            told: now,
         });
     }
 

@@ -287,6 +287,16 @@ impl Default for Type {
     }
 }
 
+impl IdCase {
+    /// An id as we keep it, so that two that are one are equal.
+    pub(crate) fn of(self, id: &str) -> String {
+        match self {
+            Self::Exact => id.to_string(),
+            Self::Any => id.to_lowercase(),
+        }
+    }
+}
+
 impl Profile {
     /// The names of the profiles that are shipped.
     pub fn shipped_names() -> Vec<&'static str> {

@@ -55,6 +55,7 @@ fn a_fifth_is_kept_for_reductions() {
     assert!(ordinary.len() <= 480, "{}", ordinary.len());
     // Whoever loses access finds something left at once, and more than one of them.
     let later = now + second * 60;
+    while purse.take(&call(Calls::Creates, false), later).is_ok() {}
     for _ in 0..20 {
         purse.take(&call(Calls::Deletes, true), later).unwrap();
     }
@@ -118,6 +119,9 @@ fn after_too_many_we_are_slower_and_then_recover() {
     purse.slow_down(now);
     let slow = purse.learned().unwrap();
     assert!((40.0..=60.0).contains(&slow), "half of 100 a second: {slow}");
+    purse.slow_down(now + second);
+    assert_eq!(purse.learned().unwrap(), slow, "the same, from a call that was under way");
+    let now = now + second * 3;
     purse.slow_down(now);
     assert!(purse.learned().unwrap() < 30.0);
     let made = made(&purse, &call(Calls::Creates, false), now, second * 10);

@@ -257,13 +257,13 @@ impl ScimApp {
         let listed = body.get("Resources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         match listed {
             [] => Found::None,
-            [only] => match only.get("id").and_then(Value::as_str) {
+            [only] => match only.get("id").and_then(Value::as_str).map(|id| self.profile.id_case.of(id)) {
                 Some(id)
-                    if is_others(id, only.get("externalId").and_then(Value::as_str).unwrap_or_default()) =>
+                    if is_others(&id, only.get("externalId").and_then(Value::as_str).unwrap_or_default()) =>
                 {
                     Found::None
                 }
-                Some(id) => Found::One(id.to_string()),
+                Some(id) => Found::One(id),
                 None => Found::Unavailable {
                     after,
                     error: "search answered a resource without an id".to_string(),
@@ -351,7 +351,12 @@ impl ScimApp {
 
     /// The class of an answer.
     fn judged(&self, response: &Response<Bytes>, sent: Option<&Object>) -> Outcome {
-        class(&self.profile.answers, response, sent, clock::now())
+        match class(&self.profile.answers, response, sent, clock::now()) {
+            Outcome::Done { remote_id: Some(id), status } => {
+                Outcome::Done { remote_id: Some(self.profile.id_case.of(&id)), status }
+            }
+            other => other,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ fn every_shipped_profile_can_be_read() {
         let profile = Profile::shipped(name).unwrap().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(profile.of("User").is_some() && !profile.about.is_empty(), "{name}");
     }
+    assert_eq!((IdCase::Any.of("A1"), IdCase::Exact.of("A1")), ("a1".to_string(), "A1".to_string()));
     assert_eq!(Profile::shipped("teams"), None);
     assert_eq!(Profile::scim().of("Device").map(|own| own.change), Some(Change::Put));
     assert!(Profile::shipped("github-org").unwrap().unwrap().of("Group").is_none());
