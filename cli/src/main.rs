@@ -74,6 +74,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&settings, command).await,
         Command::Explain(explain) => audit::explain(&settings, explain).await,
         Command::App(command) => apps::run(&settings, command).await,
+        Command::Why(asked) => apps::why(&settings, asked).await,
+        Command::Timeline(asked) => apps::timeline(&settings, asked).await,
+        Command::Who(asked) => apps::who(&settings, asked).await,
+        Command::Leave(asked) => apps::leave(&settings, asked).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
     }
 }
@@ -88,6 +92,10 @@ fn default_filter(command: &Command) -> &'static str {
         | Command::Audit(_)
         | Command::Explain(_)
         | Command::App(_)
+        | Command::Why(_)
+        | Command::Timeline(_)
+        | Command::Who(_)
+        | Command::Leave(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => "warn",

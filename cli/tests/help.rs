@@ -34,6 +34,12 @@ fn every_command_explains_itself() {
         &["app", "pause"],
         &["app", "resume"],
         &["app", "release"],
+        &["app", "redrive"],
+        &["app", "plan"],
+        &["why"],
+        &["timeline"],
+        &["who"],
+        &["leave"],
     ] {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let (success, text) = rollcall(&arguments);

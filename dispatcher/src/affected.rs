@@ -120,6 +120,22 @@ impl Who {
     }
 }
 
+/// Whether an event ends somebody's access: what the guard rails count before it is planned.
+pub(crate) fn ends(kind: &Kind, body: Option<&Body>) -> bool {
+    match kind {
+        Kind::Deleted => true,
+        Kind::Updated { .. } => deactivates(body),
+        Kind::Created { .. }
+        | Kind::MembersChanged { .. }
+        | Kind::TenantDropped
+        | Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased => false,
+    }
+}
+
 fn deactivates(body: Option<&Body>) -> bool {
     let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
     changes.iter().any(|change| change.path == "active" && change.after == Some(Value::Bool(false)))

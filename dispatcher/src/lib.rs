@@ -19,10 +19,8 @@ mod link;
 mod naming;
 mod plan;
 mod profile;
-#[expect(dead_code, reason = "no call passes them yet")]
 mod rails;
 mod scope;
-#[expect(dead_code, reason = "no guard rail trips yet")]
 mod valve;
 mod view;
 mod watermark;
@@ -35,7 +33,7 @@ pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
 pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
-pub use view::{AppView, HeldView, Unanswered, View, WorkView};
+pub use view::{AppView, HeldView, Unanswered, View, Which, WorkView};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,6 +136,9 @@ impl Dispatcher {
         holder: String,
     ) -> Self {
         let links = Links::new(broker.provisioning.clone(), keyring.clone(), broker.timeline.clone());
+        for (name, app) in &config.apps {
+            links.guard(name, &app.guard);
+        }
         let status = Arc::default();
         let purses = Purses::default();
         let shared = Shared { broker, projection, keyring, registry, links, holder, purses, status };

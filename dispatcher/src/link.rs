@@ -1,7 +1,7 @@
 //! Links: what we know that each app holds. A projection of PROVISIONING, in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use eventlog::{Keyring, Log, Message, Timeline};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::config::short_hash;
+use crate::rails::{self, Rails, Tally};
 
 /// How long to wait before keys are asked for again.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
@@ -30,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) members: BTreeSet<ResourceId>,
     /// Under which of the app's ids they became members. An account that was lost and made anew is in no group.
     pub(crate) known_as: BTreeMap<ResourceId, String>,
+    /// Whether we switched the account off.
+    pub(crate) is_off: bool,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
     pub(crate) held: Option<Held>,
@@ -58,6 +61,14 @@ pub(crate) struct Held {
     pub(crate) configuration_hash: String,
 }
 
+/// Who releases what was held and is not wished any more.
+pub(crate) const RELEASED_BY: &str = "plan";
+
+/// Whether an account with these attributes is switched off.
+pub(crate) fn is_off(attributes: &scim::Object) -> bool {
+    attributes.get("active") == Some(&Value::Bool(false))
+}
+
 /// One app's resource.
 pub(crate) type LinkId = (String, ResourceId);
 
@@ -69,12 +80,69 @@ pub(crate) struct Links {
     /// The restore that the log comes from.
     restored: Option<Timeline>,
     links: Arc<RwLock<BTreeMap<LinkId, Link>>>,
+    /// What was done lately, by app.
+    tallies: Arc<Mutex<BTreeMap<String, Tally>>>,
+    /// Who was released by a person and not looked at since, by app.
+    redriven: Arc<Mutex<BTreeSet<LinkId>>>,
     applied: Arc<watch::Sender<u64>>,
 }
 
 impl Links {
     pub(crate) fn new(log: Arc<dyn Log>, keyring: Keyring, restored: Option<Timeline>) -> Self {
-        Self { log, keyring, restored, links: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+        Self {
+            log,
+            keyring,
+            restored,
+            links: Arc::default(),
+            tallies: Arc::default(),
+            redriven: Arc::default(),
+            applied: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Counts what is done at an app from now on, and what was done before, once it is read.
+    pub(crate) fn guard(&self, app: &str, rails: &Rails) {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.insert(app.to_string(), Tally::new(rails.clone()));
+    }
+
+    /// Asks or tells an app's tally.
+    pub(crate) fn tally<T>(&self, app: &str, tell: impl FnOnce(&mut Tally) -> T) -> T {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tell(tallies.entry(app.to_string()).or_insert_with(|| Tally::new(Rails::default())))
+    }
+
+    /// Who was released by a person since this was asked last.
+    pub(crate) fn take_redriven(&self, app: &str) -> Vec<ResourceId> {
+        let mut redriven = self.redriven.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_app: Vec<LinkId> = redriven.iter().filter(|(name, _)| name == app).cloned().collect();
+        redriven.retain(|(name, _)| name != app);
+        of_app.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What an event tells beside the link.
+    fn notice(&self, event: &Event, details: Option<&Details>, was_off: bool) {
+        for (operation, counted) in rails::counted(event, details, was_off) {
+            self.tally(&event.app, |tally| tally.add(operation, counted, event.occurred_at));
+        }
+        let one = (event.app.clone(), event.resource_id);
+        let mut redriven = self.redriven.lock().unwrap_or_else(PoisonError::into_inner);
+        match &event.kind {
+            Kind::Released { actor } if actor != RELEASED_BY => {
+                redriven.insert(one);
+            }
+            Kind::Released { .. }
+            | Kind::Intended { .. }
+            | Kind::Done { .. }
+            | Kind::Retrying { .. }
+            | Kind::Refused { .. }
+            | Kind::Held { .. }
+            | Kind::ScopeEntered
+            | Kind::ScopeLeft
+            | Kind::Verified => {
+                redriven.remove(&one);
+            }
+        }
     }
 
     /// Follows PROVISIONING until told to stop.
@@ -101,6 +169,7 @@ impl Links {
             };
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
             let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
+            self.notice(&event, details.as_ref(), link.is_off);
             let account = link.remote_id.clone();
             link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
             if link.remote_id != account {
@@ -113,7 +182,8 @@ impl Links {
         }
     }
 
-    async fn read(&self, message: Message) -> Result<(Event, Option<Details>), Error> {
+    /// Reads an event, and its details where they can be opened.
+    pub(crate) async fn read(&self, message: Message) -> Result<(Event, Option<Details>), Error> {
         let sequence = message.sequence;
         let unreadable = |source| Error::Event { stream: "PROVISIONING", sequence, source };
         let encoded = provisioning::decode(message.payload).map_err(unreadable)?;
@@ -235,7 +305,8 @@ impl Links {
     /// How many resources an app has an account for.
     pub(crate) fn linked(&self, app: &str) -> usize {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.iter().filter(|((name, _), link)| name == app && link.remote_id.is_some()).count()
+        let of_app = links.range((app.to_string(), ResourceId::new(uuid::Uuid::nil()))..);
+        of_app.take_while(|((name, _), _)| name == app).filter(|(_, link)| link.remote_id.is_some()).count()
     }
 
     /// What an app's resources are held for.
@@ -288,6 +359,12 @@ impl Link {
                     return;
                 }
                 self.remote_id = Some(remote_id.clone());
+                self.is_off = match (operation.as_str(), details) {
+                    ("adopt", _) => false,
+                    ("deactivate", _) => true,
+                    ("change_members", _) | (_, None) => before.is_off,
+                    (_, Some(details)) => is_off(&details.intended),
+                };
                 if !*members_replaced {
                     (self.members, self.known_as) = (before.members, before.known_as);
                 }

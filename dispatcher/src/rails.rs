@@ -6,6 +6,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
+use proto::provisioning::{Details, Event, Kind};
 use serde::{Deserialize, Serialize};
 
 /// How long what was counted is remembered, so that a release is not forgotten by a restart.
@@ -208,10 +209,6 @@ impl Tally {
         Self { rails, lines: BTreeMap::new() }
     }
 
-    pub(crate) fn rails(&self) -> &Rails {
-        &self.rails
-    }
-
     /// Counts one operation. The same one is counted once within the window.
     pub(crate) fn add(&mut self, operation: Operation, counted: Counted, at: Timestamp) {
         if !self.rails.counts(operation) || self.has(operation, counted, at) {
@@ -232,6 +229,17 @@ impl Tally {
         latest.is_some_and(|time| time > begin)
     }
 
+    /// What counts now.
+    pub(crate) fn counted(&self, operation: Operation, now: Timestamp) -> Vec<Counted> {
+        let begin = now.checked_sub(self.rails.window()).unwrap_or(Timestamp::MIN);
+        let Some(line) = self.lines.get(&operation.line()) else { return Vec::new() };
+        let since = line.latest.iter().filter(|(_, time)| **time > line.since);
+        let mut all: Vec<(Timestamp, Counted)> = since.map(|(counted, time)| (*time, *counted)).collect();
+        all.sort_unstable();
+        let counts = all.into_iter().skip(line.allowance).filter(|(time, _)| *time > begin);
+        counts.map(|(_, counted)| counted).collect()
+    }
+
     /// How many count now.
     pub(crate) fn count(&self, operation: Operation, now: Timestamp) -> usize {
         let Some(line) = self.lines.get(&operation.line()) else { return 0 };
@@ -250,6 +258,44 @@ impl Tally {
     pub(crate) fn release(&mut self, operation: Operation, at: Timestamp, allowance: usize) {
         let line = self.lines.entry(operation.line()).or_default();
         (line.since, line.allowance) = (at, allowance);
+    }
+}
+
+/// What an event of PROVISIONING says was done, or was about to be; `was_off` tells whether the account was switched off
+/// before.
+pub(crate) fn counted(event: &Event, details: Option<&Details>, was_off: bool) -> Vec<(Operation, Counted)> {
+    let id = event.resource_id;
+    let of = |operation: &str, added: &[ResourceId], removed: &[ResourceId]| match operation {
+        // What no event asked for belongs to no request.
+        "create" if event.txn.is_empty() => vec![(Operation::UnaskedCreate, (id, None))],
+        "create" => vec![(Operation::Create, (id, None))],
+        "deactivate" => vec![(Operation::Deactivate, (id, None))],
+        "delete" => vec![(Operation::Delete, (id, None))],
+        "update" => match details {
+            Some(details) if crate::link::is_off(&details.intended) && !was_off => {
+                vec![(Operation::Deactivate, (id, None))]
+            }
+            Some(_) => vec![(Operation::Update, (id, None))],
+            None => Vec::new(),
+        },
+        "change_members" => {
+            let added = added.iter().map(|member| (Operation::Grant, (id, Some(*member))));
+            added.chain(removed.iter().map(|member| (Operation::Revoke, (id, Some(*member))))).collect()
+        }
+        _ => Vec::new(),
+    };
+    match &event.kind {
+        Kind::Intended { operation } => of(operation, &[], &[]),
+        Kind::Done { operation, members_added, members_removed, .. } => {
+            of(operation, members_added, members_removed)
+        }
+        Kind::Retrying { .. }
+        | Kind::Refused { .. }
+        | Kind::Held { .. }
+        | Kind::Released { .. }
+        | Kind::ScopeEntered
+        | Kind::ScopeLeft
+        | Kind::Verified => Vec::new(),
     }
 }
 
@@ -331,6 +377,7 @@ mod tests {
             tally.add(Operation::Delete, (id(number), None), at(2));
         }
         assert_eq!(tally.count(Operation::Delete, at(2)), 2, "the rest counts");
+        assert_eq!(tally.counted(Operation::Delete, at(2)), [(id(23), None), (id(24), None)]);
         assert_eq!(tally.with(Operation::Delete, 1, at(2)), 3);
         // An hour later the release is not there once more.
         assert_eq!(tally.with(Operation::Delete, 4, at(63)), 4);

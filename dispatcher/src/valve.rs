@@ -111,6 +111,9 @@ pub enum Refusal {
     /// No guard rail holds anything, or not this operation.
     #[error("no guard rail holds anything there; `rollcall app show` says what waits and why")]
     NotTripped,
+    /// Nothing that was meant is held.
+    #[error("nothing of that is held; `rollcall app held` shows what is")]
+    NotHeld,
     /// Whoever caused it wants to release it.
     #[error("{0} caused it: somebody else must release it")]
     OwnCause(String),

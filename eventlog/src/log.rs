@@ -115,11 +115,15 @@ pub trait Log: Send + Sync + 'static {
     /// The last message on a subject, asked of the leader.
     async fn last_on(&self, subject: &str) -> Result<Option<Message>, Error>;
 
-    /// The first message from a sequence on whose subject is this one; nothing when there is none.
+    /// The first message from a sequence on whose subject is this one, or one of this pattern; nothing when there is none.
     async fn next_on(&self, subject: &str, from: u64) -> Result<Option<Message>, Error> {
         let last = self.last_sequence().await?;
         for sequence in from.max(1)..=last {
-            if let Some(message) = self.read(sequence).await?.filter(|message| message.subject == subject) {
+            if let Some(message) = self
+                .read(sequence)
+                .await?
+                .filter(|message| proto::subject::matches(subject, &message.subject))
+            {
                 return Ok(Some(message));
             }
         }

@@ -108,6 +108,7 @@ async fn reading_finds_what_was_written(log: &dyn Log) {
     assert_eq!(log.next_on(&write.subject, 0).await.unwrap().as_ref(), Some(&read));
     assert_eq!(log.next_on(&write.subject, sequence).await.unwrap().as_ref(), Some(&read));
     assert!(log.next_on(&write.subject, sequence + 1).await.unwrap().is_none());
+    assert_eq!(log.next_on("identity.*.User.f", 1).await.unwrap().as_ref(), Some(&read));
     assert!(log.next_on("identity.corp.User.nobody", 1).await.unwrap().is_none());
     assert_eq!(log.sequence_at("2020-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
     assert_eq!(log.sequence_at("2090-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), sequence + 1);

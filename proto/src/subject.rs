@@ -178,6 +178,25 @@ pub fn provisioning_of_app(tenant: &Tenant, app: &str) -> String {
     format!("provisioning.{tenant}.{app}.>")
 }
 
+/// The subjects of one resource at every app in PROVISIONING.
+pub fn provisioning_of_resource(tenant: &Tenant, resource_type: &str, id: ResourceId) -> String {
+    format!("provisioning.{tenant}.*.{resource_type}.{}", id.uuid().simple())
+}
+
+/// Whether a subject is one of those that a pattern means: `*` is any one word, `>` all that follow.
+pub fn matches(pattern: &str, subject: &str) -> bool {
+    let mut words = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, words.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (wanted, Some(word)) if wanted == word => {}
+            (_, _) => return false,
+        }
+    }
+    words.next().is_none()
+}
+
 /// A subject of CONTROL.
 pub fn control(tenant: &Tenant, kind: &str) -> String {
     format!("control.{tenant}.{kind}")
@@ -186,6 +205,12 @@ pub fn control(tenant: &Tenant, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_mean_subjects() {
+        assert!(matches("a.*.c", "a.b.c") && matches("a.>", "a.b.c") && matches("a.b", "a.b"));
+        assert!(!matches("a.*", "a.b.c") && !matches("a.b.c", "a.b") && !matches("a.>", "a"));
+    }
 
     #[test]
     fn keys_are_packed_and_unpacked() {

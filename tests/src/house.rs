@@ -115,6 +115,11 @@ impl House {
         command
     }
 
+    /// Has this configuration from the next start on.
+    pub fn configure(&mut self, text: &str) {
+        self.options.configuration = Some(text.to_string());
+    }
+
     /// Serves SCIM on this address from the next start on.
     pub fn listen_on(&mut self, address: &str) {
         self.listen = address.to_string();

@@ -8,7 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use dispatcher::{Operation, Said, Unanswered, View};
+use dispatcher::{Operation, Said, Unanswered, View, Which};
+use proto::ResourceId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<Arc<About>> {
         .route("/api/v1/apps/{app}/pause", post(pause))
         .route("/api/v1/apps/{app}/resume", post(resume))
         .route("/api/v1/apps/{app}/release", post(release))
+        .route("/api/v1/apps/{app}/redrive", post(redrive))
 }
 
 /// An answer.
@@ -163,6 +165,40 @@ async fn release(
     let ToRelease { by, why, operation } = read(&body)?;
     let operation = operation.map(|name| named(&name)).transpose()?;
     Told::of(about.view()?.release(&app, operation, Said::now(&by, &why)).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToRedrive {
+    by: String,
+    #[serde(default)]
+    why: String,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    ids: Vec<ResourceId>,
+    reason: Option<String>,
+}
+
+async fn redrive(
+    State(about): State<Arc<About>>,
+    Path(app): Path<String>,
+    _operator: Operator,
+    body: Bytes,
+) -> Result<Told, Problem> {
+    let ToRedrive { by, why, all, ids, reason } = read(&body)?;
+    let which = match (all, ids.is_empty(), reason) {
+        (true, true, None) => Which::All,
+        (false, false, None) => Which::Ids(ids),
+        (false, true, Some(words)) => Which::Reason(words),
+        (_, _, _) => {
+            let detail = "say what is tried again: one of all, ids and reason";
+            return Err(Problem::unreadable("invalidBody", detail));
+        }
+    };
+    let redriven = about.view()?.redrive(&app, &which, &Said::now(&by, &why)).await?;
+    let ids: Vec<String> = redriven.iter().map(ToString::to_string).collect();
+    Told::of(json!({"app": app, "total": ids.len(), "ids": ids}))
 }
 
 fn named(name: &str) -> Result<Operation, Problem> {

@@ -4,6 +4,7 @@ mod apps;
 mod asked;
 mod audit;
 mod members;
+mod people;
 mod problem;
 mod snapshot;
 mod status;
@@ -151,6 +152,7 @@ pub(crate) async fn serve(
         .route("/api/v1/explain", get(audit::explain))
         .route("/api/v1/projection/snapshot", post(snapshot::take))
         .merge(apps::routes())
+        .merge(people::routes())
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };

@@ -1,5 +1,7 @@
 //! What `rollcall app`, `why`, `timeline` and `who` are asked.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::AdminApi;
@@ -25,6 +27,19 @@ pub(crate) enum App {
                             rollcall app release wiki --operation delete --by ann"
     )]
     Release(Release),
+    /// Try again what is held, planned afresh: one, several, or by the reason
+    #[command(
+        after_help = "Examples:\n  rollcall app redrive wiki --by ann --id 01890a5d-ac96-774b-bcce-b302099a8057\n  \
+                            rollcall app redrive wiki --by ann --reason 'another account'\n  \
+                            rollcall app redrive wiki --by ann --all"
+    )]
+    Redrive(Redrive),
+    /// What would be done now, without doing it: for everybody or for one; also with a configuration that is not active
+    #[command(
+        after_help = "Examples:\n  rollcall app plan wiki\n  rollcall app plan wiki --who ada@example.com\n  \
+                            rollcall app plan wiki --with new.toml --count 100"
+    )]
+    Plan(Plan),
 }
 
 #[derive(Args, Debug)]
@@ -69,6 +84,91 @@ pub(crate) struct Release {
     /// Only this operation, and what is counted with it [default: all that are held]
     #[arg(long, value_name = "OPERATION")]
     pub(crate) operation: Option<String>,
+    #[command(flatten)]
+    pub(crate) said: By,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "which", required = true, multiple = false, args = ["id", "reason", "all"])]
+pub(crate) struct Redrive {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// This resource; can be given more than once
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Vec<String>,
+    /// Those whose reason has these words
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) reason: Option<String>,
+    /// All that are held
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) said: By,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// Only this resource: an id, a userName or a group's displayName
+    #[arg(long, value_name = "WHO")]
+    pub(crate) who: Option<String>,
+    /// With [app.NAME] of this file instead of the active configuration; its secrets are not needed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with: Option<PathBuf>,
+    /// So many steps are told
+    #[arg(long, default_value_t = 20)]
+    pub(crate) count: usize,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Why {
+    /// An id, a userName or a group's displayName
+    pub(crate) who: String,
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Timeline {
+    /// An id, a userName or a group's displayName; whoever is deleted has only an id
+    pub(crate) who: String,
+    /// The tenant [default: the only one]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhoAt {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// At this instant (RFC 3339), or at the beginning of a date (UTC) [default: now]
+    #[arg(long, value_name = "TIME|DATE")]
+    pub(crate) at: Option<String>,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Leave {
+    /// An id or a userName
+    pub(crate) who: String,
+    /// At once, whatever is stopped
+    #[arg(long, required = true)]
+    pub(crate) now: bool,
+    /// The tenant [default: the only one]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
     #[command(flatten)]
     pub(crate) said: By,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 mod apps;
 mod audit;
 
-pub(crate) use apps::{App as AppCommand, By, Told};
+pub(crate) use apps::{App as AppCommand, By, Leave, Timeline, Told, WhoAt, Why};
 pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
 
 use std::net::SocketAddr;
@@ -115,6 +115,21 @@ pub(crate) enum Command {
                             is written down with --by (docs/operations/apps.md)."
     )]
     App(AppCommand),
+    /// Say why an app holds of somebody what it holds: scope, wish, account, plan, what was done and why
+    #[command(after_help = "Example:\n  rollcall why ada@example.com wiki")]
+    Why(Why),
+    /// Everything that happened to somebody, in the directory and at every app, in the order of time
+    #[command(after_help = "Example:\n  rollcall timeline ada@example.com --tenant corp")]
+    Timeline(Timeline),
+    /// Who had an account at an app, at an instant
+    #[command(after_help = "Example:\n  rollcall who wiki --at 2026-11-01T08:30:00Z")]
+    Who(WhoAt),
+    /// End one person's access now: what the directory takes away passes pauses and guard rails at every app
+    #[command(
+        after_help = "Example:\n  rollcall leave ada@example.com --now --by ann --why 'badge withdrawn'\n\n\
+                            It is the directory that says who leaves: deactivate or delete the person there."
+    )]
+    Leave(Leave),
     /// Write everything that must not be lost into a folder, while rollcall runs or while it does not
     #[command(
         args_conflicts_with_subcommands = true,

@@ -171,6 +171,10 @@ impl Settings {
             | Command::Audit(_)
             | Command::Explain(_)
             | Command::App(_)
+            | Command::Why(_)
+            | Command::Timeline(_)
+            | Command::Who(_)
+            | Command::Leave(_)
             | Command::Backup(_)
             | Command::Restore(_)
             | Command::Record(_) => (None, None),
@@ -298,6 +302,27 @@ impl Settings {
     }
 }
 
+/// One app of a configuration that is not active. Its secrets are not read: whoever plans needs none.
+pub(crate) fn app_of(
+    text: &str,
+    name: &str,
+    registry: &scim::Registry,
+) -> Result<dispatcher::AppConfig, Failure> {
+    let mut mistakes = Mistakes::default();
+    let table = text.parse::<Table>().map_err(|error| Failure::of("reading the configuration", &error))?;
+    let section = table.get("app").and_then(|apps| apps.get(name)).cloned();
+    let Some(Value::Table(mut section)) = section else {
+        return Err(Failure::new(format!("the configuration has no [app.{name}]")));
+    };
+    for secret in ["token", "token_env", "token_file", "auth"] {
+        section.remove(secret);
+    }
+    section.insert("token".to_string(), "not needed".into());
+    let found = apps::app(registry, Path::new(""), &format!("app.{name}"), section.into(), &mut mistakes);
+    mistakes.into_result()?;
+    found.ok_or_else(|| Failure::new(format!("[app.{name}] cannot be read")))
+}
+
 /// The one look at the environment beside clap's.
 #[expect(clippy::disallowed_methods, reason = "the configuration is the place that reads the environment")]
 fn environment(name: &str) -> Option<String> {
@@ -315,6 +340,10 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         | Command::Audit(_)
         | Command::Explain(_)
         | Command::App(_)
+        | Command::Why(_)
+        | Command::Timeline(_)
+        | Command::Who(_)
+        | Command::Leave(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => (None, None),

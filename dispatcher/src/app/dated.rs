@@ -3,6 +3,7 @@
 //! Accounts that are switched off are known from the links. Beginnings and ends stand in the directory, so everybody in
 //! scope is looked at once, beside the work, when the app has dates at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -15,6 +16,7 @@ use eventlog::clock;
 
 use super::due::Due;
 use super::perform::Performer;
+use super::railed::Railing;
 use super::timers::Timers;
 use super::{AGAIN_DELAY, CATCH_UP_TIMEOUT, EVERYTHING, Worker};
 use crate::Error;
@@ -60,7 +62,7 @@ impl Found {
 
 impl Worker {
     /// What waits for its time, and the look at everybody that finds the rest. When everything is due, the plans tell.
-    pub(super) fn timers(&self, due: &Due, from: u64) -> (Timers, Dated) {
+    pub(super) fn timers(&self, due: &Due, from: u64, railing: &Arc<Railing>) -> (Timers, Dated) {
         let mut timers = Timers::default();
         let timing = &self.config.timing;
         let (sender, found) = mpsc::channel(FOUND_MAX);
@@ -72,7 +74,7 @@ impl Worker {
                 self.wait_for_deletions(&mut timers, grace);
             }
             if !timing.dates.is_empty() {
-                look.spawn(self.performer().look_at_everybody(from, sender));
+                look.spawn(self.performer(railing, true).look_at_everybody(from, sender));
             }
         }
         (timers, Dated { found, _look: look })

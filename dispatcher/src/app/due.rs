@@ -126,6 +126,12 @@ impl Due {
         (id, taken)
     }
 
+    /// This one, if it waits and nobody works on it: whoever passes what is stopped waits for no time.
+    pub(crate) fn take_this(&mut self, id: ResourceId) -> Option<(ResourceId, Taken)> {
+        let waits = self.waiting.contains_key(&id) && !self.taken.contains_key(&id);
+        waits.then(|| self.hand_out(id))
+    }
+
     /// The work is done or held.
     pub(crate) fn finish(&mut self, id: ResourceId) {
         self.taken.remove(&id);

@@ -18,9 +18,9 @@ use crate::profile::Missing;
 use crate::scope::Holder;
 
 /// A resource as of now.
-pub(super) struct Now {
-    pub(super) kind: ResourceType,
-    pub(super) desired: Result<Desired, Leaving>,
+pub(crate) struct Now {
+    pub(crate) kind: ResourceType,
+    pub(crate) desired: Result<Desired, Leaving>,
     pub(super) key_ref: Option<KeyRef>,
     /// Why it cannot be sent as it is.
     pub(super) missing: Option<Missing>,

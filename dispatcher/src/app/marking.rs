@@ -5,17 +5,26 @@ use tokio::time::Instant;
 
 use super::due::Due;
 use super::perform::WRITE_TIMEOUT;
+use super::railed::Railing;
 use super::{Worker, read_event};
 use crate::Error;
-use crate::affected::{Affected, Who, affected};
+use crate::affected::{Affected, Who, affected, ends};
 
 impl Worker {
     /// Marks whom an event affects.
-    pub(super) async fn mark(&self, due: &mut Due, message: eventlog::Message) -> Result<(), Error> {
+    pub(super) async fn mark(
+        &self,
+        due: &mut Due,
+        railing: &Railing,
+        message: eventlog::Message,
+    ) -> Result<(), Error> {
         let sequence = message.sequence;
         let (event, body) = read_event(&self.shared, message).await?;
         if event.tenant != self.config.tenant {
             return Ok(());
+        }
+        if ends(&event.kind, body.as_ref()) {
+            railing.leaves(event.resource_id, &event.kind, format!("{}/{}", event.source, event.actor));
         }
         let affected = affected(&event, body.as_ref(), self.needs);
         if affected.iter().any(|one| one.who.is_looked_up()) {

@@ -3,6 +3,7 @@
 mod afford;
 mod dated;
 mod due;
+mod foresee;
 mod gates;
 mod look;
 mod marking;
@@ -12,6 +13,7 @@ mod railed;
 mod record;
 mod shaped;
 mod timers;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use eventlog::clock;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use proto::{Body, Event, ResourceId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +34,13 @@ use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use due::{Due, Taken};
+pub(crate) use foresee::Foreseen;
 use gates::Gates;
 use pause::Pause;
-use perform::{Ended, Performer};
-use railed::Railing;
+use perform::Ended;
+pub(crate) use perform::Performer;
+pub(crate) use railed::Railing;
+pub(crate) use wanted::{Turn, wanted};
 
 /// How often the watermark and the status are written.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,7 +49,9 @@ const AGAIN_DELAY: Duration = Duration::from_secs(1);
 /// How long catching up at the start may take before it is tried again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a resource answers that no event made due: it comes before all events, and no watermark is written before it is done.
-const EVERYTHING: u64 = 0;
+pub(crate) const EVERYTHING: u64 = 0;
+/// The configuration that a watermark names while another one than before is being carried out.
+const UNFINISHED: &str = "";
 
 /// The worker of one app.
 pub(crate) struct Worker {
@@ -114,11 +122,9 @@ impl Worker {
         if !links.catch_up(CATCH_UP_TIMEOUT).await? {
             return Ok(());
         }
-        let railing = Railing::new(&self.name, &self.shared);
-        railing.look().await?;
         let mut due = Due::default();
-        let from = self.begin(&mut due).await?;
-        let (mut timers, mut dated) = self.timers(&due, from);
+        let Some((from, railing)) = self.begin(&mut due, lease).await? else { return Ok(()) };
+        let (mut timers, mut dated) = self.timers(&due, from, &railing);
         let mut events = broker.identity.follow(from + 1);
         let mut followed = from;
         let mut saved = None;
@@ -129,11 +135,10 @@ impl Worker {
         let mut gates = Gates::default();
         loop {
             while paused.allows(running.len(), self.config.concurrency, self.app.answers())
-                && railing.stopped().is_none()
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
-                && let Some((id, taken)) = gates.next(&mut due)
+                && let Some((id, taken)) = railing.take(&mut due, &mut gates)
             {
-                let performer = self.performer();
+                let performer = self.performer(&railing, taken.until != EVERYTHING);
                 let renamed_by = links.renamed_by(&self.name, id);
                 running.push(async move { (id, taken, renamed_by, performer.settle(id, taken.until).await) });
             }
@@ -141,12 +146,12 @@ impl Worker {
                 message = events.next() => {
                     let Some(message) = message.transpose()? else { return Ok(()) };
                     followed = message.sequence;
-                    self.mark(&mut due, message).await?;
+                    self.mark(&mut due, &railing, message).await?;
                     // A burst is marked as a whole before the next is planned.
                     while let Some(Some(message)) = events.next().now_or_never() {
                         let message = message?;
                         followed = message.sequence;
-                        self.mark(&mut due, message).await?;
+                        self.mark(&mut due, &railing, message).await?;
                     }
                 }
                 Some((id, taken, renamed_by, ended)) = running.next(), if !running.is_empty() => {
@@ -156,7 +161,7 @@ impl Worker {
                     if let Ok(Ended::Settled { next: Some(next) } | Ended::Held { next: Some(next) }) = &ended {
                         timers.set(id, *next);
                     }
-                    self.after(&mut due, &mut paused, &mut gates, id, taken, ended)?;
+                    self.after(&mut due, &railing, &mut paused, &mut gates, (id, taken), ended)?;
                 }
                 Some(found) = dated.next() => found.note(&mut due, &mut timers, followed),
                 _ = save.tick() => {
@@ -169,12 +174,12 @@ impl Worker {
                         watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
-                    railing.look().await?;
+                    self.let_go(&mut due, &railing, followed).await?;
                     self.shared.tell(&self.name, Status {
                         watermark,
                         due: due.len(),
                         held: links.held(&self.name),
-                        waiting_for: railing.stopped().or_else(|| paused.why.clone()),
+                        waiting_for: railing.stopped().or_else(|| paused.why.clone()).or_else(|| railing.waits_for()),
                     });
                 }
                 _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
@@ -184,8 +189,21 @@ impl Worker {
         }
     }
 
-    fn performer(&self) -> Performer {
+    /// What was released, or is tried again, is planned again.
+    async fn let_go(&self, due: &mut Due, railing: &Railing, followed: u64) -> Result<(), Error> {
+        for (id, until) in railing.look().await? {
+            due.mark(id, until.unwrap_or(followed), true);
+        }
+        for id in self.shared.links.take_redriven(&self.name) {
+            due.mark(id, followed, true);
+        }
+        Ok(())
+    }
+
+    fn performer(&self, railing: &Arc<Railing>, asked: bool) -> Performer {
         Performer {
+            railing: railing.clone(),
+            asked,
             name: self.name.clone(),
             config: self.config.clone(),
             hash: self.hash.clone(),
@@ -195,15 +213,19 @@ impl Worker {
     }
 
     /// Where to go on. Another configuration, another timeline or a first start mark everything.
-    async fn begin(&self, due: &mut Due) -> Result<u64, Error> {
+    async fn begin(&self, due: &mut Due, lease: &mut Lease) -> Result<Option<(u64, Arc<Railing>)>, Error> {
         let (broker, projection) = (&self.shared.broker, &self.shared.projection);
         let found = watermark::load(broker, &self.name).await?;
+        let is_new = found == Found::None;
+        let railing = Arc::new(Railing::new(&self.name, &self.config, is_new, &self.shared));
+        railing.look().await?;
         if let Found::Trusted(watermark) = &found
             && watermark.configuration_hash == self.hash
         {
             let from = watermark.position.map_or(0, |position| position.sequence);
             self.tell_again(due, from).await?;
-            return Ok(from);
+            railing.take_back().await?;
+            return Ok(Some((from, railing)));
         }
         if matches!(found, Found::OtherTimeline | Found::Restored(_)) {
             tracing::warn!(
@@ -223,20 +245,33 @@ impl Worker {
             due.mark(id, EVERYTHING, false);
         }
         tracing::info!(app = self.name, due = due.len(), "planning everything");
-        Ok(from)
+        if !is_new && !self.foresee(&railing, lease).await? {
+            return Ok(None);
+        }
+        if let Found::Trusted(watermark) = found {
+            // From the first call on it is not the other configuration's any more, even if that one comes back.
+            let sequence = watermark.position.map_or(0, |position| position.sequence);
+            watermark::save(broker, &self.name, sequence, UNFINISHED).await?;
+        }
+        Ok(Some((from, railing)))
     }
 
     fn after(
         &self,
         due: &mut Due,
+        railing: &Railing,
         paused: &mut Pause,
         gates: &mut Gates,
-        id: ResourceId,
-        taken: Taken,
+        (id, taken): (ResourceId, Taken),
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
         match ended {
-            Ok(Ended::Settled { .. } | Ended::Held { .. }) => due.finish(id),
+            Ok(Ended::Settled { .. } | Ended::Held { .. }) => {
+                railing.settled(id);
+                due.finish(id);
+            }
+            // Whoever lets it go on marks it again.
+            Ok(Ended::Railed) => due.put_back(id, taken, Some(Timestamp::MAX)),
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::NotYet(denied)) => {
                 gates.close(denied);

@@ -5,6 +5,7 @@
 //! too: once the wish has changed back, nobody would repeat them, and the app would keep what nobody wishes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::clock;
@@ -15,11 +16,13 @@ use scim::ResourceType;
 use tokio::time::Instant;
 
 use super::look::Now;
+use super::railed::Railing;
 use super::record::{TAKEN, done, outcome_event};
+use super::wanted::Turn;
 use crate::budget::Denied;
 use crate::config::AppConfig;
 use crate::connector::{Found, Outcome, ScimApp};
-use crate::link::Link;
+use crate::link::{Link, RELEASED_BY};
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::{Error, Shared};
 
@@ -27,9 +30,6 @@ use crate::{Error, Shared};
 const STEPS_MAX: usize = 100;
 /// How long writing an outcome may take.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Who releases what was held and is not wished any more.
-const RELEASED_BY: &str = "plan";
 
 /// How long a group waits before it is looked at again whether its members were read back.
 const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
@@ -47,6 +47,8 @@ pub(crate) enum Ended {
     Later { due_at: Timestamp },
     /// The budget has nothing for it yet.
     NotYet(Denied),
+    /// A person must let it go on: the app is only read, or a guard rail holds it.
+    Railed,
     /// The whole app must rest.
     Unavailable { after: Option<Duration>, error: String },
 }
@@ -58,6 +60,9 @@ pub(crate) struct Performer {
     pub(crate) hash: String,
     pub(crate) shared: Shared,
     pub(crate) app: ScimApp,
+    pub(crate) railing: Arc<Railing>,
+    /// Whether an event asks for what is done.
+    pub(crate) asked: bool,
 }
 
 impl Performer {
@@ -65,11 +70,16 @@ impl Performer {
     pub(crate) async fn settle(&self, id: ResourceId, until: u64) -> Result<Ended, Error> {
         let wait = self.shared.projection.wait_until(until, Instant::now() + WRITE_TIMEOUT).await;
         wait.map_err(projector::Error::from)?;
+        let (railing, turn) = (&*self.railing, Turn { id, until, asked: self.asked });
+        railing.forget(id);
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
-            let Some(now) = self.look(id, &link).await? else {
+            let Some(mut now) = self.look(id, &link).await? else {
                 return Ok(Ended::Settled { next: None });
             };
+            if let Ok(desired) = &mut now.desired {
+                railing.keep(turn, &link, desired).await?;
+            }
             if self.waits_for_members(id, &now) {
                 let due_at = clock::now().checked_add(MEMBERS_DELAY).unwrap_or(Timestamp::MAX);
                 return Ok(Ended::Later { due_at });
@@ -90,6 +100,10 @@ impl Performer {
                         Some(ended) => return Ok(ended),
                     },
                     Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
+                    Plan::ReadBack if railing.is_read_only() => {
+                        railing.wait(turn);
+                        return Ok(Ended::Railed);
+                    }
                     Plan::ReadBack => match self.read_back(id, &now, &link).await? {
                         None => continue,
                         Some(ended) => return Ok(ended),
@@ -101,6 +115,9 @@ impl Performer {
                 && let Some(ended) = self.hold(id, &now, &link, call.name(), &missing.to_string()).await?
             {
                 return Ok(ended);
+            }
+            if !railing.admits(turn, &link, &call).await? {
+                return Ok(Ended::Railed);
             }
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
                 return Ok(ended);

@@ -122,7 +122,8 @@ impl Performer {
             app: self.name.clone(),
             resource_type: now.kind.name.clone(),
             resource_id: id,
-            txn: clock::new_uuid().to_string(),
+            // What no event asks for belongs to no request.
+            txn: if self.asked { clock::new_uuid().to_string() } else { String::new() },
             occurred_at: clock::now(),
             key_ref: sealed.as_ref().map(|(at, _, _)| *at),
             caused_by: shared.projection.applied(),

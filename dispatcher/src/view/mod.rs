@@ -1,6 +1,12 @@
 //! What can be asked of a running dispatcher, and said to it: how every app is, what waits for a person, and to stop and
 //! go on. Every dispatcher can answer, whoever works for the app.
 
+mod past;
+mod plan;
+mod redrive;
+
+pub use redrive::Which;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

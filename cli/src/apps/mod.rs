@@ -1,10 +1,12 @@
 //! `rollcall app …`, `why`, `timeline` and `who`: what an operator asks and tells a running dispatcher.
 
+mod people;
+
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use crate::Failure;
-use crate::args::{AppCommand, By, Told};
+use crate::args::{AppCommand, By, Leave, Timeline, Told, WhoAt, Why};
 use crate::audit::Client;
 use crate::settings::Settings;
 use crate::token::print;
@@ -37,7 +39,73 @@ pub(crate) async fn run(settings: &Settings, command: AppCommand) -> Result<(), 
             }
             tell(settings, &asked.answer, &path(&asked.app, "/release"), body).await?;
         }
+        AppCommand::Redrive(asked) => {
+            let mut body = by(&asked.said);
+            if asked.all {
+                body.insert("all".to_string(), true.into());
+            }
+            if !asked.id.is_empty() {
+                body.insert("ids".to_string(), asked.id.into());
+            }
+            if let Some(words) = asked.reason {
+                body.insert("reason".to_string(), words.into());
+            }
+            let told = post(settings, &asked.answer, &path(&asked.app, "/redrive"), body).await?;
+            show(&asked.answer, &told, &format!("{} are planned afresh", cell(told.get("total"))));
+        }
+        AppCommand::Plan(asked) => {
+            let told = match asked.with {
+                None => {
+                    let parameters: Vec<(&str, String)> = std::iter::once(("count", asked.count.to_string()))
+                        .chain(asked.who.map(|who| ("who", who)))
+                        .collect();
+                    get(settings, &asked.answer, &path(&asked.app, "/plan"), &parameters).await?
+                }
+                Some(file) => {
+                    let text = std::fs::read_to_string(&file)
+                        .map_err(|error| Failure::of(format_args!("reading {}", file.display()), &error))?;
+                    let body = json!({"configuration": text, "who": asked.who, "count": asked.count});
+                    let body = body.as_object().cloned().unwrap_or_default();
+                    post(settings, &asked.answer, &path(&asked.app, "/plan"), body).await?
+                }
+            };
+            show(&asked.answer, &told, &people::plan(&told));
+        }
     }
+    Ok(())
+}
+
+pub(crate) async fn why(settings: &Settings, asked: Why) -> Result<(), Failure> {
+    let told = get(settings, &asked.answer, &path(&asked.app, "/why"), &[("who", asked.who)]).await?;
+    show(&asked.answer, &told, &people::why(&told));
+    Ok(())
+}
+
+pub(crate) async fn timeline(settings: &Settings, asked: Timeline) -> Result<(), Failure> {
+    let parameters: Vec<(&str, String)> =
+        std::iter::once(("who", asked.who)).chain(asked.tenant.map(|tenant| ("tenant", tenant))).collect();
+    let told = get(settings, &asked.answer, "/api/v1/timeline", &parameters).await?;
+    show(&asked.answer, &told, &people::timeline(&told));
+    Ok(())
+}
+
+pub(crate) async fn who(settings: &Settings, asked: WhoAt) -> Result<(), Failure> {
+    let at = asked.at.map(|at| ("at", at));
+    let told = get(settings, &asked.answer, &path(&asked.app, "/who"), at.as_slice()).await?;
+    show(&asked.answer, &told, &people::who(&told));
+    Ok(())
+}
+
+pub(crate) async fn leave(settings: &Settings, asked: Leave) -> Result<(), Failure> {
+    let mut body = by(&asked.said);
+    body.insert("who".to_string(), asked.who.into());
+    let tenant = asked.tenant.map(|tenant| {
+        let tenant: String = form_urlencoded::byte_serialize(tenant.as_bytes()).collect();
+        format!("?tenant={tenant}")
+    });
+    let path = format!("/api/v1/leave{}", tenant.unwrap_or_default());
+    let told = post(settings, &asked.answer, &path, body).await?;
+    show(&asked.answer, &told, &people::leave(&told));
     Ok(())
 }
 
@@ -48,9 +116,18 @@ async fn tell(
     path: &str,
     body: Map<String, Value>,
 ) -> Result<(), Failure> {
-    let told = Client::new(settings, &answer.admin)?.post_json(path, &Value::Object(body)).await?;
+    let told = post(settings, answer, path, body).await?;
     show(answer, &told, &app(&told));
     Ok(())
+}
+
+async fn post(
+    settings: &Settings,
+    answer: &Told,
+    path: &str,
+    body: Map<String, Value>,
+) -> Result<Map<String, Value>, Failure> {
+    Client::new(settings, &answer.admin)?.post_json(path, &Value::Object(body)).await
 }
 
 async fn get(

@@ -1,0 +1,204 @@
+//! What was done at the apps: about one resource, and who had an account at a moment.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use projector::Moment;
+use proto::provisioning::{Details, Event, Kind};
+use proto::{ResourceId, Tenant, subject};
+use scim::Object;
+use serde_json::{Value, json};
+
+use super::{Unanswered, View};
+use crate::link::Link;
+
+/// Events of one resource that are read at most, in the directory and at the apps each.
+const EVENTS_MAX: usize = 10_000;
+/// Identity events that are read at once.
+const PAGE: usize = 1_000;
+
+impl View {
+    /// The last things that were done about a resource, at one app or at all, the oldest first; each with what the app held
+    /// before and after, where that can still be read.
+    pub(super) async fn done_about(
+        &self,
+        tenant: &Tenant,
+        app: Option<&str>,
+        id: ResourceId,
+        count: usize,
+    ) -> Result<Vec<Value>, Unanswered> {
+        let mut told = Vec::new();
+        let mut before: BTreeMap<String, Object> = BTreeMap::new();
+        for subject in self.subjects(tenant, app, id).await? {
+            let mut from = 1;
+            while told.len() < EVENTS_MAX
+                && let Some(message) = self.shared.broker.provisioning.next_on(&subject, from).await?
+            {
+                from = message.sequence + 1;
+                let (sequence, time) = (message.sequence, message.time);
+                let (event, details) = self.shared.links.read(message).await?;
+                told.push(done(sequence, time, &event, details.as_ref(), &mut before));
+            }
+        }
+        let first = told.len().saturating_sub(count);
+        Ok(told.split_off(first))
+    }
+
+    /// Where events about a resource stand.
+    async fn subjects(
+        &self,
+        tenant: &Tenant,
+        app: Option<&str>,
+        id: ResourceId,
+    ) -> Result<Vec<String>, Unanswered> {
+        let known = self.shared.projection.known_at(tenant, id, Moment::NOW);
+        let types = match known {
+            Some(known) => vec![known.resource_type],
+            None => self.shared.registry.resource_types().iter().map(|kind| kind.name.clone()).collect(),
+        };
+        let subject = |name: &String| match app {
+            Some(app) => subject::provisioning(tenant, app, name, id),
+            None => subject::provisioning_of_resource(tenant, name, id),
+        };
+        Ok(types.iter().map(subject).collect())
+    }
+
+    /// Everything that happened to a resource, in the directory and at every app, in the order of time.
+    pub async fn timeline(&self, tenant: &Tenant, id: ResourceId) -> Result<Vec<Value>, Unanswered> {
+        self.caught_up().await?;
+        let mut items: Vec<(String, Value)> = Vec::new();
+        let mut after = None;
+        while let Some(history) = self.shared.projection.history(tenant, id, Moment::NOW, after, PAGE).await?
+        {
+            for happened in &history.events {
+                let event = &happened.event;
+                let (added, removed) = event.kind.members();
+                let texts = |ids: &[ResourceId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+                let changes = if event.resource_id == id { happened.changes.as_slice() } else { &[] };
+                let item = json!({
+                    "time": shown(happened.time), "log": "IDENTITY", "sequence": happened.sequence,
+                    "kind": event.kind.name(), "resourceType": event.resource_type,
+                    "resourceId": event.resource_id.to_string(), "source": event.source, "actor": event.actor,
+                    "why": event.reason, "changes": changes, "membersAdded": texts(added),
+                    "membersRemoved": texts(removed), "erased": happened.is_erased,
+                });
+                items.push((shown(happened.time), item));
+            }
+            after = history.next;
+            if after.is_none() || items.len() >= EVENTS_MAX {
+                break;
+            }
+        }
+        for item in self.done_about(tenant, None, id, EVENTS_MAX).await? {
+            let time = item.get("time").and_then(Value::as_str).unwrap_or_default().to_string();
+            items.push((time, item));
+        }
+        items.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(items.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Who had an account at an app at an instant, from what was written down. Reads all of PROVISIONING until then.
+    pub async fn who(&self, name: &str, at: Timestamp) -> Result<Vec<Value>, Unanswered> {
+        let config = self.config(name)?;
+        let log = &self.shared.broker.provisioning;
+        let last = log.last_sequence().await?;
+        let mut links: BTreeMap<ResourceId, (Link, Timestamp, String)> = BTreeMap::new();
+        let mut messages = log.follow(1);
+        let prefix = subject::provisioning_of_app(&config.tenant, name);
+        let prefix = prefix.trim_end_matches('>');
+        let mut read = 0;
+        while read < last
+            && let Some(message) = messages.next().await.transpose()?
+        {
+            read = message.sequence;
+            if message.time > at {
+                break;
+            }
+            if !message.subject.starts_with(prefix) {
+                continue;
+            }
+            let time = message.time;
+            let (event, details) = self.shared.links.read(message).await?;
+            let (mut link, since, _) = links.remove(&event.resource_id).unwrap_or_default();
+            let had = link.remote_id.is_some();
+            link.apply(&event, details.as_ref(), |_| None);
+            let since = if had { since } else { time };
+            links.insert(event.resource_id, (link, since, event.resource_type));
+        }
+        let moment = self.shared.projection.moment(&config.tenant, projector::When::Instant(at))?;
+        let display = |id: ResourceId| {
+            let known = self.shared.projection.known_at(&config.tenant, id, moment.unwrap_or(Moment::NOW));
+            known.and_then(|known| known.display)
+        };
+        let account = |(id, (link, since, kind)): (ResourceId, (Link, Timestamp, String))| {
+            let remote_id = link.remote_id?;
+            Some(json!({
+                "id": id.to_string(), "resourceType": kind, "display": display(id), "remoteId": remote_id,
+                "since": shown(since), "isOff": link.is_off,
+            }))
+        };
+        Ok(links.into_iter().filter_map(account).collect())
+    }
+}
+
+fn shown(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// An event of PROVISIONING; `before` is what each app was told to hold last.
+fn done(
+    sequence: u64,
+    time: Timestamp,
+    event: &Event,
+    details: Option<&Details>,
+    before: &mut BTreeMap<String, Object>,
+) -> Value {
+    let mut item = json!({
+        "time": shown(time), "log": "PROVISIONING", "sequence": sequence, "app": event.app, "kind": event.kind.name(),
+        "resourceType": event.resource_type, "resourceId": event.resource_id.to_string(), "why": event.why,
+        "causedBy": event.caused_by, "configurationHash": event.configuration_hash,
+        "erased": event.key_ref.is_some() && details.is_none(),
+    });
+    let mut say = |name: &str, value: Value| {
+        if let Some(item) = item.as_object_mut() {
+            item.insert(name.to_string(), value);
+        }
+    };
+    let texts = |ids: &[ResourceId]| Value::from(ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    match &event.kind {
+        Kind::Intended { operation } => say("operation", operation.clone().into()),
+        Kind::Done { operation, linked, remote_id, members_added, members_removed, status, .. } => {
+            say("operation", operation.clone().into());
+            say("linked", (*linked).into());
+            say("remoteId", remote_id.clone().into());
+            say("status", (*status).into());
+            say("membersAdded", texts(members_added));
+            say("membersRemoved", texts(members_removed));
+            if !linked {
+                before.remove(&event.app);
+            } else if let Some(details) = details.filter(|details| !details.intended.is_empty()) {
+                let held = before.insert(event.app.clone(), details.intended.clone()).unwrap_or_default();
+                say("changes", json!(scim::diff(&held, &details.intended)));
+            }
+        }
+        Kind::Retrying { operation, attempt, after_ms, error } => {
+            say("operation", operation.clone().into());
+            say("attempt", (*attempt).into());
+            say("afterMs", (*after_ms).into());
+            say("error", error.clone().into());
+        }
+        Kind::Refused { operation, status, error } => {
+            say("operation", operation.clone().into());
+            say("status", (*status).into());
+            say("error", error.clone().into());
+        }
+        Kind::Held { operation, reason } => {
+            say("operation", operation.clone().into());
+            say("reason", reason.clone().into());
+        }
+        Kind::Released { actor } => say("actor", actor.clone().into()),
+        Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
+    }
+    item
+}
