@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use proto::ResourceId;
 use tokio::time::Instant;
 
 use crate::plan::Call;
@@ -26,6 +27,8 @@ const OBSERVED: Duration = Duration::from_secs(10);
 const SLOWEST: f64 = 0.5;
 /// Twice as fast so many times, and nothing is left of it.
 const RECOVERIES: u32 = 6;
+/// Places that are remembered before anybody looks which of them are over.
+const PLACES_MIN: usize = 1_000;
 /// Groups whose budgets are remembered.
 const GROUPS_MAX: usize = 10_000;
 
@@ -90,6 +93,10 @@ struct Account {
     ordinary: Bucket,
     /// The last time that somebody was told to come back at; the next one comes later.
     promised: Option<Instant>,
+    /// Who was told which time: whoever asks too early hears the same again, and takes nobody's place.
+    places: BTreeMap<ResourceId, Instant>,
+    /// So many of them before those are forgotten whose time is over.
+    places_most: usize,
 }
 
 #[derive(Debug)]
@@ -199,7 +206,14 @@ impl Calls {
 impl Account {
     fn new(budget: Budget) -> Self {
         let part = if budget.calls.can_reduce() { 1.0 - RESERVED } else { 1.0 };
-        Self { all: Bucket::of(&budget, 1.0), ordinary: Bucket::of(&budget, part), promised: None, budget }
+        Self {
+            all: Bucket::of(&budget, 1.0),
+            ordinary: Bucket::of(&budget, part),
+            promised: None,
+            places: BTreeMap::new(),
+            places_most: PLACES_MIN,
+            budget,
+        }
     }
 
     /// Whether whatever is asked for next would lack it too.
@@ -208,12 +222,20 @@ impl Account {
     }
 
     /// A time of his own for each who must come back, lest all of them come at once and all but one in vain.
-    fn promise(&mut self, wait: Duration, reduces: bool, now: Instant) -> Duration {
+    fn promise(&mut self, who: ResourceId, wait: Duration, reduces: bool, now: Instant) -> Duration {
+        if let Some(at) = self.places.get(&who).filter(|at| **at > now) {
+            return at.saturating_duration_since(now).max(wait);
+        }
+        if self.places.len() >= self.places_most {
+            self.places.retain(|_, at| *at > now);
+            self.places_most = (self.places.len() * 2).max(PLACES_MIN);
+        }
         let bucket = if reduces { &self.all } else { &self.ordinary };
         let apart = Duration::try_from_secs_f64(1.0 / bucket.per_second.max(1e-6)).unwrap_or(wait);
         let next = self.promised.map_or(now, |promised| promised + apart);
         let at = next.max(now + wait);
         self.promised = Some(at);
+        self.places.insert(who, at);
         at.saturating_duration_since(now)
     }
 
@@ -273,11 +295,26 @@ impl Purse {
 
     /// Takes a call from every budget that counts it, or from none and says how long it must rest.
     pub(crate) fn take(&self, wanted: &Wanted<'_>, now: Instant) -> Result<(), Denied> {
+        self.take_for(None, wanted, now)
+    }
+
+    /// The same for a resource, which keeps its place among those that wait for the same calls.
+    pub(crate) fn take_for(
+        &self,
+        who: Option<ResourceId>,
+        wanted: &Wanted<'_>,
+        now: Instant,
+    ) -> Result<(), Denied> {
         let mut inner = self.inner();
-        if let Some(denied) = inner.lack(wanted, now) {
+        if let Some(denied) = inner.lack(who, wanted, now) {
             return Err(denied);
         }
         inner.spend(wanted, now);
+        if let Some(who) = who {
+            for own in &mut inner.accounts {
+                own.places.remove(&who);
+            }
+        }
         Ok(())
     }
 
@@ -351,7 +388,7 @@ impl Inner {
     }
 
     /// What is lacking for a call, if anything is.
-    fn lack(&mut self, wanted: &Wanted<'_>, now: Instant) -> Option<Denied> {
+    fn lack(&mut self, who: Option<ResourceId>, wanted: &Wanted<'_>, now: Instant) -> Option<Denied> {
         self.recover(now);
         let all = if wanted.reduces { Whom::All } else { Whom::Ordinary };
         let mut longest = Duration::ZERO;
@@ -364,8 +401,8 @@ impl Inner {
             }
             if own.concerns_all() {
                 whom = all;
-            } else {
-                wait = own.promise(wait, wanted.reduces, now);
+            } else if let Some(who) = who {
+                wait = own.promise(who, wait, wanted.reduces, now);
             }
             longest = longest.max(wait);
         }

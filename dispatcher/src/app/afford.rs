@@ -14,7 +14,7 @@ use crate::profile::Calls;
 
 impl Performer {
     /// The part of a call that fits into one request and into the budget, which is taken from it.
-    pub(super) fn afford(&self, now: &Now, call: Call) -> Result<Call, Denied> {
+    pub(super) fn afford(&self, id: ResourceId, now: &Now, call: Call) -> Result<Call, Denied> {
         let at = Instant::now();
         let call = match call {
             Call::ChangeMembers { remote_id, added, removed } => {
@@ -30,7 +30,7 @@ impl Performer {
             | Call::Deactivate { .. }
             | Call::Delete { .. }) => other,
         };
-        self.app.purse.take(&wanted(&call, &now.kind.name), at)?;
+        self.app.purse.take_for(Some(id), &wanted(&call, &now.kind.name), at)?;
         Ok(call)
     }
 

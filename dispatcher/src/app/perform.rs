@@ -250,7 +250,7 @@ impl Performer {
         why: &'static str,
     ) -> Result<Option<Ended>, Error> {
         let name = call.name();
-        let call = match self.afford(now, call) {
+        let call = match self.afford(id, now, call) {
             Ok(call) => call,
             Err(denied) => return Ok(Some(Ended::NotYet(denied))),
         };

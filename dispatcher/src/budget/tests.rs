@@ -69,7 +69,7 @@ fn ten_calls_a_second_let_a_leaver_through_at_once() {
     for _ in 0..200 {
         if let Err(denied) = purse.take(&call(Calls::Updates, false), now) {
             assert_eq!(denied.whom, Whom::Ordinary);
-            let reduction = purse.inner().lack(&call(Calls::Updates, true), now);
+            let reduction = purse.inner().lack(None, &call(Calls::Updates, true), now);
             let wait = reduction.map_or(Duration::ZERO, |denied| denied.after);
             assert!(wait <= Duration::from_millis(120), "{wait:?}");
             now += denied.after;
@@ -87,8 +87,11 @@ fn each_budget_counts_what_it_names() {
     let denied = purse.take(&call(Calls::Creates, false), now).unwrap_err();
     assert!(denied.after > Duration::from_secs(29), "{denied:?}");
     assert_eq!(denied.whom, Whom::Alike);
-    let next = purse.take(&call(Calls::Creates, false), now).unwrap_err();
-    assert!(next.after > denied.after + Duration::from_secs(29), "{next:?} comes after {denied:?}");
+    let who = |number: u8| Some(format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap());
+    let wait = |number| purse.take_for(who(number), &call(Calls::Creates, false), now).unwrap_err().after;
+    let (first, second) = (wait(1), wait(2));
+    assert!(second > first + Duration::from_secs(29), "{second:?} comes after {first:?}");
+    assert_eq!((wait(1), wait(2)), (first, second), "whoever asks again keeps his place");
     purse.take(&Wanted { kind: "Group", ..call(Calls::Creates, false) }, now).unwrap();
     purse.take(&call(Calls::Updates, false), now).unwrap();
     for _ in 0..200 {
