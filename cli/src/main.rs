@@ -12,6 +12,7 @@ mod file;
 mod node;
 mod progress;
 mod rebuild;
+mod reconcile;
 mod record;
 mod retention;
 mod settings;

@@ -31,6 +31,7 @@ fn every_command_explains_itself() {
         &["app", "list"],
         &["app", "show"],
         &["app", "held"],
+        &["app", "reconcile"],
         &["app", "pause"],
         &["app", "resume"],
         &["app", "release"],

@@ -71,6 +71,80 @@ pub struct Timing {
     pub dates: Dates,
 }
 
+/// What is done about an account that the app holds otherwise than it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDrift {
+    /// It is told again.
+    #[default]
+    Revert,
+    /// It is said.
+    Report,
+}
+
+/// What is done about an account that nobody of ours owns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStranger {
+    /// It is said.
+    #[default]
+    Report,
+    /// It is switched off.
+    Deactivate,
+}
+
+/// How an app is held against what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconcileConfig {
+    /// Hours between two times that everything is listed; 0: only on demand.
+    pub hours: u32,
+    /// Accounts picked by chance that are read each time; 0: none.
+    pub sample: usize,
+    /// Minutes between two such times.
+    pub sample_minutes: u64,
+    /// What is done about accounts of ours.
+    pub drifted: OnDrift,
+    /// What is done about accounts of nobody.
+    pub strangers: OnStranger,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        let (drifted, strangers) = (OnDrift::default(), OnStranger::default());
+        Self { hours: 24, sample: 20, sample_minutes: 60, drifted, strangers }
+    }
+}
+
+impl ReconcileConfig {
+    /// Longest time between two reconciliations: a year.
+    pub const HOURS_MAX: u32 = 8_784;
+    /// Most accounts of one sample.
+    pub const SAMPLE_MAX: usize = 10_000;
+    /// Longest time between two samples: a month.
+    pub const SAMPLE_MINUTES_MAX: u64 = 44_640;
+
+    /// What of it cannot be, for a person to read.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if self.hours > Self::HOURS_MAX {
+            mistakes.push(format!("hours is {}, at most {}; 0 switches it off", self.hours, Self::HOURS_MAX));
+        }
+        if self.sample > Self::SAMPLE_MAX {
+            mistakes.push(format!(
+                "sample is {}, at most {}; 0 switches it off",
+                self.sample,
+                Self::SAMPLE_MAX
+            ));
+        }
+        if self.sample_minutes == 0 || self.sample_minutes > Self::SAMPLE_MINUTES_MAX {
+            let (found, most) = (self.sample_minutes, Self::SAMPLE_MINUTES_MAX);
+            mistakes.push(format!("sample_minutes is {found}, from 1 to {most}; sample = 0 switches it off"));
+        }
+        mistakes
+    }
+}
+
 /// One app that speaks SCIM 2.0.
 #[derive(Clone, Debug)]
 pub struct AppConfig {
@@ -104,6 +178,8 @@ pub struct AppConfig {
     pub guard: Rails,
     /// Everything is planned, nothing is called.
     pub read_only: bool,
+    /// How it is held against what it should hold.
+    pub reconcile: ReconcileConfig,
 }
 
 impl AppConfig {

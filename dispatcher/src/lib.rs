@@ -13,6 +13,7 @@ mod config;
 mod connector;
 mod dates;
 mod desired;
+mod drift;
 mod feed;
 mod lease;
 mod link;
@@ -21,12 +22,18 @@ mod plan;
 mod profile;
 mod rails;
 mod scope;
+mod trust;
 mod valve;
 mod view;
 mod watermark;
 
+pub use app::checks::{Drifted, Findings, Stranger};
+pub use app::filling::Filling;
+pub use app::reconciled::{Reconciled, Reconciliation};
 pub use auth::{Auth, ClientAuth, OAuth, Scheme, Source, Tls, Unproven};
-pub use config::{AfterRestore, AppConfig, Config, FeedConfig, Leave, Secret, Timing};
+pub use config::{
+    AfterRestore, AppConfig, Config, FeedConfig, Leave, OnDrift, OnStranger, ReconcileConfig, Secret, Timing,
+};
 pub use connector::{NoAnswer, Transport};
 pub use dates::{BeforeStart, Dates};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
@@ -113,6 +120,8 @@ pub struct Status {
     pub held: usize,
     /// Why nothing goes on at the moment.
     pub waiting_for: Option<String>,
+    /// How far everything is planned, while it is: for a new app, or another configuration.
+    pub filling: Option<Filling>,
 }
 
 /// What an app or feed waits for until it has begun.

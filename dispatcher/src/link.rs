@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::config::short_hash;
 use crate::rails::{self, Rails, Tally};
+use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust};
 
 /// How long to wait before keys are asked for again.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
@@ -36,6 +37,8 @@ pub(crate) struct Link {
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
     pub(crate) held: Option<Held>,
+    /// How far the app is believed about it.
+    pub(crate) trust: Trust,
     /// Failures since the last success.
     pub(crate) attempts: u32,
     pub(crate) next_due_at: Option<Timestamp>,
@@ -253,7 +256,10 @@ impl Links {
             return true;
         }
         links.iter().any(|((name, other), link)| {
-            name == app && *other != id && link.remote_id.as_deref() == Some(remote_id)
+            name == app
+                && *other != id
+                && !link.trust.stranger
+                && link.remote_id.as_deref() == Some(remote_id)
         })
     }
 
@@ -323,6 +329,36 @@ impl Links {
         of_app.filter_map(|((_, id), link)| Some((*id, link.deactivated_at?))).collect()
     }
 
+    /// The app's ids of all that it has of ours.
+    pub(crate) fn remote_ids(&self, app: &str) -> Vec<(String, ResourceId)> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let of_app = links.iter().filter(|((name, _), link)| name == app && !link.trust.stranger);
+        of_app.filter_map(|((_, id), link)| Some((link.remote_id.clone()?, *id))).collect()
+    }
+
+    /// Whose these accounts are. Looks at every link.
+    pub(crate) fn owners(&self, app: &str, remote_ids: &BTreeSet<String>) -> BTreeMap<String, ResourceId> {
+        if remote_ids.is_empty() {
+            return BTreeMap::new();
+        }
+        let owned = self.remote_ids(app).into_iter();
+        owned.filter(|(remote_id, _)| remote_ids.contains(remote_id)).collect()
+    }
+
+    /// The link of an account that nobody of ours owns and that we took charge of.
+    pub(crate) fn stranger(&self, app: &str, remote_id: &str) -> Option<ResourceId> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |link: &Link| link.trust.stranger && link.remote_id.as_deref() == Some(remote_id);
+        links.iter().find(|((name, _), link)| name == app && is_it(link)).map(|((_, id), _)| *id)
+    }
+
+    /// Those that no event makes due: access that nobody saw end, or something else that was seen and not answered yet.
+    pub(crate) fn unfinished(&self, app: &str) -> Vec<ResourceId> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let open = |link: &Link| link.trust.observed || link.trust.unverified.is_some();
+        links.iter().filter(|((name, _), link)| name == app && open(link)).map(|((_, id), _)| *id).collect()
+    }
+
     pub(crate) fn held(&self, app: &str) -> usize {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter(|((name, _), link)| name == app && link.held.is_some()).count()
@@ -337,6 +373,7 @@ impl Link {
         details: Option<&Details>,
         remote_id_of: impl Fn(ResourceId) -> Option<String>,
     ) {
+        self.trust.apply(event, details, self.remote_id.as_deref(), &self.known_as);
         match &event.kind {
             Kind::Intended { .. } => self.intent_open = true,
             Kind::Done {
@@ -349,10 +386,14 @@ impl Link {
                 ..
             } => {
                 // Reading the app is no success of what failed before.
-                let read = matches!(operation.as_str(), "read_back" | "adopt");
+                let read = matches!(
+                    operation.as_str(),
+                    "read_back" | "adopt" | OBSERVE | OBSERVE_MEMBERS | STRANGER
+                );
                 let attempts = if read { self.attempts } else { 0 };
+                let trust = std::mem::take(&mut self.trust);
                 let (renamed_at, renamed_by) = (self.renamed_at, self.renamed_by);
-                let kept = Self { last: self.last, renamed_at, renamed_by, ..Self::default() };
+                let kept = Self { last: self.last, renamed_at, renamed_by, trust, ..Self::default() };
                 let settled = Self { attempts, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
@@ -377,7 +418,7 @@ impl Link {
                 }
                 self.deactivated_at = match operation.as_str() {
                     "deactivate" => Some(event.occurred_at),
-                    "change_members" => before.deactivated_at,
+                    "change_members" | OBSERVE_MEMBERS => before.deactivated_at,
                     _ => None,
                 };
                 for id in members_removed {
@@ -385,8 +426,8 @@ impl Link {
                     self.known_as.remove(id);
                 }
                 self.intended = match (operation.as_str(), details) {
-                    ("adopt", _) => None,
-                    ("change_members", _) => before.intended,
+                    ("adopt" | OBSERVE | STRANGER, _) => None,
+                    ("change_members" | OBSERVE_MEMBERS, _) => before.intended,
                     ("deactivate", _) => Some(crate::plan::DEACTIVATED.to_string()),
                     (_, Some(details)) => {
                         Some(short_hash(Value::Object(details.intended.clone()).to_string().as_bytes()))
@@ -416,7 +457,8 @@ impl Link {
                 self.held = None;
                 self.next_due_at = None;
             }
-            Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
+            Kind::Verified => (self.attempts, self.next_due_at) = (0, None),
+            Kind::ScopeEntered | Kind::ScopeLeft => {}
         }
     }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod members;
 mod people;
 mod problem;
+mod reconcile;
 mod snapshot;
 mod status;
 mod then;
@@ -153,6 +154,7 @@ pub(crate) async fn serve(
         .route("/api/v1/projection/snapshot", post(snapshot::take))
         .merge(apps::routes())
         .merge(people::routes())
+        .merge(reconcile::routes())
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };

@@ -8,6 +8,7 @@ use url::form_urlencoded;
 use crate::Failure;
 use crate::args::{AppCommand, By, Leave, Timeline, Told, WhoAt, Why};
 use crate::audit::Client;
+use crate::reconcile;
 use crate::settings::Settings;
 use crate::token::print;
 
@@ -26,6 +27,7 @@ pub(crate) async fn run(settings: &Settings, command: AppCommand) -> Result<(), 
             let told = get(settings, &asked.answer, &path(&asked.app, "/held"), reason.as_slice()).await?;
             show(&asked.answer, &told, &held(&told));
         }
+        AppCommand::Reconcile(asked) => reconcile::run(settings, &asked).await?,
         AppCommand::Pause(asked) => {
             tell(settings, &asked.answer, &path(&asked.app, "/pause"), by(&asked.said)).await?;
         }
@@ -130,7 +132,7 @@ async fn post(
     Client::new(settings, &answer.admin)?.post_json(path, &Value::Object(body)).await
 }
 
-async fn get(
+pub(crate) async fn get(
     settings: &Settings,
     answer: &Told,
     path: &str,
@@ -140,7 +142,7 @@ async fn get(
 }
 
 /// The path of an app; what cannot stand in a path is escaped.
-fn path(app: &str, more: &str) -> String {
+pub(crate) fn path(app: &str, more: &str) -> String {
     let app: String = form_urlencoded::byte_serialize(app.as_bytes()).collect();
     format!("/api/v1/apps/{app}{more}")
 }
@@ -151,7 +153,7 @@ fn by(said: &By) -> Map<String, Value> {
 }
 
 /// As JSON, or as text for people.
-fn show(answer: &Told, told: &Map<String, Value>, text: &str) {
+pub(crate) fn show(answer: &Told, told: &Map<String, Value>, text: &str) {
     if answer.json {
         print(&Value::Object(told.clone()).to_string());
     } else {
@@ -160,7 +162,7 @@ fn show(answer: &Told, told: &Map<String, Value>, text: &str) {
 }
 
 /// A text as it is, everything else as JSON; nothing for nothing.
-fn cell(value: Option<&Value>) -> String {
+pub(crate) fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -173,7 +175,7 @@ fn items<'a>(told: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &
 }
 
 /// Rows under their heads, each column as wide as it must be.
-fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let all: Vec<Vec<String>> =
         std::iter::once(heads.iter().map(|head| head.to_uppercase()).collect()).chain(rows).collect();
     let width = |column: usize| {
@@ -227,6 +229,19 @@ fn app(told: &Map<String, Value>) -> String {
         }),
         format!("done up to sequence {}, configuration {}", say("watermark"), say("configurationHash")),
     ];
+    if let Some(filling) = told.get("filling").filter(|filling| !filling.is_null()) {
+        let say = |name: &str| cell(filling.get(name));
+        lines.push(format!(
+            "{} of {} planned since {}, until {}",
+            say("done"),
+            say("of"),
+            say("since"),
+            say("until")
+        ));
+    }
+    if let Some(last) = told.get("reconciliation").and_then(reconcile::last) {
+        lines.push(reconcile::summary(last));
+    }
     if let Some(paused) = told.get("paused").filter(|paused| !paused.is_null()) {
         lines.push(format!("paused {}", said(paused)));
     }

@@ -15,6 +15,11 @@ pub(crate) enum App {
     /// What waits for a person, and why
     #[command(after_help = "Example:\n  rollcall app held wiki --reason 'another account'")]
     Held(Held),
+    /// Hold an app against what it should hold, now
+    #[command(
+        after_help = "Examples:\n  rollcall app reconcile wiki --wait\n  rollcall app reconcile wiki --wait --json"
+    )]
+    Reconcile(Reconcile),
     /// Stop every call to an app; what changes meanwhile waits
     #[command(after_help = "Example:\n  rollcall app pause wiki --by ann --why 'maintenance until noon'")]
     Pause(Operate),
@@ -86,6 +91,23 @@ pub(crate) struct Release {
     pub(crate) operation: Option<String>,
     #[command(flatten)]
     pub(crate) said: By,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reconcile {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// Wait for the end and show what was found
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Who you are, for the record
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) by: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) why: String,
     #[command(flatten)]
     pub(crate) answer: Told,
 }

@@ -3,7 +3,7 @@
 mod apps;
 mod audit;
 
-pub(crate) use apps::{App as AppCommand, By, Leave, Timeline, Told, WhoAt, Why};
+pub(crate) use apps::{App as AppCommand, By, Leave, Reconcile, Timeline, Told, WhoAt, Why};
 pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
 
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dispatcher::{AfterRestore, AppConfig, BeforeStart, FeedConfig, Leave, Secret};
+use dispatcher::{AfterRestore, AppConfig, BeforeStart, FeedConfig, Leave, ReconcileConfig, Secret};
 use proto::Tenant;
 use scim::Registry;
 use serde::Deserialize;
@@ -60,6 +60,8 @@ pub(super) struct AppSection {
     guard: GuardSection,
     #[serde(default)]
     read_only: bool,
+    #[serde(default)]
+    reconcile: ReconcileConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +128,9 @@ pub(super) fn app(
     }
     let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
+    for mistake in section.reconcile.mistakes() {
+        mistakes.add(format!("{place}.reconcile: {mistake}"));
+    }
     let token = (section.token, section.token_env, section.token_file);
     let auth = auth::auth(place, section.auth, token, mistakes);
     Some(AppConfig {
@@ -144,6 +149,7 @@ pub(super) fn app(
         attempts_max: section.attempts_max.max(1),
         guard,
         read_only: section.read_only,
+        reconcile: section.reconcile,
     })
 }
 

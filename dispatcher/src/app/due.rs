@@ -154,6 +154,11 @@ impl Due {
         }
     }
 
+    /// The first event that a resource waits to answer, if it waits.
+    pub(crate) fn since(&self, id: ResourceId) -> Option<u64> {
+        self.waiting.get(&id).map(|mark| mark.since)
+    }
+
     /// The first event that is not answered yet.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let waiting = self.ages.first().map(|(since, _)| *since);

@@ -9,6 +9,7 @@ use proto::{KeyRef, ResourceId, subject};
 use scim::ResourceType;
 
 use super::perform::{Performer, has, has_members};
+use super::reconcile::STRANGER;
 use crate::Error;
 use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes};
@@ -33,13 +34,16 @@ impl Performer {
     pub(super) async fn look(&self, id: ResourceId, link: &Link) -> Result<Option<Now>, Error> {
         let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
         let Some(name) = projection.type_of(tenant, id) else {
-            if link.remote_id.is_none() && !link.intent_open {
+            if link.remote_id.is_none() && !link.intent_open && link.trust.unverified.is_none() {
                 return Ok(None);
             }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
+            if link.trust.stranger && self.is_owned(link) {
+                return Ok(None);
+            }
             let (policy, grace) = (self.config.on_delete, self.config.timing.delete_after);
-            let leaving = self.leaving(&kind, policy, grace, "deleted in the directory");
-            let desired = Err(leaving);
+            let deleted = self.leaving(&kind, policy, grace, "deleted in the directory");
+            let desired = Err(if link.trust.stranger { STRANGER } else { deleted });
             return Ok(Some(Now { kind, desired, key_ref: None, missing: None, next: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };

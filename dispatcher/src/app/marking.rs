@@ -36,6 +36,9 @@ impl Worker {
         for Affected { who, urgent } in affected {
             for id in self.look_up(who, sequence) {
                 due.mark(id, sequence, urgent);
+                if urgent {
+                    self.checks.ends(id, sequence, event.occurred_at);
+                }
             }
         }
         Ok(())

@@ -1,18 +1,24 @@
 //! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
 
 mod afford;
+pub(crate) mod checks;
 mod dated;
 mod due;
+pub(crate) mod filling;
 mod foresee;
 mod gates;
+mod inspect;
 mod look;
 mod marking;
 mod pause;
 mod perform;
 mod railed;
+mod reconcile;
+pub(crate) mod reconciled;
 mod record;
 mod shaped;
 mod timers;
+mod verify;
 mod wanted;
 
 use std::sync::Arc;
@@ -23,6 +29,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use proto::{Body, Event, ResourceId};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +40,9 @@ use crate::naming::Naming;
 use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
+use checks::Checks;
 use due::{Due, Taken};
+use filling::Progress;
 pub(crate) use foresee::Foreseen;
 use gates::Gates;
 use pause::Pause;
@@ -52,6 +61,8 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const EVERYTHING: u64 = 0;
 /// The configuration that a watermark names while another one than before is being carried out.
 const UNFINISHED: &str = "";
+/// Resources that the reconciliation suspects and the worker has not marked yet.
+const MARKS_MAX: usize = 256;
 
 /// The worker of one app.
 pub(crate) struct Worker {
@@ -62,6 +73,7 @@ pub(crate) struct Worker {
     app: ScimApp,
     needs: Needs,
     naming: Naming,
+    checks: Checks,
 }
 
 impl Worker {
@@ -76,7 +88,8 @@ impl Worker {
             .map_err(|reason| Error::App { app: name.clone(), reason })?;
         let (hash, needs) = (config.hash(), config.scope.needs());
         let naming = Naming::new(&shared.registry);
-        Ok(Self { name, config, hash, shared, app, needs, naming })
+        let checks = Checks::default();
+        Ok(Self { name, config, hash, shared, app, needs, naming, checks })
     }
 
     /// Works until told to stop. What the broker cannot do at the moment is tried again.
@@ -133,12 +146,17 @@ impl Worker {
         let mut renew = tokio::time::interval(RENEW);
         let mut paused = Pause::default();
         let mut gates = Gates::default();
+        let mut filling = Progress::begin(&due, clock::now());
+        let (marks, mut marked) = mpsc::channel(MARKS_MAX);
+        let rounds = reconcile::rounds(self.performer(&railing, false), marks);
+        tokio::pin!(rounds);
         loop {
             while paused.allows(running.len(), self.config.concurrency, self.app.answers())
                 && lease.outlives(Duration::from_millis(self.config.timeout_ms))
                 && let Some((id, taken)) = railing.take(&mut due, &mut gates)
             {
-                let performer = self.performer(&railing, taken.until != EVERYTHING);
+                let asked = taken.until != EVERYTHING && !self.checks.is_lost(id);
+                let performer = self.performer(&railing, asked);
                 let renamed_by = links.renamed_by(&self.name, id);
                 running.push(async move { (id, taken, renamed_by, performer.settle(id, taken.until).await) });
             }
@@ -162,24 +180,34 @@ impl Worker {
                         timers.set(id, *next);
                     }
                     self.after(&mut due, &railing, &mut paused, &mut gates, (id, taken), ended)?;
+                    filling.finished(&self.name, id, taken, &due, clock::now());
                 }
                 Some(found) = dated.next() => found.note(&mut due, &mut timers, followed),
+                Some((id, check)) = marked.recv() => {
+                    self.checks.suspected(id, check);
+                    due.mark(id, followed.max(1), false);
+                }
+                never = &mut rounds => match never? {},
                 _ = save.tick() => {
                     while let Some((id, urgent)) = timers.take(clock::now()) {
                         due.mark(id, followed.max(1), urgent);
                     }
-                    let watermark = due.oldest().map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
+                    let oldest = due.oldest();
+                    let watermark = oldest.map_or(followed, |oldest| oldest.saturating_sub(1).min(followed));
                     // Interrupted while everything is planned, we must plan everything again.
-                    if saved != Some(watermark) && due.oldest() != Some(EVERYTHING) {
+                    if saved != Some(watermark) && oldest != Some(EVERYTHING) {
                         watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
                     }
                     self.let_go(&mut due, &railing, followed).await?;
+                    let works = railing.stopped().is_none() && paused.why.is_none();
+                    self.checks.set_ready(works && oldest != Some(EVERYTHING));
                     self.shared.tell(&self.name, Status {
                         watermark,
                         due: due.len(),
                         held: links.held(&self.name),
                         waiting_for: railing.stopped().or_else(|| paused.why.clone()).or_else(|| railing.waits_for()),
+                        filling: filling.now(),
                     });
                 }
                 _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
@@ -209,6 +237,7 @@ impl Worker {
             hash: self.hash.clone(),
             shared: self.shared.clone(),
             app: self.app.clone(),
+            checks: self.checks.clone(),
         }
     }
 
@@ -225,6 +254,9 @@ impl Worker {
             let from = watermark.position.map_or(0, |position| position.sequence);
             self.tell_again(due, from).await?;
             railing.take_back().await?;
+            for id in self.shared.links.unfinished(&self.name) {
+                due.mark(id, from.max(1), true);
+            }
             return Ok(Some((from, railing)));
         }
         if matches!(found, Found::OtherTimeline | Found::Restored(_)) {
@@ -243,6 +275,9 @@ impl Worker {
         }
         for id in self.shared.links.of_app(&self.name) {
             due.mark(id, EVERYTHING, false);
+        }
+        for id in self.shared.links.unfinished(&self.name) {
+            due.mark(id, EVERYTHING, true);
         }
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         if !is_new && !self.foresee(&railing, lease).await? {
@@ -266,12 +301,21 @@ impl Worker {
         ended: Result<Ended, Error>,
     ) -> Result<(), Error> {
         match ended {
-            Ok(Ended::Settled { .. } | Ended::Held { .. }) => {
+            Ok(Ended::Settled { .. }) => {
                 railing.settled(id);
                 due.finish(id);
+                self.checks.finish(id, taken.until, due.since(id).is_some());
+            }
+            Ok(Ended::Held { .. }) => {
+                railing.settled(id);
+                due.finish(id);
+                self.checks.hold(id);
             }
             // Whoever lets it go on marks it again.
-            Ok(Ended::Railed) => due.put_back(id, taken, Some(Timestamp::MAX)),
+            Ok(Ended::Railed) => {
+                due.put_back(id, taken, Some(Timestamp::MAX));
+                self.checks.hold(id);
+            }
             Ok(Ended::Later { due_at }) => due.put_back(id, taken, Some(due_at)),
             Ok(Ended::NotYet(denied)) => {
                 gates.close(denied);

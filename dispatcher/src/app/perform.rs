@@ -15,9 +15,11 @@ use proto::provisioning::Kind;
 use scim::ResourceType;
 use tokio::time::Instant;
 
+use super::checks::Checks;
 use super::look::Now;
 use super::railed::Railing;
 use super::record::{TAKEN, done, outcome_event};
+use super::verify::Step;
 use super::wanted::Turn;
 use crate::budget::Denied;
 use crate::config::AppConfig;
@@ -63,6 +65,7 @@ pub(crate) struct Performer {
     pub(crate) railing: Arc<Railing>,
     /// Whether an event asks for what is done.
     pub(crate) asked: bool,
+    pub(crate) checks: Checks,
 }
 
 impl Performer {
@@ -72,6 +75,7 @@ impl Performer {
         wait.map_err(projector::Error::from)?;
         let (railing, turn) = (&*self.railing, Turn { id, until, asked: self.asked });
         railing.forget(id);
+        let mut untold = false;
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
             let Some(mut now) = self.look(id, &link).await? else {
@@ -84,32 +88,37 @@ impl Performer {
                 let due_at = clock::now().checked_add(MEMBERS_DELAY).unwrap_or(Timestamp::MAX);
                 return Ok(Ended::Later { due_at });
             }
-            let (call, why) =
-                match plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now())
-                {
-                    Plan::Settled { next } => {
-                        if link.held.is_some() {
-                            let released = Kind::Released { actor: RELEASED_BY.to_string() };
-                            self.write(id, &now, &link, released, None, "it is not wished any more").await?;
-                        }
-                        return Ok(Ended::Settled { next: earlier(next, now.next) });
+            let planned =
+                plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now());
+            match self.believe(id, &now, &link, &planned, &mut untold).await? {
+                Step::Plan => {}
+                Step::Again => continue,
+                Step::Ended(ended) => return Ok(ended),
+            }
+            let (call, why) = match planned {
+                Plan::Settled { next } => {
+                    if link.held.is_some() {
+                        let released = Kind::Released { actor: RELEASED_BY.to_string() };
+                        self.write(id, &now, &link, released, None, "it is not wished any more").await?;
                     }
-                    Plan::Held => return Ok(Ended::Held { next: now.next }),
-                    Plan::Hold { why } => match self.hold(id, &now, &link, "plan", why).await? {
-                        None => continue,
-                        Some(ended) => return Ok(ended),
-                    },
-                    Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
-                    Plan::ReadBack if railing.is_read_only() => {
-                        railing.wait(turn);
-                        return Ok(Ended::Railed);
-                    }
-                    Plan::ReadBack => match self.read_back(id, &now, &link).await? {
-                        None => continue,
-                        Some(ended) => return Ok(ended),
-                    },
-                    Plan::Call { call, why } => (call, why),
-                };
+                    return Ok(Ended::Settled { next: earlier(next, now.next) });
+                }
+                Plan::Held => return Ok(Ended::Held { next: now.next }),
+                Plan::Hold { why } => match self.hold(id, &now, &link, "plan", why).await? {
+                    None => continue,
+                    Some(ended) => return Ok(ended),
+                },
+                Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
+                Plan::ReadBack if railing.is_read_only() => {
+                    railing.wait(turn);
+                    return Ok(Ended::Railed);
+                }
+                Plan::ReadBack => match self.read_back(id, &now, &link).await? {
+                    None => continue,
+                    Some(ended) => return Ok(ended),
+                },
+                Plan::Call { call, why } => (call, why),
+            };
             if let Some(missing) = &now.missing
                 && matches!(call, Call::Create { .. } | Call::Update { .. })
                 && let Some(ended) = self.hold(id, &now, &link, call.name(), &missing.to_string()).await?

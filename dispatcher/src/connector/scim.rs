@@ -24,11 +24,11 @@ use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type
 #[derive(Clone)]
 pub(crate) struct ScimApp {
     transport: Arc<dyn Transport>,
-    base: String,
+    pub(super) base: String,
     auth: Arc<Authenticator>,
     /// What it answered in good health.
     answers: Arc<AtomicU64>,
-    profile: Arc<Profile>,
+    pub(super) profile: Arc<Profile>,
     /// What a resource type is taken for that the profile does not name.
     plain: Arc<Type>,
     pub(crate) purse: Purse,
@@ -312,7 +312,7 @@ impl ScimApp {
     }
 
     /// One request. What is read needs a place in the budget; what is written had to have one before it was intended.
-    async fn request(
+    pub(super) async fn request(
         &self,
         method: Method,
         url: &str,

@@ -16,6 +16,8 @@ use proto::{ResourceId, Tenant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::app::filling::Filling;
+use crate::app::reconciled::Reconciliation;
 use crate::config::AppConfig;
 use crate::valve::{self, Record, Refusal, Said, Valve};
 use crate::{Error, Shared, Status};
@@ -76,6 +78,8 @@ pub struct AppView {
     /// As far as this process works for it.
     #[serde(flatten)]
     pub status: WorkView,
+    /// When it was held against what it should hold, and what came of it.
+    pub reconciliation: Reconciliation,
     /// What is stopped.
     #[serde(flatten)]
     pub valve: Valve,
@@ -91,6 +95,8 @@ pub struct WorkView {
     pub due: usize,
     /// Why nothing goes on at the moment.
     pub waiting_for: Option<String>,
+    /// How far everything is planned, while it is.
+    pub filling: Option<Filling>,
 }
 
 /// A resource that waits for a person.
@@ -152,7 +158,7 @@ impl View {
         let shared = &self.shared;
         let valve = valve::load(&*shared.broker.leases, name).await?;
         let status = shared.status.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        let Status { watermark, due, waiting_for, .. } = status.unwrap_or_default();
+        let Status { watermark, due, waiting_for, filling, .. } = status.unwrap_or_default();
         Ok(AppView {
             name: name.to_string(),
             tenant: config.tenant.clone(),
@@ -160,7 +166,8 @@ impl View {
             configuration_hash: config.hash(),
             linked: shared.links.linked(name),
             held: shared.links.held(name),
-            status: WorkView { watermark, due, waiting_for },
+            status: WorkView { watermark, due, waiting_for, filling },
+            reconciliation: self.reconciliation(name).await?,
             valve,
         })
     }

@@ -32,6 +32,7 @@ impl View {
             app,
             railing: Arc::new(Railing::new(name, config, false, &self.shared)),
             asked: false,
+            checks: crate::app::checks::Checks::default(),
         })
     }
 
