@@ -8,13 +8,16 @@ SECONDS ?= 900
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check lint compliance bench bench-million torture broker
+.PHONY: help build run test check lint compliance bench bench-million torture broker scim2-server
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 broker: ## fetch nats-server into target/tools unless a new enough one is on PATH
 	@tools/fetch-nats-server
+
+scim2-server: ## fetch scim2-server, a SCIM server of others that the tests use as an app, into target/tools
+	@tools/scim2-server
 
 build: broker ## build everything, start nothing
 	$(CARGO) build --locked --release --bin rollcall
@@ -22,7 +25,7 @@ build: broker ## build everything, start nothing
 run: build ## start everything on this machine: broker, gateway, projector, dispatcher, a demo app
 	exec target/release/rollcall up --data-dir $(DATA_DIR) $(UP_FLAGS)
 
-test: broker ## all tests, against a real broker
+test: broker scim2-server ## all tests, against a real broker and a SCIM server of others
 	$(CARGO) build --locked --workspace --all-targets
 	$(CARGO) test --locked --workspace --no-fail-fast
 

@@ -88,6 +88,13 @@ impl State {
             answer.headers.push(("retry-after".to_string(), seconds.max(1).to_string()));
             return answer;
         }
+        if let Some(status) = self.sick.reads.filter(|_| asked.method == Method::GET) {
+            return Answer::new(status, None);
+        }
+        if asked.method != Method::GET && self.sick.pretended > 0 {
+            self.sick.pretended -= 1;
+            return Answer::new(204, None);
+        }
         self.done(asked, path).unwrap_or_else(Answer::from)
     }
 
@@ -183,6 +190,10 @@ impl State {
             return Ok(Answer::new(200, Some(shown.into())));
         }
         check(&self.rules, self.kind(endpoint)?, endpoint, &document)?;
+        let mut document = document;
+        if let Some(attribute) = &self.sick.forgotten {
+            document.remove(attribute);
+        }
         let old =
             self.shelf(endpoint).accounts.get(id).map(|account| account.members.clone()).unwrap_or_default();
         let joined: BTreeSet<String> = members.difference(&old).cloned().collect();
@@ -259,7 +270,8 @@ impl State {
             None => shelf.accounts.keys().collect(),
             Some(filter) => self.matching(endpoint, &filter)?,
         };
-        let page = found.iter().skip(start - 1).take(count);
+        let shown = self.sick.listed.unwrap_or(found.len());
+        let page = found.iter().take(shown).skip(start - 1).take(count);
         let resources: Vec<Value> = page.map(|id| Value::Object(self.shown(endpoint, id, query))).collect();
         Ok(Answer::new(
             200,

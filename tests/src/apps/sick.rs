@@ -15,6 +15,14 @@ pub(super) struct Sick {
     pub(super) without_answer: usize,
     /// So many further calls are answered with this status, then all is well.
     pub(super) next: Option<(usize, u16)>,
+    /// So many further writes are answered as if they were done.
+    pub(super) pretended: usize,
+    /// Whoever reads is answered with this status.
+    pub(super) reads: Option<u16>,
+    /// A list shows so many, and says nothing wrong about how many there are.
+    pub(super) listed: Option<usize>,
+    /// What it does not keep.
+    pub(super) forgotten: Option<String>,
 }
 
 impl App {
@@ -42,6 +50,26 @@ impl App {
     /// The next so many writes are done, and their connection breaks before the answer.
     pub fn without_answer(&self, writes: usize) {
         self.state().sick.without_answer = writes;
+    }
+
+    /// It says of the next writes that they are done, and does nothing.
+    pub fn pretend(&self, writes: usize) {
+        self.state().sick.pretended = writes;
+    }
+
+    /// It answers every GET with this status.
+    pub fn answer_reads_with(&self, status: u16) {
+        self.state().sick.reads = Some(status);
+    }
+
+    /// Its lists end after so many, although it knows that there are more.
+    pub fn list_only(&self, accounts: usize) {
+        self.state().sick.listed = Some(accounts);
+    }
+
+    /// It takes this attribute and does not keep it.
+    pub fn forget(&self, attribute: &str) {
+        self.state().sick.forgotten = Some(attribute.to_string());
     }
 
     /// Nothing of this any more.

@@ -131,6 +131,8 @@ impl Held {
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let there = self.accounts.get(endpoint).is_some_and(|accounts| accounts.contains_key(id));
         match *request.method() {
+            Method::GET if there => (StatusCode::OK, json!(self.of(endpoint)[id])),
+            Method::GET if !id.is_empty() => (StatusCode::NOT_FOUND, Value::Null),
             Method::GET => self.search(endpoint, request.uri().query().unwrap_or_default()),
             Method::POST => self.create(endpoint, body),
             _ if !there => (StatusCode::NOT_FOUND, Value::Null),
@@ -226,8 +228,15 @@ impl Held {
     }
 
     fn search(&mut self, endpoint: &str, query: &str) -> (StatusCode, Value) {
-        let filter = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "filter");
-        let Some((_, filter)) = filter else { return refused("invalidFilter") };
+        let query: BTreeMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).collect();
+        if let Some(from) = query.get("startIndex").and_then(|from| from.parse::<usize>().ok()) {
+            let accounts = self.of(endpoint);
+            // It never shows more than three at once.
+            let page: Vec<Value> =
+                accounts.values().skip(from - 1).take(3).map(|account| json!(account)).collect();
+            return (StatusCode::OK, json!({"totalResults": accounts.len(), "Resources": page}));
+        }
+        let Some(filter) = query.get("filter") else { return refused("invalidFilter") };
         let Some((attribute, value)) = filter.split_once(" eq ") else { return refused("invalidFilter") };
         let wanted: Value = serde_json::from_str(value).unwrap_or_default();
         let lower = |value: &Value| value.as_str().unwrap_or_default().to_lowercase();

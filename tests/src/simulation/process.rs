@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use dispatcher::{AppConfig, Auth, Dispatcher, Leave, Profile, Rails, Scope, Secret, Timing};
+use dispatcher::{
+    AppConfig, Auth, Dispatcher, Leave, Profile, Rails, ReconcileConfig, Scope, Secret, Timing,
+};
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
 use gateway::{Gateway, Limits, Policies, TenantPolicy, Tokens};
@@ -179,6 +181,8 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         // Chance deletes as much as it likes.
         guard: Rails { limits: BTreeMap::new(), ..Rails::default() },
         read_only: false,
+        // Whoever is read by chance must be found as he was told to be.
+        reconcile: ReconcileConfig { sample: 4, sample_minutes: 1, ..ReconcileConfig::default() },
     }
 }
 
