@@ -65,9 +65,12 @@ struct Waiting {
 impl State {
     /// Whether an operation waits because of what tripped before.
     fn holds(&self, operation: Operation, asked: bool) -> bool {
-        // A configuration that was foreseen to be too much waits as a whole; what events ask for goes on.
-        let foreseen = !asked && self.valve.tripped.values().any(|tripped| tripped.foreseen);
-        foreseen || self.valve.tripped.contains_key(&operation)
+        self.holds_all(asked) || self.valve.tripped.contains_key(&operation)
+    }
+
+    /// A configuration that was foreseen to be too much waits as a whole; what events ask for goes on.
+    fn holds_all(&self, asked: bool) -> bool {
+        !asked && self.valve.tripped.values().any(|tripped| tripped.foreseen)
     }
 
     /// The value as it stands in the bucket, and what does not stand there yet.
@@ -231,7 +234,9 @@ impl Railing {
             }
             let (until, asked, counts) = (turn.until, turn.asked, whose == turn.id);
             let waiting = Waiting { operation: Some(operation), until, asked, counts };
-            if state.holds(operation, turn.asked) {
+            // Whoever was counted and left the groups already must not stay half gone.
+            let goes_on = !state.holds_all(turn.asked) && self.is_counted(&wanted);
+            if state.holds(operation, turn.asked) && !goes_on {
                 state.waiting.insert(turn.id, waiting);
                 return Ok(false);
             }
@@ -242,6 +247,13 @@ impl Railing {
         };
         self.trip(operation, tripped).await?;
         Ok(false)
+    }
+
+    fn is_counted(&self, Wanted { operation, counted }: &Wanted) -> bool {
+        let now = clock::now();
+        self.shared
+            .links
+            .tally(&self.name, |tally| counted.iter().all(|one| tally.has(*operation, *one, now)))
     }
 
     /// Counts what is about to be done; says so when it would be too much, and then it is not counted.
