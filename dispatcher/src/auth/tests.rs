@@ -1,3 +1,5 @@
+//! What an app is shown, and when it is asked for anew.
+
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
