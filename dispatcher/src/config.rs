@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::auth::Auth;
 use crate::dates::Dates;
+use crate::mapping::Mapping;
 use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
 use crate::scope::Scope;
@@ -168,6 +169,8 @@ pub struct AppConfig {
     pub on_leave: Leave,
     /// When accounts begin, end and are deleted.
     pub timing: Timing,
+    /// How it calls what the directory knows.
+    pub mapping: Mapping,
     /// How long one call may take.
     pub timeout_ms: u64,
     /// Calls at the same time.
@@ -188,8 +191,8 @@ impl AppConfig {
     pub fn hash(&self) -> String {
         let Timing { delete_after, leave_grace, dates } = &self.timing;
         let parts = format!(
-            "{}|{}|{}|{:?} {delete_after:?}|{:?} {leave_grace:?}|{dates}",
-            self.tenant, self.url, self.scope, self.on_delete, self.on_leave
+            "{}|{}|{}|{:?} {delete_after:?}|{:?} {leave_grace:?}|{dates}|{}",
+            self.tenant, self.url, self.scope, self.on_delete, self.on_leave, self.mapping
         );
         short_hash(format!("{parts}|{}", self.profile.hash()).as_bytes())
     }

@@ -17,6 +17,7 @@ mod drift;
 mod feed;
 mod lease;
 mod link;
+mod mapping;
 mod naming;
 mod plan;
 mod profile;
@@ -36,6 +37,7 @@ pub use config::{
 };
 pub use connector::{NoAnswer, Transport};
 pub use dates::{BeforeStart, Dates};
+pub use mapping::{MapRule, Mapping, OnNull};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
 pub use scope::Scope;

@@ -14,7 +14,11 @@ use crate::link::Link;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
     /// Make the account. Not idempotent.
-    Create { attributes: Object },
+    Create {
+        attributes: Object,
+        /// Said now and never again.
+        once: Object,
+    },
     /// Set the attributes.
     Update { remote_id: String, attributes: Object },
     /// Switch the account off.
@@ -157,7 +161,8 @@ pub(crate) fn wish(desired: Result<&Desired, Leaving>) -> String {
 fn towards(desired: &Desired, link: &Link) -> Plan {
     let attributes = desired.attributes.clone();
     let Some(remote_id) = link.remote_id.clone() else {
-        return Plan::Call { call: Call::Create { attributes }, why: "missing at the app" };
+        let once = desired.once.clone();
+        return Plan::Call { call: Call::Create { attributes, once }, why: "missing at the app" };
     };
     // Whoever lost access loses it before anything else changes.
     let removed: BTreeSet<ResourceId> = link.members.difference(&desired.members).copied().collect();
@@ -218,7 +223,12 @@ mod tests {
 
     fn desired(members: &[u8]) -> Desired {
         let attributes = json!({"displayName": "Team"}).as_object().unwrap().clone();
-        Desired { attributes, members: members.iter().map(|number| id(*number)).collect() }
+        Desired {
+            attributes,
+            once: Object::new(),
+            partial: false,
+            members: members.iter().map(|number| id(*number)).collect(),
+        }
     }
 
     fn linked(members: &[u8]) -> Link {

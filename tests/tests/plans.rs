@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "plans/mapping.rs"]
+mod mapping;
 #[path = "plans/time.rs"]
 mod time;
 #[path = "plans/walk.rs"]

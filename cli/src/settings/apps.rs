@@ -50,6 +50,11 @@ pub(super) struct AppSection {
     pub(super) end_date: Option<String>,
     #[serde(default)]
     pub(super) before_start: BeforeStart,
+    /// How the app calls what the directory knows of people, and of groups.
+    #[serde(default)]
+    pub(super) map: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub(super) map_groups: BTreeMap<String, Value>,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
     #[serde(default = "concurrency")]
@@ -126,6 +131,7 @@ pub(super) fn app(
             "{place}: its profile has no {kind}; leave it out, or write [type.{kind}] in a profile of your own"
         ));
     }
+    let mapping = plans::mapping(registry, place, &section, mistakes);
     let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     for mistake in section.reconcile.mistakes() {
@@ -144,6 +150,7 @@ pub(super) fn app(
         on_delete: section.on_delete,
         on_leave: section.on_leave,
         timing,
+        mapping,
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
         concurrency: section.concurrency.clamp(1, 64),
         attempts_max: section.attempts_max.max(1),

@@ -1,10 +1,12 @@
-//! What `[app.NAME]` says about who belongs at the app, and from when until when.
+//! What `[app.NAME]` says about who belongs at the app, from when until when, and how it calls them.
 
 use std::collections::BTreeMap;
 
-use dispatcher::{BeforeStart, Dates, Leave, Scope, Timing};
+use dispatcher::{BeforeStart, Dates, Leave, MapRule, Mapping, Scope, Timing};
 use jiff::SignedDuration;
 use scim::Registry;
+use serde::Deserialize;
+use toml::Value;
 
 use super::apps::AppSection;
 use crate::file::Mistakes;
@@ -76,6 +78,48 @@ pub(super) fn timing(
     Timing { delete_after, leave_grace, dates }
 }
 
+/// How the app calls what the directory knows.
+pub(super) fn mapping(
+    registry: &Registry,
+    place: &str,
+    section: &AppSection,
+    mistakes: &mut Mistakes,
+) -> Mapping {
+    let mut mapping = Mapping::default();
+    if section.provision_groups == Some(false) && !section.map_groups.is_empty() {
+        mistakes.add(format!("{place}.map_groups: maps groups that provision_groups = false leaves out"));
+    }
+    for (setting, name, rules) in
+        [("map", "User", &section.map), ("map_groups", "Group", &section.map_groups)]
+    {
+        let Some(kind) = registry.by_name(name).filter(|_| !rules.is_empty()) else { continue };
+        let mut read = BTreeMap::new();
+        for (attribute, value) in rules {
+            match rule(value) {
+                Ok(rule) => drop(read.insert(attribute.clone(), rule)),
+                Err(error) => mistakes.add(format!("{place}.{setting}.{attribute}: {error}")),
+            }
+        }
+        // What could not be read would only be missed again.
+        if read.len() == rules.len()
+            && let Err(found) = mapping.choose(registry, kind, &read)
+        {
+            for mistake in found {
+                mistakes.add(format!("{place}.{setting}.{mistake}"));
+            }
+        }
+    }
+    mapping
+}
+
+/// An expression alone, or a table.
+fn rule(value: &Value) -> Result<MapRule, String> {
+    match value.as_str() {
+        Some(text) => Ok(MapRule { value: Some(text.to_string()), ..MapRule::default() }),
+        None => MapRule::deserialize(value.clone()).map_err(|error| error.message().to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +170,27 @@ mod tests {
         check("end_date = \"shoe\"", &["app.wiki.end_date: \"shoe\" is an attribute of no resource type"]);
         check(&format!("end_date = \"{urn}:manager\""), &["app.wiki.end_date", "is complex"]);
         check("on_delete = \"sometimes\"", &["app.wiki", "sometimes"]);
+    }
+
+    #[test]
+    fn how_the_app_calls_them() {
+        check(
+            "[map]\nuserName = 'user.emails[0].value'\ntitle = { value = 'user.title', create_only = true }\n\
+             locale = { constant = \"en\" }\n[map_groups]\ndisplayName = '\"app-\" + resource.displayName'",
+            &[],
+        );
+        check(
+            "[map]\nuserName = 'user.usrName'\ntitle = { valeu = 'x' }",
+            &["app.wiki.map.title", "unknown field `valeu`"],
+        );
+        check(
+            "[map]\nuserName = 'user.usrName'\nshoe = 'user.title'\n[map_groups]\ndisplayName = 'user.title'",
+            &[
+                "app.wiki.map.userName: \"usrName\" is no attribute of a User",
+                "app.wiki.map.shoe: is no attribute of a User",
+                "app.wiki.map_groups.displayName: \"title\" is no attribute of a Group",
+            ],
+        );
+        check("[map]\ntitle = 'user.title'", &["app.wiki.map.userName: a User needs it"]);
     }
 }

@@ -6,17 +6,18 @@ use eventlog::clock;
 use jiff::Timestamp;
 use projector::{Lens, Moment, Stored};
 use proto::{KeyRef, ResourceId, subject};
-use scim::ResourceType;
+use scim::{Object, ResourceType};
 
 use super::perform::{Performer, has, has_members};
 use super::reconcile::STRANGER;
 use crate::Error;
 use crate::dates::{BeforeStart, Standing};
-use crate::desired::{Desired, attributes};
+use crate::desired::{Desired, attributes as attributes_for};
 use crate::link::Link;
+use crate::mapping::{Mapped, Person, TypeMapping};
 use crate::plan::{Leaving, Next};
 use crate::profile::Missing;
-use crate::scope::Holder;
+use crate::scope::{Holder, Needs};
 
 /// A resource as of now.
 pub(crate) struct Now {
@@ -27,6 +28,8 @@ pub(crate) struct Now {
     pub(super) missing: Option<Missing>,
     /// When this changes without an event.
     pub(super) next: Option<Next>,
+    /// Why nobody knows what the app should hold, where that is more than the plan says.
+    pub(super) unclear: Option<String>,
 }
 
 impl Performer {
@@ -44,17 +47,17 @@ impl Performer {
             let (policy, grace) = (self.config.on_delete, self.config.timing.delete_after);
             let deleted = self.leaving(&kind, policy, grace, "deleted in the directory");
             let desired = Err(if link.trust.stranger { STRANGER } else { deleted });
-            return Ok(Some(Now { kind, desired, key_ref: None, missing: None, next: None }));
+            return Ok(Some(Now { kind, desired, key_ref: None, missing: None, next: None, unclear: None }));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
         let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
         let key_ref = stored.key_ref;
-        let (wanted, next) = self.wanted(&kind, &stored, clock::now());
-        let (desired, missing) = match wanted {
+        let wanted = self.wanted(&kind, &stored, clock::now());
+        let (desired, missing) = match wanted.desired {
             Ok(desired) => self.shaped(&kind, desired),
             Err(leaving) => (Err(leaving), None),
         };
-        Ok(Some(Now { kind, desired, key_ref, missing, next }))
+        Ok(Some(Now { kind, desired, key_ref, missing, ..wanted }))
     }
 
     /// The type of a resource that is gone, from the last thing we wrote about it.
@@ -69,36 +72,41 @@ impl Performer {
     }
 
     /// What the app should hold of a resource at a time, and when that changes by itself.
-    fn wanted(
-        &self,
-        kind: &ResourceType,
-        stored: &Stored,
-        now: Timestamp,
-    ) -> (Result<Desired, Leaving>, Option<Next>) {
+    fn wanted(&self, kind: &ResourceType, stored: &Stored, now: Timestamp) -> Now {
         let timing = &self.config.timing;
         let can = has(&self.shared, kind, "active");
-        let leaving = |why| Err(self.leaving(kind, self.config.on_leave, timing.leave_grace, why));
+        let leaving = |why| self.leaving(kind, self.config.on_leave, timing.leave_grace, why);
+        let with = |desired, next| {
+            let (kind, key_ref, missing) = (kind.clone(), None, None);
+            Now { kind, desired, key_ref, missing, next, unclear: None }
+        };
         if !self.in_scope(kind, stored) {
-            return (leaving("left the app's scope"), None);
+            return with(Err(leaving("left the app's scope")), None);
         }
-        match timing.dates.standing(&stored.document, now) {
-            Standing::Unclear(why) => (Err(Leaving::unclear(why)), None),
-            Standing::Over => (leaving("its end has come"), None),
-            Standing::Present { until } => {
-                (Ok(self.desired(kind, stored)), until.map(|at| Next { at, urgent: true }))
-            }
+        let (next, is_active) = match timing.dates.standing(&stored.document, now) {
+            Standing::Unclear(why) => return with(Err(Leaving::unclear(why)), None),
+            Standing::Over => return with(Err(leaving("its end has come")), None),
+            Standing::Present { until } => (until.map(|at| Next { at, urgent: true }), true),
             Standing::Early { until } => {
                 let next = Some(Next { at: until, urgent: false });
                 match timing.dates.before_start() {
-                    BeforeStart::Inactive if can => {
-                        let mut desired = self.desired(kind, stored);
-                        desired.attributes.insert("active".to_string(), false.into());
-                        (Ok(desired), next)
-                    }
+                    BeforeStart::Inactive if can => (next, false),
                     BeforeStart::Absent | BeforeStart::Inactive => {
-                        (leaving("its beginning has not come"), next)
+                        return with(Err(leaving("its beginning has not come")), next);
                     }
                 }
+            }
+        };
+        match self.desired(kind, stored) {
+            Ok(mut desired) => {
+                if !is_active {
+                    desired.attributes.insert("active".to_string(), false.into());
+                }
+                with(Ok(desired), next)
+            }
+            Err(unclear) => {
+                let leaving = Leaving::unclear("its mapping gives nothing");
+                Now { unclear: Some(unclear), ..with(Err(leaving), next) }
             }
         }
     }
@@ -118,16 +126,39 @@ impl Performer {
         groups.map(|(id, _)| Holder { id, name: name(id) }).collect()
     }
 
-    fn desired(&self, kind: &ResourceType, stored: &Stored) -> Desired {
+    fn desired(&self, kind: &ResourceType, stored: &Stored) -> Result<Desired, String> {
         let links = &self.shared.links;
-        let attributes =
-            attributes(&self.shared.registry, kind, stored, |id| links.remote_id(&self.name, id));
+        let mapping = self.config.mapping.of(&kind.name);
+        let Mapped { attributes, once } = match mapping {
+            None => Mapped { attributes: Object::clone(&stored.document), once: Object::new() },
+            Some(mapping) => self.mapped(mapping, kind, stored)?,
+        };
+        let partial = mapping.is_some_and(|mapping| mapping.is_partial());
+        let registry = &self.shared.registry;
+        let attributes = attributes_for(registry, kind, stored.id, attributes, partial, |id| {
+            links.remote_id(&self.name, id)
+        });
         let members = if has_members(&self.shared, kind) {
             let members = self.shared.projection.members(&self.config.tenant, stored.id);
             members.into_iter().filter(|id| links.remote_id(&self.name, *id).is_some()).collect()
         } else {
             BTreeSet::new()
         };
-        Desired { attributes, members }
+        Ok(Desired { attributes, once, partial, members })
+    }
+
+    /// A resource as the app calls it. Whether it is switched on is told in any case.
+    fn mapped(&self, mapping: &TypeMapping, kind: &ResourceType, stored: &Stored) -> Result<Mapped, String> {
+        let Needs { groups, members, .. } = mapping.needs;
+        let lens = Lens { members, groups, ..Lens::default() };
+        let resource = self.shared.projection.represent(&self.config.tenant, stored, kind, &lens);
+        let holders = if groups { self.holders(stored.id) } else { Vec::new() };
+        let groups: Vec<String> = holders.into_iter().filter_map(|holder| holder.name).collect();
+        let mut mapped = mapping.map(&Person { resource: &resource, groups: &groups, app: &self.name })?;
+        if has(&self.shared, kind, "active") && !mapping.says_active() {
+            let active = resource.get("active").cloned().unwrap_or(true.into());
+            mapped.attributes.insert("active".to_string(), active);
+        }
+        Ok(mapped)
     }
 }

@@ -86,7 +86,7 @@ impl Worker {
         let purse = shared.purses.of(&config.purse(&name), &config.all_budgets());
         let app = ScimApp::new(&config, purse, transport)
             .map_err(|reason| Error::App { app: name.clone(), reason })?;
-        let (hash, needs) = (config.hash(), config.scope.needs());
+        let (hash, needs) = (config.hash(), config.scope.needs().and(config.mapping.needs()));
         let naming = Naming::new(&shared.registry);
         let checks = Checks::default();
         Ok(Self { name, config, hash, shared, app, needs, naming, checks })

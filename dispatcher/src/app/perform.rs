@@ -24,6 +24,7 @@ use super::wanted::Turn;
 use crate::budget::Denied;
 use crate::config::AppConfig;
 use crate::connector::{Found, Outcome, ScimApp};
+use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY};
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::{Error, Shared};
@@ -104,10 +105,13 @@ impl Performer {
                     return Ok(Ended::Settled { next: earlier(next, now.next) });
                 }
                 Plan::Held => return Ok(Ended::Held { next: now.next }),
-                Plan::Hold { why } => match self.hold(id, &now, &link, "plan", why).await? {
-                    None => continue,
-                    Some(ended) => return Ok(ended),
-                },
+                Plan::Hold { why } => {
+                    let why = now.unclear.as_deref().unwrap_or(why);
+                    match self.hold(id, &now, &link, "plan", why).await? {
+                        None => continue,
+                        Some(ended) => return Ok(ended),
+                    }
+                }
                 Plan::Later { due_at } => return Ok(Ended::Later { due_at }),
                 Plan::ReadBack if railing.is_read_only() => {
                     railing.wait(turn);
@@ -338,10 +342,17 @@ impl Performer {
         let (app, kind) = (&self.app, &now.kind);
         let links = &self.shared.links;
         match call {
-            Call::Create { attributes } => (app.create(kind, &attributes).await, Call::Create { attributes }),
+            Call::Create { attributes, once } => {
+                let said = at_creation(&attributes, &once);
+                (app.create(kind, &said).await, Call::Create { attributes, once })
+            }
             Call::Update { remote_id, attributes } => {
-                let outcome =
-                    app.update(kind, &remote_id, &attributes, has_members(&self.shared, kind)).await;
+                let partial = now.desired.as_ref().is_ok_and(|desired| desired.partial);
+                let partial = partial || has_members(&self.shared, kind);
+                // What the app clears in its own way need not be said to be nothing.
+                let mut told = attributes.clone();
+                told.retain(|name, value| !(value.is_null() && app.own(kind).clears.contains(name)));
+                let outcome = app.update(kind, &remote_id, &told, partial).await;
                 (outcome, Call::Update { remote_id, attributes })
             }
             // What has no switch was emptied before; from now on it waits for its end.

@@ -173,7 +173,7 @@ pub(super) fn done(
 pub(super) fn outcome_event(call: Call, answered_id: Option<String>, status: u16) -> (Kind, Option<Object>) {
     let name = call.name();
     match call {
-        Call::Create { attributes } => {
+        Call::Create { attributes, .. } => {
             let kind = done(name, answered_id.unwrap_or_default(), Vec::new(), Vec::new(), true, status);
             (kind, Some(attributes))
         }

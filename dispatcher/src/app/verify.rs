@@ -226,7 +226,7 @@ mod tests {
     fn wanted(active: bool, members: &[u8]) -> Desired {
         let attributes = json!({"active": active}).as_object().unwrap().clone();
         let members: BTreeSet<ResourceId> = members.iter().map(|number| id(*number)).collect();
-        Desired { attributes, members }
+        Desired { attributes, once: scim::Object::new(), partial: false, members }
     }
 
     /// At an app that shows members.

@@ -127,7 +127,7 @@ impl View {
                     wanted(turn, &foreseen.link, call).map(|wanted| wanted.operation.name()).into(),
                 );
                 match call {
-                    Call::Create { attributes } | Call::Update { attributes, .. } if is_whole => {
+                    Call::Create { attributes, .. } | Call::Update { attributes, .. } if is_whole => {
                         say("attributes", attributes.clone().into());
                     }
                     Call::ChangeMembers { added, removed, .. } => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use dispatcher::{
-    AppConfig, Auth, Dispatcher, Leave, Profile, Rails, ReconcileConfig, Scope, Secret, Timing,
+    AppConfig, Auth, Dispatcher, Leave, Mapping, Profile, Rails, ReconcileConfig, Scope, Secret, Timing,
 };
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
@@ -175,6 +175,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         on_delete: Leave::Delete,
         on_leave: Leave::Delete,
         timing: Timing::default(),
+        mapping: Mapping::default(),
         timeout_ms: 5_000,
         concurrency: 4,
         attempts_max: 20,

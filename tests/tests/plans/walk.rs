@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::mapping::mapped;
 use super::virtually;
 use dispatcher::{AppConfig, Leave, Scope};
 use eventlog::memory::{Chance, Weather};
@@ -296,4 +297,19 @@ fn a_filter_that_asks_for_the_names_of_others() {
         keeping(registry, (Some(&filter), None), Some(r#"members.display eq "Ann""#))
     };
     check(600, config, belongs);
+}
+
+#[test]
+fn a_mapping_that_asks_for_groups_and_for_the_names_of_others() {
+    let config = |registry: &Registry| {
+        let rules = json!({
+            "userName": "user.userName",
+            "displayName": "'VPN' in groups ? 'in' : 'out'",
+            "nickName": format!("user['{ENTERPRISE}'].manager.displayName"),
+            "title": {"value": "user.title", "create_only": true},
+            format!("{ENTERPRISE}:manager.value"): format!("user['{ENTERPRISE}'].manager.value"),
+        });
+        mapped(registry, rules, keeping(registry, (None, None), None))
+    };
+    check(700, config, |_| true);
 }
