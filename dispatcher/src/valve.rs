@@ -92,6 +92,9 @@ pub struct Valve {
     pub tripped: BTreeMap<Operation, Tripped>,
     /// What was released last.
     pub released: BTreeMap<Operation, Released>,
+    /// The configuration that the app was first filled with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filling: Option<String>,
     /// Who passes everything that is stopped.
     pub passes: BTreeMap<ResourceId, Said>,
 }

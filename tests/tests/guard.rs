@@ -46,7 +46,8 @@ fn a_source_that_deletes_most_of_its_people_waits_for_somebody_else() {
     };
     eventually("the rest waits", || is_held(&house));
     let left = app.accounts().len();
-    assert!((80..=99).contains(&left), "{left} are left: more than a fifth went");
+    // The group has an account, too: a fifth of a hundred.
+    assert!((79..=99).contains(&left), "{left} are left: more than a fifth went");
     assert_eq!(app.groups()["Everybody"].len(), left, "whoever has an account is a member");
 
     // Neither a kill nor anything else lets it through; what else there is to do goes on.

@@ -245,8 +245,7 @@ impl Worker {
     async fn begin(&self, due: &mut Due, lease: &mut Lease) -> Result<Option<(u64, Arc<Railing>)>, Error> {
         let (broker, projection) = (&self.shared.broker, &self.shared.projection);
         let found = watermark::load(broker, &self.name).await?;
-        let is_new = found == Found::None;
-        let railing = Arc::new(Railing::new(&self.name, &self.config, is_new, &self.shared));
+        let railing = Arc::new(Railing::new(&self.name, &self.config, &self.shared));
         railing.look().await?;
         if let Found::Trusted(watermark) = &found
             && watermark.configuration_hash == self.hash
@@ -280,7 +279,9 @@ impl Worker {
             due.mark(id, EVERYTHING, true);
         }
         tracing::info!(app = self.name, due = due.len(), "planning everything");
-        if !is_new && !self.foresee(&railing, lease).await? {
+        if found == Found::None && railing.is_new().await? {
+            railing.take_back().await?;
+        } else if !self.foresee(&railing, lease).await? {
             return Ok(None);
         }
         if let Found::Trusted(watermark) = found {

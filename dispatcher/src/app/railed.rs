@@ -2,6 +2,7 @@
 //! and who waits because of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eventlog::clock;
@@ -29,7 +30,7 @@ pub(crate) struct Railing {
     hash: String,
     config: AppConfig,
     /// Nobody had an account there before: it is filled freely.
-    is_new: bool,
+    is_new: AtomicBool,
     shared: Shared,
     state: Mutex<State>,
 }
@@ -95,9 +96,31 @@ impl State {
 }
 
 impl Railing {
-    pub(crate) fn new(name: &str, config: &AppConfig, is_new: bool, shared: &Shared) -> Self {
+    pub(crate) fn new(name: &str, config: &AppConfig, shared: &Shared) -> Self {
         let (name, hash) = (name.to_string(), config.hash());
-        Self { name, hash, config: config.clone(), is_new, shared: shared.clone(), state: Mutex::default() }
+        let (is_new, state) = (AtomicBool::default(), Mutex::default());
+        Self { name, hash, config: config.clone(), is_new, shared: shared.clone(), state }
+    }
+
+    /// An app that was never filled to its end: whether it goes on being filled freely. With another configuration than it
+    /// was begun with it does not, however short a time that was.
+    pub(crate) async fn is_new(&self) -> Result<bool, Error> {
+        let begun = self.state().valve.filling.clone();
+        let is_new = match &begun {
+            Some(hash) => *hash == self.hash,
+            None => self.shared.links.linked(&self.name) == 0,
+        };
+        if is_new && begun.is_none() {
+            let change = |valve: &mut Valve| {
+                valve.filling = Some(self.hash.clone());
+                Ok(())
+            };
+            if let Ok((valve, ())) = valve::change(&*self.shared.broker.leases, &self.name, change).await? {
+                self.state().set(valve);
+            }
+        }
+        self.is_new.store(is_new, Ordering::Relaxed);
+        Ok(is_new)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -289,7 +312,7 @@ impl Railing {
             return None;
         }
         let of = self.accounts(operation, now);
-        if operation == Operation::UnaskedCreate && (self.is_new || of == 0) {
+        if operation == Operation::UnaskedCreate && (self.is_new.load(Ordering::Relaxed) || of == 0) {
             return None;
         }
         limit.is_exceeded(counted, of).then(|| Tripped {

@@ -30,7 +30,7 @@ impl View {
             hash: config.hash(),
             shared: self.shared.clone(),
             app,
-            railing: Arc::new(Railing::new(name, config, false, &self.shared)),
+            railing: Arc::new(Railing::new(name, config, &self.shared)),
             asked: false,
             checks: crate::app::checks::Checks::default(),
         })
