@@ -94,6 +94,10 @@ fn a_scope_that_matches_everybody_is_held_before_its_first_call() {
         corp.post("/Users", &body).expect(201);
     }
     eventually("the staff's accounts", || (app.accounts().len() == 6).then_some(()));
+    eventually("they are written down", || {
+        let told = shown(&house, "wiki");
+        (told["linked"] == 6 && told["due"] == 0).then_some(())
+    });
     assert!(house.stop());
     app.forget_calls();
 
