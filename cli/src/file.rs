@@ -18,6 +18,11 @@ impl Mistakes {
         self.0.push(mistake.into());
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// All of them as one error, or nothing.
     pub(crate) fn into_result(self) -> Result<(), crate::Failure> {
         if self.0.is_empty() {

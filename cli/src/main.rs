@@ -8,12 +8,14 @@ mod audit;
 mod backup;
 mod dev_env;
 mod failure;
+mod feeds;
 mod file;
 mod node;
 mod progress;
 mod rebuild;
 mod reconcile;
 mod record;
+mod reload;
 mod retention;
 mod settings;
 mod snapshots;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, Events, ProjectorCommand};
+use args::{Cli, Command, ConfigCommand, Events, ProjectorCommand};
 pub(crate) use failure::Failure;
 use settings::Settings;
 
@@ -73,6 +75,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Record(record) => record::run(record).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Audit(command) => audit::run(&settings, command).await,
+        Command::Feed(command) => feeds::run(&settings, command).await,
+        Command::Config(ConfigCommand::Reload(asked)) => reload::run(&settings, asked).await,
         Command::Explain(explain) => audit::explain(&settings, explain).await,
         Command::App(command) => apps::run(&settings, command).await,
         Command::Why(asked) => apps::why(&settings, asked).await,
@@ -91,6 +95,8 @@ fn default_filter(command: &Command) -> &'static str {
         Command::Token(_)
         | Command::Events(_)
         | Command::Audit(_)
+        | Command::Feed(_)
+        | Command::Config(_)
         | Command::Explain(_)
         | Command::App(_)
         | Command::Why(_)

@@ -1,10 +1,11 @@
 //! What runs in one process: connected, wired, served, and stopped in order.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dispatcher::Dispatcher;
+use dispatcher::{AppConfig, Dispatcher};
 use eventlog::{Broker, Keyring, nats};
 use gateway::{Bound, Gateway, Tokens};
 use projector::Projection;
@@ -14,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use toml::Table;
 
 use crate::admin::{self, About};
 use crate::failure::causes;
+use crate::reload::Reload;
 use crate::settings::Settings;
 use crate::{Failure, dev_env, retention, snapshots, telemetry};
 
@@ -52,6 +55,8 @@ pub(crate) struct Node {
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), Failure>>,
     parts: Parts,
+    /// Once a dispatcher runs.
+    reload: Option<Arc<Reload>>,
 }
 
 /// What is needed to start a dispatcher later, once its apps have tokens.
@@ -68,7 +73,7 @@ pub(crate) async fn run(settings: Settings, role: Role) -> Result<(), Failure> {
     let config = settings.broker_config(None)?;
     let mut node = Node::start(&settings, role, &config).await?;
     if role == Role::Dispatcher {
-        node.dispatch(settings.dispatcher);
+        node.dispatch(settings.dispatcher, BTreeMap::new(), settings.sections);
     }
     tracing::info!(address = %node.admin_address, role = role.name(), "ready");
     node.wait().await
@@ -183,11 +188,19 @@ impl Node {
         tasks.spawn(verify(broker.clone(), settings.master_key()?, interval, shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
         let parts = Parts { projection, keyring, registry, about, holder };
-        Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts })
+        Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts, reload: None })
     }
 
-    /// Starts the dispatcher.
-    pub(crate) fn dispatch(&mut self, config: dispatcher::Config) {
+    /// Starts the dispatcher. `fixed` are apps that no file names, `sections` what the file says of everything else.
+    pub(crate) fn dispatch(
+        &mut self,
+        mut config: dispatcher::Config,
+        fixed: BTreeMap<String, AppConfig>,
+        sections: Table,
+    ) {
+        for (name, app) in &fixed {
+            config.apps.entry(name.clone()).or_insert_with(|| app.clone());
+        }
         let Parts { projection, keyring, registry, about, holder } = &self.parts;
         let dispatcher = Dispatcher::new(
             config,
@@ -198,7 +211,13 @@ impl Node {
             holder.clone(),
         );
         about.set_statuses(Box::new(dispatcher.statuses()));
-        about.set_view(dispatcher.view());
+        let steward = dispatcher.steward();
+        let asked = steward.clone();
+        about.set_view(Box::new(move || asked.view()));
+        let reload = Reload::new(steward, self.broker.clone(), registry.clone(), sections, fixed);
+        let reload = Arc::new(reload);
+        about.set_reload(reload.clone());
+        self.reload = Some(reload);
         let stop = self.shutdown.clone();
         self.tasks.spawn(async move {
             dispatcher.run(stop).await.map_err(|error| Failure::of("running the dispatcher", &error))
@@ -208,9 +227,25 @@ impl Node {
     /// Works until a signal comes or a part fails, then stops everything in order.
     pub(crate) async fn wait(mut self) -> Result<(), Failure> {
         let mut failure = None;
-        tokio::select! {
-            name = told_to_stop() => tracing::info!(signal = name?, "stopping"),
-            ended = self.tasks.join_next() => failure = Some(why(ended)),
+        let mut hung_up =
+            signal(SignalKind::hangup()).map_err(|error| Failure::of("listening for signals", &error))?;
+        let mut stop = std::pin::pin!(told_to_stop());
+        loop {
+            tokio::select! {
+                name = &mut stop => {
+                    tracing::info!(signal = name?, "stopping");
+                    break;
+                }
+                ended = self.tasks.join_next() => {
+                    failure = Some(why(ended));
+                    break;
+                }
+                Some(()) = hung_up.recv() => match self.reload.clone() {
+                    // It ends with the process, if it has not before.
+                    Some(reload) => drop(tokio::spawn(async move { reload.hang_up().await })),
+                    None => tracing::info!("SIGHUP: this process runs no dispatcher, so nothing is read again"),
+                },
+            }
         }
         self.stop().await;
         match failure {

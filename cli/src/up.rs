@@ -42,10 +42,11 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
     let admin_url = format!("http://{}", node.admin_address);
     // Our own dispatcher need not trust the certificate that clients are shown.
     let demo = !up.no_demo && settings.gateway.tls.is_none();
+    let mut fixed = BTreeMap::new();
     if demo {
-        settings.dispatcher.apps.entry(APP.to_string()).or_insert(demo_app(&base, &app_token)?);
+        fixed.insert(APP.to_string(), demo_app(&base, &app_token)?);
     }
-    node.dispatch(settings.dispatcher);
+    node.dispatch(std::mem::take(&mut settings.dispatcher), fixed, settings.sections.clone());
     let values = [
         ("SCIM_URL", scim_url.as_str()),
         ("SCIM_TOKEN", &scim_token),

@@ -460,6 +460,11 @@ impl Purses {
         purse.add(budgets);
         purse.clone()
     }
+
+    /// The next one of this name is a new one; whoever has it keeps it.
+    pub(crate) fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }
 
 /// What a call of the plan counts as.

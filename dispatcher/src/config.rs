@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use proto::Tenant;
+use scim::Registry;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -23,6 +24,11 @@ use crate::scope::Scope;
 pub struct Secret(String);
 
 impl Secret {
+    /// What is wrong with it as the secret of a webhook, without telling it.
+    pub fn webhook_mistake(&self) -> Option<&'static str> {
+        crate::feed::secret_mistake(self)
+    }
+
     /// The secret that this text is.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -62,7 +68,7 @@ pub enum Leave {
 }
 
 /// When accounts begin, end and are deleted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timing {
     /// How long the account of somebody who was deleted stays switched off before it is deleted.
     pub delete_after: Option<SignedDuration>,
@@ -147,7 +153,7 @@ impl ReconcileConfig {
 }
 
 /// One app that speaks SCIM 2.0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AppConfig {
     /// Whose people.
     pub tenant: Tenant,
@@ -229,8 +235,21 @@ pub enum AfterRestore {
     GoOn,
 }
 
+/// Where a feed begins that has no cursor yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Begin {
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the first event of the log.
+    Start,
+    /// With everything that there is, and then with the next event.
+    Snapshot,
+}
+
 /// One webhook.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedConfig {
     /// Whose people.
     pub tenant: Tenant,
@@ -238,14 +257,64 @@ pub struct FeedConfig {
     pub url: Url,
     /// Signs them, after Standard Webhooks.
     pub secret: Secret,
+    /// Signs them too, while the subscriber learns the new one.
+    pub previous_secret: Option<Secret>,
     /// Which attributes they may show.
     pub attributes: Vec<String>,
-    /// Whether a new feed begins with the first event or with the next.
-    pub from_start: bool,
+    /// Which attributes show who is gone.
+    pub identify: Vec<String>,
+    /// Which types are told; none means all.
+    pub types: Vec<String>,
+    /// A SCIM filter for each resource type of which not all resources are told.
+    pub filters: BTreeMap<String, String>,
+    /// Where a new feed begins.
+    pub begin: Begin,
     /// What becomes of it when the log was restored from a backup.
     pub after_restore: AfterRestore,
     /// How long one delivery may take.
     pub timeout_ms: u64,
+    /// Deliveries at the same time, never two of one resource.
+    pub concurrency: usize,
+    /// Refusals of one event before its resource is held.
+    pub attempts_max: u32,
+    /// How much may be held before the feed stops.
+    pub held_max: usize,
+}
+
+impl FeedConfig {
+    /// What is told, and where: another hash means that a subscriber hears something else. Secrets and limits do not
+    /// count.
+    pub fn hash(&self) -> String {
+        let Self { tenant, url, attributes, identify, types, filters, .. } = self;
+        short_hash(format!("{tenant}|{url}|{attributes:?}|{identify:?}|{types:?}|{filters:?}").as_bytes())
+    }
+
+    /// What is wrong with the settings, each with the setting's name; never tells a secret.
+    pub fn mistakes(&self, registry: &Registry) -> Vec<String> {
+        crate::feed::mistakes(self, registry)
+    }
+}
+
+#[cfg(test)]
+impl FeedConfig {
+    pub(crate) fn example() -> Self {
+        Self {
+            tenant: "corp".parse().unwrap(),
+            url: "http://localhost/hook".parse().unwrap(),
+            secret: Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            previous_secret: None,
+            attributes: Vec::new(),
+            identify: Vec::new(),
+            types: Vec::new(),
+            filters: BTreeMap::new(),
+            begin: Begin::Now,
+            after_restore: AfterRestore::Stop,
+            timeout_ms: 1_000,
+            concurrency: 8,
+            attempts_max: 8,
+            held_max: 1_000,
+        }
+    }
 }
 
 /// 16 hexadecimal digits.

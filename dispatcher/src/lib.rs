@@ -11,6 +11,7 @@ mod auth;
 mod budget;
 mod config;
 mod connector;
+mod crew;
 mod dates;
 mod desired;
 mod drift;
@@ -22,6 +23,7 @@ mod naming;
 mod plan;
 mod profile;
 mod rails;
+mod reload;
 mod scope;
 mod trust;
 mod valve;
@@ -33,28 +35,32 @@ pub use app::filling::Filling;
 pub use app::reconciled::{Reconciled, Reconciliation};
 pub use auth::{Auth, ClientAuth, OAuth, Scheme, Source, Tls, Unproven};
 pub use config::{
-    AfterRestore, AppConfig, Config, FeedConfig, Leave, OnDrift, OnStranger, ReconcileConfig, Secret, Timing,
+    AfterRestore, AppConfig, Begin, Config, FeedConfig, Leave, OnDrift, OnStranger, ReconcileConfig, Secret,
+    Timing,
 };
 pub use connector::{NoAnswer, Transport};
+pub use crew::Steward;
 pub use dates::{BeforeStart, Dates};
+pub use feed::{FeedState, Feeds, Held, Instructed, Instruction, Origin, Stopped, Waiting, Work};
 pub use mapping::{MapRule, Mapping, OnNull};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
+pub use reload::{Became, Change};
 pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
 pub use view::{AppView, HeldView, Unanswered, View, Which, WorkView};
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use eventlog::{Broker, Keyring};
 use projector::Projection;
 use scim::Registry;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use budget::Purses;
+use crew::{Crew, Orders};
 use link::Links;
 
 /// The dispatcher cannot go on.
@@ -109,6 +115,7 @@ pub(crate) struct Shared {
     /// What may be called, and by whom together.
     pub(crate) purses: Purses,
     status: Arc<Mutex<BTreeMap<String, Status>>>,
+    config: Arc<RwLock<Arc<Config>>>,
 }
 
 /// How an app or a feed is.
@@ -131,9 +138,10 @@ const STARTING: &str = "starting";
 
 /// Apps and feeds at work.
 pub struct Dispatcher {
-    config: Config,
     shared: Shared,
     transport: Option<Arc<dyn Transport>>,
+    steward: Steward,
+    orders: Orders,
 }
 
 impl Dispatcher {
@@ -150,14 +158,13 @@ impl Dispatcher {
         for (name, app) in &config.apps {
             links.guard(name, &app.guard);
         }
-        let status = Arc::default();
-        let purses = Purses::default();
-        let shared = Shared { broker, projection, keyring, registry, links, holder, purses, status };
+        let (status, purses) = (Arc::default(), Purses::default());
+        let config = Arc::new(RwLock::new(Arc::new(config)));
+        let shared = Shared { broker, projection, keyring, registry, links, holder, purses, status, config };
         // Whoever asks at once shall not hear that there is no such app.
-        for name in config.apps.keys().chain(config.feeds.keys()) {
-            shared.tell(name, Status { waiting_for: Some(STARTING.to_string()), ..Status::default() });
-        }
-        Self { config, shared, transport: None }
+        shared.starting();
+        let (steward, orders) = Steward::new(shared.clone());
+        Self { shared, transport: None, steward, orders }
     }
 
     /// Reaches its apps in another way than over HTTP.
@@ -173,40 +180,50 @@ impl Dispatcher {
 
     /// Asks and tells it, while it runs.
     pub fn view(&self) -> View {
-        View { shared: self.shared.clone(), apps: Arc::new(self.config.apps.clone()) }
+        self.steward.view()
+    }
+
+    /// Gives it another configuration, while it runs.
+    pub fn steward(&self) -> Steward {
+        self.steward.clone()
     }
 
     /// Works until told to stop. One sick app never delays another; an event that cannot be read stops all.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
-        let (links, stop) = (self.shared.links.clone(), shutdown.clone());
-        tasks.spawn(async move { links.run(stop).await });
-        for (name, app) in self.config.apps {
-            let worker = app::Worker::new(name, app, self.shared.clone(), self.transport.clone())?;
-            let stop = shutdown.clone();
-            tasks.spawn(async move { worker.run(stop).await });
-        }
-        for (name, feed) in self.config.feeds {
-            let worker = feed::Worker::new(name, feed, self.shared.clone())?;
-            let stop = shutdown.clone();
-            tasks.spawn(async move { worker.run(stop).await });
-        }
-        let mut result = Ok(());
-        while let Some(ended) = tasks.join_next().await {
-            let ended = ended.unwrap_or_else(|error| {
-                tracing::error!(%error, "a part of the dispatcher panicked");
-                Ok(())
-            });
-            if ended.is_err() && result.is_ok() {
-                result = ended;
-                shutdown.cancel();
-            }
-        }
-        result
+        let Self { shared, transport, steward, orders } = self;
+        // Whoever else has one can give orders; this one cannot.
+        drop(steward);
+        let mut crew = Crew::new(shared.clone(), transport, shutdown);
+        crew.begin(&shared.config())?;
+        crew.run(orders).await
     }
 }
 
 impl Shared {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Whatever has not begun says so.
+    pub(crate) fn starting(&self) {
+        let config = self.config();
+        let feeds = config.feeds.keys().map(|name| format!("feed.{name}"));
+        for name in config.apps.keys().cloned().chain(feeds) {
+            let told = Status { waiting_for: Some(STARTING.to_string()), ..Status::default() };
+            self.status.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert(told);
+        }
+    }
+
+    /// Tells no more of an app or a feed.
+    pub(crate) fn forget(&self, name: &str) {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     pub(crate) fn tell(&self, name: &str, status: Status) {
         metrics::gauge!("rollcall_app_due", "app" => name.to_string()).set(status.due as f64);
         metrics::gauge!("rollcall_app_held", "app" => name.to_string()).set(status.held as f64);

@@ -103,10 +103,11 @@ impl Links {
         }
     }
 
-    /// Counts what is done at an app from now on, and what was done before, once it is read.
+    /// Counts what is done at an app from now on, and what was done before, once it is read. What is counted already stays.
     pub(crate) fn guard(&self, app: &str, rails: &Rails) {
         let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        tallies.insert(app.to_string(), Tally::new(rails.clone()));
+        let tally = tallies.entry(app.to_string()).or_insert_with(|| Tally::new(rails.clone()));
+        tally.limit(rails.clone());
     }
 
     /// Asks or tells an app's tally.

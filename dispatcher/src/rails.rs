@@ -209,6 +209,11 @@ impl Tally {
         Self { rails, lines: BTreeMap::new() }
     }
 
+    /// Other guard rails, for the same counts.
+    pub(crate) fn limit(&mut self, rails: Rails) {
+        self.rails = rails;
+    }
+
     /// Counts one operation. The same one is counted once within the window.
     pub(crate) fn add(&mut self, operation: Operation, counted: Counted, at: Timestamp) {
         if !self.rails.counts(operation) || self.has(operation, counted, at) {

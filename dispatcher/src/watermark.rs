@@ -5,7 +5,7 @@ use proto::Position;
 use serde::{Deserialize, Serialize};
 
 /// A stored watermark.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Watermark {
     /// The last event whose work is done or held; nothing before the first.
     pub(crate) position: Option<Position>,
@@ -29,7 +29,8 @@ pub(crate) enum Found {
     OtherTimeline,
 }
 
-fn key(name: &str) -> String {
+/// Where it stands.
+pub(crate) fn key(name: &str) -> String {
     format!("watermark.{name}")
 }
 
@@ -37,6 +38,11 @@ fn key(name: &str) -> String {
 pub(crate) async fn load(broker: &Broker, name: &str) -> Result<Found, Error> {
     let Some((bytes, _)) = broker.leases.get(&key(name)).await? else { return Ok(Found::None) };
     let Ok(watermark) = serde_json::from_slice::<Watermark>(&bytes) else { return Ok(Found::None) };
+    compare(broker, watermark).await
+}
+
+/// Compares a watermark with the log.
+pub(crate) async fn compare(broker: &Broker, watermark: Watermark) -> Result<Found, Error> {
     if let Some(position) = watermark.position {
         let message = broker.identity.read(position.sequence).await?;
         if message.is_none_or(|message| message.id != Some(position.event)) {
@@ -53,14 +59,19 @@ fn timeline(broker: &Broker) -> Option<String> {
     broker.timeline.as_ref().map(|timeline| timeline.id.clone())
 }
 
-/// Writes a watermark. The event at the sequence is read from the log, so that another timeline is noticed later.
-pub(crate) async fn save(broker: &Broker, name: &str, sequence: u64, hash: &str) -> Result<(), Error> {
+/// The watermark of a sequence. The event there is read from the log, so that another timeline is noticed later.
+pub(crate) async fn at(broker: &Broker, sequence: u64, hash: &str) -> Result<Watermark, Error> {
     let position = match broker.identity.read(sequence).await? {
         Some(message) => message.id.map(|event| Position { sequence, event }),
         None => None,
     };
     let timeline = timeline(broker);
-    let watermark = Watermark { position, configuration_hash: hash.to_string(), timeline };
+    Ok(Watermark { position, configuration_hash: hash.to_string(), timeline })
+}
+
+/// Writes a watermark.
+pub(crate) async fn save(broker: &Broker, name: &str, sequence: u64, hash: &str) -> Result<(), Error> {
+    let watermark = at(broker, sequence, hash).await?;
     let value = serde_json::to_vec(&watermark).unwrap_or_default();
     match broker.leases.get(&key(name)).await? {
         None => broker.leases.create(&key(name), value.into()).await?,

@@ -115,9 +115,22 @@ impl House {
         command
     }
 
-    /// Has this configuration from the next start on.
+    /// Has this configuration from the next start on, or when it is told to read it again.
     pub fn configure(&mut self, text: &str) {
         self.options.configuration = Some(text.to_string());
+        std::fs::write(self.folder.path().join("rollcall.toml"), text)
+            .expect("the configuration can be written");
+    }
+
+    /// Has the process read its configuration again (SIGHUP).
+    pub fn hang_up(&self) {
+        let child = self.child.as_ref().expect("the house runs");
+        let pid = libc::pid_t::try_from(child.id()).expect("a pid fits");
+        // SAFETY: a signal to our own child, which has not been waited for yet.
+        #[expect(unsafe_code, reason = "the standard library has no call for SIGHUP")]
+        unsafe {
+            libc::kill(pid, libc::SIGHUP);
+        }
     }
 
     /// Serves SCIM on this address from the next start on.

@@ -19,6 +19,7 @@ pub mod routes;
 pub mod serial;
 pub mod simulation;
 pub mod site;
+pub mod subscriber;
 pub mod torture;
 pub mod workload;
 

@@ -68,8 +68,8 @@ impl From<Unanswered> for Problem {
 
 impl About {
     /// The dispatcher of this process.
-    pub(super) fn view(&self) -> Result<&View, Problem> {
-        self.view.get().ok_or_else(|| {
+    pub(super) fn view(&self) -> Result<View, Problem> {
+        self.view.get().map(|view| view()).ok_or_else(|| {
             Problem::missing(
                 "noDispatcher",
                 "this process runs no dispatcher: ask one that was started with `rollcall up` or `rollcall dispatcher`",

@@ -40,6 +40,15 @@ impl FromRequestParts<Arc<About>> for Operator {
     }
 }
 
+impl FromRequestParts<Arc<About>> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, about: &Arc<About>) -> Result<Self, Problem> {
+        Operator::from_request_parts(parts, about).await?;
+        Self::read(parts.uri.query().unwrap_or_default())
+    }
+}
+
 /// A question about the directory, whose turn it is.
 pub(super) struct Asked {
     parameters: Parameters,
@@ -92,6 +101,11 @@ impl Parameters {
     /// A text that is not empty.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
+    }
+
+    /// A text that must be given.
+    pub(super) fn required(&mut self, name: &str, why: &str) -> Result<String, Problem> {
+        self.text(name).ok_or_else(|| wrong(name, why))
     }
 
     /// What a parameter means that is not given.

@@ -3,6 +3,8 @@
 mod apps;
 mod asked;
 mod audit;
+mod config;
+mod feeds;
 mod members;
 mod people;
 mod problem;
@@ -31,6 +33,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
+use crate::reload::Reload;
 
 /// How long the log may take to answer before we count as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +41,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 const LAG_MAX: u64 = 1_000;
 
 type Statuses = Box<dyn Fn() -> BTreeMap<String, Status> + Send + Sync>;
+type Views = Box<dyn Fn() -> View + Send + Sync>;
 
 /// What an admin listener is built from.
 pub(crate) struct Parts {
@@ -70,7 +74,8 @@ pub(crate) struct About {
     /// Turns at looking at the past.
     turns: Arc<Semaphore>,
     statuses: OnceLock<Statuses>,
-    view: OnceLock<View>,
+    view: OnceLock<Views>,
+    reload: OnceLock<Arc<Reload>>,
 }
 
 impl About {
@@ -78,7 +83,7 @@ impl About {
         let Parts { role, broker, projection, registry, metrics, token, limits, snapshots_kept, scim_url } =
             parts;
         let turns = Arc::new(Semaphore::new(asked::TURNS_MAX));
-        let (statuses, view) = (OnceLock::new(), OnceLock::new());
+        let (statuses, view, reload) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self {
             role,
             broker,
@@ -92,6 +97,7 @@ impl About {
             turns,
             statuses,
             view,
+            reload,
         }
     }
 
@@ -100,9 +106,14 @@ impl About {
         let _ = self.statuses.set(statuses);
     }
 
-    /// Asks this dispatcher from now on.
-    pub(crate) fn set_view(&self, view: View) {
+    /// Asks this dispatcher from now on, as it is configured whenever it is asked.
+    pub(crate) fn set_view(&self, view: Views) {
         let _ = self.view.set(view);
+    }
+
+    /// Has this configuration read again, when somebody asks for it.
+    pub(crate) fn set_reload(&self, reload: Arc<Reload>) {
+        let _ = self.reload.set(reload);
     }
 
     /// Where the projection and the log stand; an error says why we are not ready.
@@ -155,6 +166,8 @@ pub(crate) async fn serve(
         .merge(apps::routes())
         .merge(people::routes())
         .merge(reconcile::routes())
+        .merge(feeds::routes())
+        .route("/api/v1/config/reload", post(config::reload))
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let stopped = async move { shutdown.cancelled().await };

@@ -2,9 +2,13 @@
 
 mod apps;
 mod audit;
+mod config;
+mod feeds;
 
 pub(crate) use apps::{App as AppCommand, By, Leave, Reconcile, Timeline, Told, WhoAt, Why};
 pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
+pub(crate) use config::{Config as ConfigCommand, ConfigReload};
+pub(crate) use feeds::{Ask, Feed};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -103,6 +107,12 @@ pub(crate) enum Command {
                             digest over all of them (docs/operations/audit.md)."
     )]
     Audit(Audit),
+    /// Look at feeds, and have what is held of them tried again, given up or told once more (docs/feeds.md)
+    #[command(subcommand)]
+    Feed(Feed),
+    /// Change what a running process does
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Say how a filter would be answered: which indexes are used, how many resources are looked at. Nothing is read
     #[command(
         after_help = "Example:\n  rollcall explain 'userName sw \"a\" and active eq true' --tenant corp --type User --sort-by userName"

@@ -1,9 +1,9 @@
-//! `[app.NAME]` and `[feed.NAME]`.
+//! `[app.NAME]`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dispatcher::{AfterRestore, AppConfig, BeforeStart, FeedConfig, Leave, ReconcileConfig, Secret};
+use dispatcher::{AppConfig, BeforeStart, Leave, ReconcileConfig, Secret};
 use proto::Tenant;
 use scim::Registry;
 use serde::Deserialize;
@@ -67,24 +67,6 @@ pub(super) struct AppSection {
     read_only: bool,
     #[serde(default)]
     reconcile: ReconcileConfig,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FeedSection {
-    tenant: Tenant,
-    url: Url,
-    secret: Option<Secret>,
-    secret_env: Option<String>,
-    secret_file: Option<PathBuf>,
-    #[serde(default)]
-    attributes: Vec<String>,
-    #[serde(default)]
-    from_start: bool,
-    #[serde(default)]
-    after_restore: AfterRestore,
-    #[serde(default = "timeout_ms")]
-    timeout_ms: u64,
 }
 
 fn scim_kind() -> String {
@@ -160,29 +142,14 @@ pub(super) fn app(
     })
 }
 
-pub(super) fn feed(place: &str, value: Value, mistakes: &mut Mistakes) -> Option<FeedConfig> {
-    let section: FeedSection = file::section(place, value, mistakes)?;
-    check_url(place, &section.url, mistakes);
-    let secret = secret(place, "secret", section.secret, section.secret_env, section.secret_file, mistakes);
-    Some(FeedConfig {
-        tenant: section.tenant,
-        url: section.url,
-        secret,
-        attributes: section.attributes,
-        from_start: section.from_start,
-        after_restore: section.after_restore,
-        timeout_ms: section.timeout_ms.clamp(100, 25_000),
-    })
-}
-
-fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
+pub(super) fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
     if !matches!(url.scheme(), "http" | "https") {
         mistakes.add(format!("{place}.url: must be http or https"));
     }
 }
 
 /// A secret that stands in the file, in a variable, or in a file of its own.
-fn secret(
+pub(super) fn secret(
     place: &str,
     name: &str,
     plain: Option<Secret>,

@@ -3,6 +3,7 @@
 
 mod apps;
 mod auth;
+mod feeds;
 mod guard;
 mod plans;
 mod profiles;
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     /// When snapshots of the projection are taken.
     pub(crate) snapshots: Schedule,
     pub(crate) dispatcher: dispatcher::Config,
+    /// What the file says of everything but apps and feeds.
+    pub(crate) sections: Table,
     pub(crate) search_path: String,
     master_key: Option<String>,
 }
@@ -133,6 +136,10 @@ impl Settings {
         };
         let mut table = path.map(|path| file::read(path, &mut mistakes)).unwrap_or_default();
         let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut sections = table.clone();
+        for name in ["app", "feed"] {
+            sections.remove(name);
+        }
         let data_dir_value = table.remove("data_dir").and_then(|value| value.as_str().map(PathBuf::from));
         let nats: NatsSection = take(&mut table, "nats", &mut mistakes);
         let gateway: GatewaySection = take(&mut table, "gateway", &mut mistakes);
@@ -142,7 +149,9 @@ impl Settings {
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
             apps::app(&registry, folder, place, value, mistakes)
         });
-        let feeds = named(&mut table, "feed", &mut mistakes, apps::feed);
+        let feeds = named(&mut table, "feed", &mut mistakes, |place, value, mistakes| {
+            feeds::feed(&registry, place, value, mistakes)
+        });
         let policies = Policies { tenants: named(&mut table, "tenant", &mut mistakes, file::section) };
         for mistake in policies.mistakes(&registry) {
             mistakes.add(mistake);
@@ -169,6 +178,8 @@ impl Settings {
             | Command::Token(_)
             | Command::Events(_)
             | Command::Audit(_)
+            | Command::Feed(_)
+            | Command::Config(_)
             | Command::Explain(_)
             | Command::App(_)
             | Command::Why(_)
@@ -211,6 +222,7 @@ impl Settings {
                 events_min: projection.snapshot_events_min.max(1),
             },
             dispatcher: dispatcher::Config { apps, feeds },
+            sections,
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),
         };
@@ -338,6 +350,8 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         Command::Token(_)
         | Command::Events(_)
         | Command::Audit(_)
+        | Command::Feed(_)
+        | Command::Config(_)
         | Command::Explain(_)
         | Command::App(_)
         | Command::Why(_)

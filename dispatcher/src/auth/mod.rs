@@ -26,7 +26,7 @@ use crate::connector::{NoAnswer, Transport};
 const AGAIN_DELAY: Duration = Duration::from_secs(10);
 
 /// What `[app.NAME.auth]` says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
     /// What every request shows.
     pub scheme: Scheme,
@@ -35,7 +35,7 @@ pub struct Auth {
 }
 
 /// What every request shows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scheme {
     /// Nothing but the certificate of the connection.
     Certificate,
@@ -88,7 +88,7 @@ impl Auth {
 }
 
 /// Where a secret is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// In the configuration or the environment.
     Given(Secret),

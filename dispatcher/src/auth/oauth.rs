@@ -32,7 +32,7 @@ const ERRORS: [&str; 6] = [
 ];
 
 /// Where tokens are asked for, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OAuth {
     /// The token endpoint.
     pub token_url: Url,
@@ -49,7 +49,7 @@ pub struct OAuth {
 }
 
 /// How we prove who we are at the token endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClientAuth {
     /// `client_secret_basic`.
     SecretBasic(Source),

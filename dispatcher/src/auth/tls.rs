@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 /// Files of certificates.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
     /// PEM files with our chain and with its key.
     pub identity: Option<(PathBuf, PathBuf)>,

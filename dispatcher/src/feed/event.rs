@@ -1,59 +1,161 @@
-//! What a subscriber hears: typed JSON events, derived purely from an event of the log, with only the attributes that
-//! the feed may show. Types are promises: never renamed, never reused.
+//! What a subscriber hears: typed JSON events, derived purely from an event of the log and from the resource's document
+//! before and after it, with only the attributes that the feed may show. The catalogue says what each type promises.
 
 use jiff::Timestamp;
-use proto::{Body, Event, Kind, ResourceId};
-use scim::{Change, Object};
+use proto::{Body, Event, Kind, ResourceId, Tenant};
+use scim::{Object, diff};
 use serde_json::{Value, json};
 
-/// CloudEvents in structured form, each with its id, which is the same whenever it is derived again.
-pub(super) fn of(
-    event: &Event,
-    body: Option<&Body>,
-    time: Timestamp,
-    allowed: &[String],
-) -> Vec<(String, Value)> {
-    let noun = event.resource_type.to_ascii_lowercase();
-    let mut told: Vec<(String, Object)> = Vec::new();
-    let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
-    let resource = || {
-        let mut data = Object::new();
-        data.insert("attributes".to_string(), shown(body, allowed).into());
-        data
-    };
-    let members = |verb: &str, ids: &[ResourceId]| -> Vec<(String, Object)> {
-        let data = |id: &ResourceId| [("member".to_string(), json!(id.to_string()))].into_iter().collect();
-        ids.iter().map(|id| (format!("{noun}.member_{verb}"), data(id))).collect()
-    };
+use super::catalogue::{FEED, Verb};
+use super::document;
+use super::view::View;
+
+/// Members that one event names at most.
+pub(super) const MEMBERS_PART: usize = 1_000;
+
+/// One event as a subscriber hears it: CloudEvents in structured form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The same whenever it is derived again.
+    pub(super) id: String,
+    /// Its type.
+    pub(super) kind: String,
+    /// The whole of it.
+    pub(super) text: String,
+}
+
+/// An event of the log, where it stands, and the replay that tells it again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Happened<'a> {
+    pub(super) event: &'a Event,
+    pub(super) body: Option<&'a Body>,
+    pub(super) sequence: u64,
+    pub(super) time: Timestamp,
+    pub(super) replay: Option<&'a str>,
+}
+
+/// The resource around the event, as far as it is known and needed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    /// Its document before.
+    pub(super) before: Option<Object>,
+    /// Its document after, where the event does not tell it.
+    pub(super) after: Option<Object>,
+    /// Its members after, when it enters the scope.
+    pub(super) members: Vec<ResourceId>,
+}
+
+/// Which documents must be looked up for an event, because it does not tell them itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// None.
+    Nothing,
+    /// The one before the event.
+    Before,
+    /// The one at the event.
+    After,
+}
+
+/// What must be looked up.
+pub(super) fn lookup(event: &Event, view: &View) -> Lookup {
+    let is_chosen = view.chooses(&event.resource_type);
     match &event.kind {
+        Kind::Deleted if is_chosen || !view.identity.is_empty() => Lookup::Before,
+        Kind::MembersChanged { .. } if is_chosen => Lookup::After,
+        Kind::Deleted | Kind::MembersChanged { .. } | Kind::Created { .. } | Kind::Updated { .. } => {
+            Lookup::Nothing
+        }
+        Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased
+        | Kind::TenantDropped => Lookup::Nothing,
+    }
+}
+
+/// The document before an update, which the event tells by its changes.
+pub(super) fn before_update(event: &Event, body: Option<&Body>) -> Option<Object> {
+    match &event.kind {
+        Kind::Updated { .. } => body.map(|body| document::before(&body.document, &body.changes)),
+        Kind::Created { .. }
+        | Kind::Deleted
+        | Kind::MembersChanged { .. }
+        | Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased
+        | Kind::TenantDropped => None,
+    }
+}
+
+/// Whether the resource was in scope before the event, and is after it. Only an update moves a resource in or out;
+/// whoever comes or goes altogether is created or deleted.
+pub(super) fn scope(happened: &Happened<'_>, around: &Around, view: &View) -> (bool, bool) {
+    let selects = |document: Option<&Object>| view.selects(&happened.event.resource_type, document);
+    let told = happened.body.map(|body| &*body.document);
+    match &happened.event.kind {
+        Kind::Created { .. } => (selects(told), selects(told)),
+        Kind::Updated { .. } => (selects(around.before.as_ref()), selects(told)),
+        Kind::MembersChanged { .. } => (selects(around.after.as_ref()), selects(around.after.as_ref())),
+        Kind::Deleted => (selects(around.before.as_ref()), selects(around.before.as_ref())),
+        Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased
+        | Kind::TenantDropped => (true, true),
+    }
+}
+
+/// What is told of an event of the log.
+pub(super) fn of(happened: &Happened<'_>, around: &Around, view: &View) -> Vec<Told> {
+    let noun = noun(&happened.event.resource_type);
+    let (told, mark) = match scope(happened, around, view) {
+        (false, false) => return Vec::new(),
+        (false, true) => (entered(happened, around, view), "scope."),
+        (true, false) => (vec![(Verb::ScopeLeft, identity(around, view))], "scope."),
+        (true, true) => (changed(happened, around, view), ""),
+    };
+    let id = |index: usize| format!("{}.{mark}{index}", happened.event.id);
+    let told = told.into_iter().enumerate().map(|(index, (verb, data))| (id(index), verb, data));
+    told.filter(|(_, verb, _)| view.wants(&verb.of(&noun)))
+        .map(|(id, verb, data)| log_event(happened, id, verb, data))
+        .collect()
+}
+
+/// A resource whose document the feed shows from now on, with its members.
+fn entered(happened: &Happened<'_>, around: &Around, view: &View) -> Vec<(Verb, Object)> {
+    let shown = attributes(happened.body, view);
+    parts(&around.members)
+        .into_iter()
+        .map(|part| (Verb::ScopeEntered, joined([shown.clone(), part])))
+        .collect()
+}
+
+/// What happened to a resource that is in scope.
+fn changed(happened: &Happened<'_>, around: &Around, view: &View) -> Vec<(Verb, Object)> {
+    let body = happened.body;
+    let members = |verb, ids: &[ResourceId]| {
+        ids.iter().map(|id| (verb, one("member", id.to_string()))).collect::<Vec<_>>()
+    };
+    let mut told = Vec::new();
+    match &happened.event.kind {
         Kind::Created { members_added } => {
-            told.push((format!("{noun}.created"), resource()));
-            told.extend(members("added", members_added));
+            told.push((Verb::Created, attributes(body, view)));
+            told.extend(members(Verb::MemberAdded, members_added));
         }
         Kind::Updated { members_added, members_removed } => {
-            let active = changes
-                .iter()
-                .find(|change| change.path == "active")
-                .map(|change| change.after == Some(json!(true)));
-            match active {
-                Some(true) => told.push((format!("{noun}.reactivated"), resource())),
-                Some(false) => told.push((format!("{noun}.deactivated"), resource())),
-                None => {}
-            }
-            let changed = changed(changes, allowed);
-            if active.is_none() || changes.len() > 1 {
-                let mut data = resource();
-                data.insert("changed".to_string(), changed.into());
-                told.push((format!("{noun}.updated"), data));
-            }
-            told.extend(members("removed", members_removed));
-            told.extend(members("added", members_added));
+            told.extend(updated(body, around, view));
+            told.extend(members(Verb::MemberRemoved, members_removed));
+            told.extend(members(Verb::MemberAdded, members_added));
         }
         Kind::MembersChanged { added, removed } => {
-            told.extend(members("removed", removed));
-            told.extend(members("added", added));
+            told.extend(members(Verb::MemberRemoved, removed));
+            told.extend(members(Verb::MemberAdded, added));
         }
-        Kind::Deleted => told.push((format!("{noun}.deleted"), Object::new())),
+        Kind::Deleted => told.push((Verb::Deleted, identity(around, view))),
         Kind::Moved { .. }
         | Kind::Claimed { .. }
         | Kind::Released { .. }
@@ -61,63 +163,190 @@ pub(super) fn of(
         | Kind::Erased
         | Kind::TenantDropped => {}
     }
-    told.into_iter()
-        .enumerate()
-        .map(|(index, (kind, data))| cloud_event(event, time, index, &kind, data))
-        .collect()
+    told
 }
 
-fn cloud_event(
-    event: &Event,
+fn updated(body: Option<&Body>, around: &Around, view: &View) -> Vec<(Verb, Object)> {
+    let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
+    let active = changes.iter().find(|change| change.path == "active");
+    let mut told = Vec::new();
+    match active.map(|change| change.after == Some(json!(true))) {
+        Some(true) => told.push((Verb::Reactivated, attributes(body, view))),
+        Some(false) => told.push((Verb::Deactivated, attributes(body, view))),
+        None => {}
+    }
+    if active.is_none() || changes.len() > 1 {
+        let shown = |document: Option<&Object>| {
+            document.map(|document| view.attributes.of(document)).unwrap_or_default()
+        };
+        let (old, new) = (shown(around.before.as_ref()), shown(body.map(|body| &*body.document)));
+        let paths: Vec<String> = diff(&old, &new).into_iter().map(|change| change.path).collect();
+        told.push((Verb::Updated, joined([attributes(body, view), one("changed", paths)])));
+    }
+    told
+}
+
+fn attributes(body: Option<&Body>, view: &View) -> Object {
+    one("attributes", body.map(|body| view.attributes.of(&body.document)).unwrap_or_default())
+}
+
+/// By what the subscriber may know a resource that it does not hear of any more.
+fn identity(around: &Around, view: &View) -> Object {
+    if view.identity.is_empty() {
+        return Object::new();
+    }
+    one("identity", around.before.as_ref().map(|before| view.identity.of(before)).unwrap_or_default())
+}
+
+/// A resource in a snapshot. `members` is nothing for a type that has none.
+pub(super) struct Snapshotted<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) snapshot: &'a str,
+    pub(super) position: u64,
+    pub(super) time: Timestamp,
+    pub(super) resource_type: &'a str,
+    pub(super) id: ResourceId,
+    pub(super) document: &'a Object,
+    pub(super) members: &'a [ResourceId],
+}
+
+/// What a snapshot tells of a resource.
+pub(super) fn of_snapshot(resource: &Snapshotted<'_>, view: &View) -> Vec<Told> {
+    let noun = noun(resource.resource_type);
+    let kind = Verb::Snapshot.of(&noun);
+    if !view.wants(&kind) || !view.selects(resource.resource_type, Some(resource.document)) {
+        return Vec::new();
+    }
+    let data = joined([
+        one("id", resource.id.to_string()),
+        one("resourceType", resource.resource_type),
+        one("snapshot", resource.snapshot),
+        one("attributes", view.attributes.of(resource.document)),
+    ]);
+    let told = parts(resource.members).into_iter().enumerate().map(|(index, part)| {
+        let id = format!("{}.{}.{index}", resource.snapshot, resource.id);
+        let about = About {
+            tenant: resource.tenant,
+            subject: format!("{}/{}", resource.resource_type, resource.id),
+            time: resource.time,
+            sequence: resource.position,
+            replay: None,
+        };
+        cloud_event(&about, id, Verb::Snapshot, &noun, joined([data.clone(), part]))
+    });
+    told.collect()
+}
+
+/// A snapshot's end: from `position` on the feed goes on as it does always.
+pub(super) fn of_snapshot_end(
+    tenant: &Tenant,
+    feed: &str,
+    snapshot: &str,
+    position: u64,
     time: Timestamp,
-    index: usize,
-    kind: &str,
-    mut data: Object,
-) -> (String, Value) {
-    let id = format!("{}.{index}", event.id);
-    data.insert("id".to_string(), event.resource_id.to_string().into());
-    data.insert("resourceType".to_string(), event.resource_type.clone().into());
-    data.insert("txn".to_string(), event.txn.clone().into());
-    let told = json!({
+) -> Told {
+    let data = joined([one("feed", feed), one("snapshot", snapshot), one("position", position)]);
+    let about = About { tenant, subject: format!("{FEED}/{feed}"), time, sequence: position, replay: None };
+    cloud_event(&about, format!("{snapshot}.completed"), Verb::SnapshotCompleted, FEED, data)
+}
+
+/// A replay's end.
+pub(super) fn of_replay_end(
+    tenant: &Tenant,
+    feed: &str,
+    replay: &str,
+    (first, last): (u64, u64),
+    time: Timestamp,
+) -> Told {
+    let data = joined([one("feed", feed), one("replay", replay), one("from", first), one("to", last)]);
+    let subject = format!("{FEED}/{feed}");
+    let about = About { tenant, subject, time, sequence: last, replay: Some(replay) };
+    cloud_event(&about, format!("{replay}.completed"), Verb::ReplayCompleted, FEED, data)
+}
+
+fn log_event(happened: &Happened<'_>, id: String, verb: Verb, data: Object) -> Told {
+    let Happened { event, sequence, time, replay, .. } = *happened;
+    let subject = format!("{}/{}", event.resource_type, event.resource_id);
+    let about = About { tenant: &event.tenant, subject, time, sequence, replay };
+    let data = joined([
+        data,
+        one("id", event.resource_id.to_string()),
+        one("resourceType", event.resource_type.as_str()),
+        one("txn", event.txn.as_str()),
+    ]);
+    cloud_event(&about, id, verb, &noun(&event.resource_type), data)
+}
+
+/// What the envelope says.
+struct About<'a> {
+    tenant: &'a Tenant,
+    subject: String,
+    time: Timestamp,
+    sequence: u64,
+    replay: Option<&'a str>,
+}
+
+fn cloud_event(about: &About<'_>, id: String, verb: Verb, noun: &str, data: Object) -> Told {
+    let kind = verb.of(noun);
+    let mut told = json!({
         "specversion": "1.0",
         "id": id,
-        "source": format!("/t/{}", event.tenant),
+        "source": format!("/t/{}", about.tenant),
         "type": kind,
-        "subject": format!("{}/{}", event.resource_type, event.resource_id),
-        "time": time.to_string(),
+        "subject": about.subject,
+        "time": about.time.to_string(),
         "datacontenttype": "application/json",
+        "dataschema": verb.schema(),
+        "sequence": about.sequence.to_string(),
         "data": data,
     });
-    (id, told)
+    if let (Some(replay), Some(told)) = (about.replay, told.as_object_mut()) {
+        told.insert("replay".to_string(), true.into());
+        told.insert("replayid".to_string(), replay.into());
+    }
+    Told { id, kind, text: told.to_string() }
 }
 
-/// The attributes that the feed may show.
-fn shown(body: Option<&Body>, allowed: &[String]) -> Object {
-    let Some(body) = body else { return Object::new() };
-    let show =
-        |(name, value): (&String, &Value)| allowed.contains(name).then(|| (name.clone(), value.clone()));
-    body.document.iter().filter_map(show).collect()
+/// A resource type as types of events name it.
+fn noun(resource_type: &str) -> String {
+    resource_type.to_ascii_lowercase()
 }
 
-/// Which of them changed. Paths of others are not told either.
-fn changed(changes: &[Change], allowed: &[String]) -> Vec<String> {
-    let root = |path: &str| {
-        allowed.iter().any(|name| {
-            path == name || path.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['.', ':']))
-        })
+/// Members by so many an event; of nobody one part that says nothing.
+fn parts(members: &[ResourceId]) -> Vec<Object> {
+    if members.is_empty() {
+        return vec![Object::new()];
+    }
+    let parts = members.len().div_ceil(MEMBERS_PART);
+    let part = |(index, ids): (usize, &[ResourceId])| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        joined([one("members", ids), one("part", index + 1), one("parts", parts)])
     };
-    changes.iter().filter(|change| root(&change.path)).map(|change| change.path.clone()).collect()
+    members.chunks(MEMBERS_PART).enumerate().map(part).collect()
+}
+
+fn one(name: &str, value: impl Into<Value>) -> Object {
+    [(name.to_string(), value.into())].into_iter().collect()
+}
+
+fn joined<const COUNT: usize>(objects: [Object; COUNT]) -> Object {
+    objects.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
 
-    fn event(kind: Kind) -> Event {
+    use super::*;
+    use crate::config::FeedConfig;
+    use scim::{Change, Registry};
+
+    fn event(kind: Kind, resource_type: &str) -> Event {
         Event {
             id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
             tenant: "corp".parse().unwrap(),
-            resource_type: "User".to_string(),
+            resource_type: resource_type.to_string(),
             resource_id: "01890a5d-ac96-774b-bcce-b302099a8058".parse().unwrap(),
             source: "hr".to_string(),
             actor: "k".to_string(),
@@ -130,49 +359,216 @@ mod tests {
         }
     }
 
-    fn body(changes: &[(&str, Value)]) -> Body {
-        let document = json!({"userName": "ada", "title": "Dr", "active": false});
-        let change = |(path, after): &(&str, Value)| Change {
-            path: path.to_string(),
-            before: None,
-            after: Some(after.clone()),
+    fn object(value: Value) -> Object {
+        value.as_object().unwrap().clone()
+    }
+
+    fn view(change: impl FnOnce(&mut FeedConfig)) -> View {
+        let mut config = FeedConfig { attributes: vec!["userName".to_string()], ..FeedConfig::example() };
+        change(&mut config);
+        View::new(&config, &Registry::built_in().unwrap())
+    }
+
+    /// The envelope and the data follow their schemas.
+    #[track_caller]
+    fn valid(told: &Told) -> Value {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/feeds");
+        let validator = |name: &str| {
+            let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+            jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
         };
-        Body {
-            document: document.as_object().unwrap().clone().into(),
-            changes: changes.iter().map(change).collect(),
-            ..Body::default()
+        let value: Value = serde_json::from_str(&told.text).unwrap();
+        let verb = Verb::ALL.into_iter().find(|verb| value["dataschema"] == verb.schema()).unwrap();
+        for (name, part) in [("event", &value), (verb.promise().name, &value["data"])] {
+            let errors: Vec<String> =
+                validator(name).iter_errors(part).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{name}: {errors:?}: {value}");
         }
+        assert_eq!((&value["id"], &value["type"]), (&json!(told.id), &json!(told.kind)));
+        value
+    }
+
+    fn told(event: &Event, old: Option<Value>, new: Option<Value>, view: &View) -> Vec<Value> {
+        let (old, new) = (old.map(object), new.map(object));
+        let changes = match (&old, &new) {
+            (Some(old), Some(new)) => diff(old, new),
+            (_, _) => Vec::new(),
+        };
+        let body = new.map(|new| Body { document: new.into(), changes, ..Body::default() });
+        let before = before_update(event, body.as_ref());
+        assert!(before.is_none() || before == old, "the changes tell the document before");
+        let members = vec!["01890a5d-ac96-774b-bcce-b302099a8059".parse().unwrap(); MEMBERS_PART + 1];
+        let members = if event.resource_type == "Group" { members } else { Vec::new() };
+        let after = body.as_ref().map(|body| Object::clone(&body.document));
+        let around = Around { before: old, after, members };
+        let happened =
+            Happened { event, body: body.as_ref(), sequence: 7, time: Timestamp::UNIX_EPOCH, replay: None };
+        of(&happened, &around, view).iter().map(valid).collect()
     }
 
     #[track_caller]
-    fn check(kind: Kind, changes: &[(&str, Value)], expected: &[&str]) {
-        let told = of(&event(kind), Some(&body(changes)), Timestamp::UNIX_EPOCH, &["userName".to_string()]);
-        let types: Vec<&str> = told.iter().map(|(_, told)| told["type"].as_str().unwrap()).collect();
+    fn check(
+        kind: Kind,
+        old: Option<Value>,
+        new: Option<Value>,
+        view: &View,
+        expected: &[&str],
+    ) -> Vec<Value> {
+        let told = told(&event(kind, "User"), old, new, view);
+        let types: Vec<&str> = told.iter().map(|told| told["type"].as_str().unwrap()).collect();
         assert_eq!(types, expected);
-        for (id, told) in &told {
-            assert_eq!(told["id"], json!(id));
+        let ids: BTreeSet<&str> = told.iter().map(|told| told["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), told.len(), "each has an id of its own");
+        for told in &told {
             assert!(!told.to_string().contains("Dr"), "title is not allowed: {told}");
         }
+        told
+    }
+
+    fn updated() -> Kind {
+        Kind::Updated { members_added: vec![], members_removed: vec![] }
+    }
+
+    fn ada(more: Value) -> Option<Value> {
+        let mut ada = object(json!({"userName": "ada", "active": true}));
+        ada.extend(object(more));
+        Some(ada.into())
     }
 
     #[test]
     fn each_event_becomes_what_a_subscriber_understands() {
-        let updated = || Kind::Updated { members_added: vec![], members_removed: vec![] };
+        let view = view(|_| {});
         let member = "01890a5d-ac96-774b-bcce-b302099a8059".parse().unwrap();
-        check(Kind::Created { members_added: vec![] }, &[], &["user.created"]);
-        check(updated(), &[("active", json!(false))], &["user.deactivated"]);
-        check(
-            updated(),
-            &[("active", json!(true)), ("title", json!("Dr"))],
-            &["user.reactivated", "user.updated"],
+        let created = || Kind::Created { members_added: vec![] };
+        check(created(), None, ada(json!({})), &view, &["user.created"]);
+        check(updated(), ada(json!({})), ada(json!({"active": false})), &view, &["user.deactivated"]);
+        let back = ada(json!({"title": "Dr"}));
+        check(updated(), ada(json!({"active": false})), back, &view, &["user.reactivated", "user.updated"]);
+        let told = check(updated(), ada(json!({})), ada(json!({"title": "Dr"})), &view, &["user.updated"]);
+        assert_eq!(told[0]["data"]["changed"], json!([]), "nothing that is shown has changed");
+        let told =
+            check(updated(), ada(json!({})), ada(json!({"userName": "bob"})), &view, &["user.updated"]);
+        assert_eq!(told[0]["data"]["changed"], json!(["userName"]));
+        let members = Kind::MembersChanged { added: vec![member], removed: vec![member] };
+        check(members, None, None, &view, &["user.member_removed", "user.member_added"]);
+        let told = check(Kind::Deleted, ada(json!({})), None, &view, &["user.deleted"]);
+        assert_eq!(told[0]["data"].get("identity"), None);
+        check(Kind::Erased, None, None, &view, &[]);
+    }
+
+    #[test]
+    fn whoever_comes_into_the_filter_or_goes_is_told_as_that() {
+        let staff = view(|config| {
+            config.filters.insert("User".to_string(), "title eq \"Staff\"".to_string());
+            config.identify = vec!["userName".to_string()];
+        });
+        let (guest, staff_member) = (ada(json!({"title": "Dr"})), ada(json!({"title": "Staff"})));
+        let created = || Kind::Created { members_added: vec![] };
+        check(created(), None, guest.clone(), &staff, &[]);
+        check(created(), None, staff_member.clone(), &staff, &["user.created"]);
+        let entered = check(updated(), guest.clone(), staff_member.clone(), &staff, &["user.scope_entered"]);
+        assert_eq!(entered[0]["data"]["attributes"], json!({"userName": "ada"}));
+        let left = check(updated(), staff_member.clone(), guest.clone(), &staff, &["user.scope_left"]);
+        assert_eq!(left[0]["data"]["identity"], json!({"userName": "ada"}));
+        assert_eq!(left[0]["data"].get("attributes"), None);
+        check(updated(), guest.clone(), ada(json!({"title": "Dr", "nickName": "a"})), &staff, &[]);
+        check(Kind::Deleted, guest, None, &staff, &[]);
+        let gone = check(Kind::Deleted, staff_member, None, &staff, &["user.deleted"]);
+        assert_eq!(gone[0]["data"]["identity"], json!({"userName": "ada"}));
+        // What the projection does not keep any more: only the id is told.
+        let gone = check(Kind::Deleted, None, None, &staff, &["user.deleted"]);
+        assert_eq!(gone[0]["data"]["identity"], json!({}));
+    }
+
+    #[test]
+    fn a_group_that_enters_brings_its_members() {
+        let teams = view(|config| {
+            drop(config.filters.insert("Group".to_string(), "displayName sw \"Team\"".to_string()))
+        });
+        let (old, new) = (Some(json!({"displayName": "Old"})), Some(json!({"displayName": "Team 1"})));
+        let entered = told(&event(updated(), "Group"), old, new, &teams);
+        let parts: Vec<usize> =
+            entered.iter().map(|told| told["data"]["members"].as_array().unwrap().len()).collect();
+        assert_eq!(parts, [MEMBERS_PART, 1]);
+        assert_eq!((&entered[1]["data"]["part"], &entered[1]["data"]["parts"]), (&json!(2), &json!(2)));
+        let outside = Kind::MembersChanged { added: vec![entered_id()], removed: vec![] };
+        let none = told(&event(outside, "Group"), None, Some(json!({"displayName": "Old"})), &teams);
+        assert_eq!(none, Vec::<Value>::new());
+    }
+
+    fn entered_id() -> ResourceId {
+        "01890a5d-ac96-774b-bcce-b302099a8060".parse().unwrap()
+    }
+
+    #[test]
+    fn only_wanted_types_are_told_and_keep_their_ids() {
+        let all = view(|_| {});
+        let some = view(|config| config.types = vec!["user.updated".to_string(), "group.*".to_string()]);
+        let (old, new) = (ada(json!({"active": false})), ada(json!({"userName": "bob"})));
+        let of_all = check(updated(), old.clone(), new.clone(), &all, &["user.reactivated", "user.updated"]);
+        let of_some = check(updated(), old, new, &some, &["user.updated"]);
+        assert_eq!(of_all[1]["id"], of_some[0]["id"]);
+        assert!(some.wants("group.member_added") && !some.wants("user.deleted"));
+    }
+
+    #[test]
+    fn a_replay_is_marked_and_has_the_same_ids() {
+        let (event, view) = (event(Kind::Deleted, "User"), view(|_| {}));
+        let happened =
+            Happened { event: &event, body: None, sequence: 7, time: Timestamp::UNIX_EPOCH, replay: None };
+        let first = of(&happened, &Around::default(), &view);
+        let again = of(&Happened { replay: Some("r1"), ..happened }, &Around::default(), &view);
+        assert_eq!(first[0].id, again[0].id);
+        let (first, again) = (valid(&first[0]), valid(&again[0]));
+        assert_eq!(
+            (first.get("replay"), again["replay"].clone(), &again["replayid"]),
+            (None, json!(true), &json!("r1"))
         );
-        check(updated(), &[("title", json!("Dr"))], &["user.updated"]);
-        check(
-            Kind::MembersChanged { added: vec![member], removed: vec![member] },
-            &[],
-            &["user.member_removed", "user.member_added"],
-        );
-        check(Kind::Deleted, &[], &["user.deleted"]);
-        check(Kind::Erased, &[], &[]);
+        assert_eq!(again["sequence"], "7");
+    }
+
+    #[test]
+    fn snapshots_and_ends_follow_their_schemas() {
+        let view =
+            view(|config| drop(config.filters.insert("User".to_string(), "active eq true".to_string())));
+        let tenant = "corp".parse().unwrap();
+        let document = object(json!({"userName": "ada", "active": true}));
+        let mut resource = Snapshotted {
+            tenant: &tenant,
+            snapshot: "s1",
+            position: 9,
+            time: Timestamp::UNIX_EPOCH,
+            resource_type: "User",
+            id: entered_id(),
+            document: &document,
+            members: &[],
+        };
+        let told = of_snapshot(&resource, &view);
+        assert_eq!(valid(&told[0])["data"]["attributes"], json!({"userName": "ada"}));
+        let members = vec![entered_id(); 2];
+        (resource.resource_type, resource.members) = ("Group", &members);
+        assert_eq!(valid(&of_snapshot(&resource, &view)[0])["data"]["members"].as_array().unwrap().len(), 2);
+        let away = object(json!({"userName": "ada", "active": false}));
+        (resource.resource_type, resource.document) = ("User", &away);
+        assert_eq!(of_snapshot(&resource, &view), Vec::new());
+        valid(&of_snapshot_end(&tenant, "audit", "s1", 9, Timestamp::UNIX_EPOCH));
+        valid(&of_replay_end(&tenant, "audit", "r1", (3, 9), Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn an_external_id_alone_is_an_update_that_shows_nothing() {
+        let (event, view) = (event(updated(), "User"), view(|_| {}));
+        let changes = vec![Change { path: "externalId".to_string(), before: None, after: Some(json!("7")) }];
+        let body = Body { document: object(json!({"userName": "ada"})).into(), changes, ..Body::default() };
+        let before = before_update(&event, Some(&body));
+        let happened = Happened {
+            event: &event,
+            body: Some(&body),
+            sequence: 7,
+            time: Timestamp::UNIX_EPOCH,
+            replay: None,
+        };
+        let told = of(&happened, &Around { before, ..Around::default() }, &view);
+        assert_eq!(valid(&told[0])["data"]["changed"], json!([]));
     }
 }

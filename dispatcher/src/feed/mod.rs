@@ -1,49 +1,82 @@
-//! One feed's worker: typed events from the log to a webhook, in order, signed, until they are taken.
+//! One feed's worker: typed events from the log to a webhook, signed, in the order of each resource, until they are taken.
+//!
+//! A feed does one thing after the other: a snapshot, a replay, the log as it grows. Each is a *leg*, which ends when
+//! everything of it was taken or is held. Start reading at `queue.rs`, which knows what may go next; what is told is
+//! derived in `event.rs`.
 
+mod catalogue;
+mod cursor;
+mod document;
 mod event;
+mod instruction;
+mod leg;
+mod obey;
+mod pause;
+mod queue;
+mod source;
+mod view;
 mod webhook;
 
+pub use cursor::{FeedState, Stopped, Work};
+pub use instruction::{Feeds, Instructed, Instruction};
+pub use queue::{Held, Origin, Waiting};
+pub(crate) use view::mistakes;
+pub(crate) use webhook::secret_mistake;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eventlog::clock;
-use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::read_event;
-use crate::config::{AfterRestore, FeedConfig, short_hash};
-use crate::lease::{Lease, RENEW};
-use crate::watermark::{self, Found};
+use crate::config::{AfterRestore, Begin, FeedConfig};
+use crate::lease::Lease;
+use crate::watermark::{self, Found, Watermark};
 use crate::{Error, Shared, Status};
+use cursor::Cursor;
+use leg::Ended;
+use pause::Pause;
+use queue::Queue;
+use source::Source;
+use view::View;
 use webhook::Webhook;
 
-/// How often the cursor is written while events flow.
-const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait for another dispatcher's lease, or for the broker.
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
-/// How long a delivery under way may still take when the process is told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(5);
-/// First delay after a delivery that was not taken; it doubles.
-const RETRY_MIN: Duration = Duration::from_millis(500);
-/// Longest delay.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long a feed may take to end after it was told to.
+const STOP_GRACE: Duration = Duration::from_secs(8);
 
 /// The worker of one feed.
 pub(crate) struct Worker {
     /// With a prefix, so that an app and a feed of one name are two.
     name: String,
+    /// Without it.
+    feed: String,
     config: FeedConfig,
     shared: Shared,
-    webhook: Webhook,
-    /// Whether it was said that the log is on another timeline.
+    source: Source,
+    webhook: Arc<Webhook>,
+    /// Whether it was said in the log why nothing goes on.
     told: AtomicBool,
 }
 
+/// A feed at work: what lasts from leg to leg.
+struct Desk {
+    cursor: Cursor,
+    queue: Queue,
+    pause: Pause,
+}
+
 impl Worker {
-    pub(crate) fn new(name: String, config: FeedConfig, shared: Shared) -> Result<Self, Error> {
-        let name = format!("feed.{name}");
+    pub(crate) fn new(feed: String, config: FeedConfig, shared: Shared) -> Result<Self, Error> {
+        let name = format!("feed.{feed}");
         let webhook = Webhook::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
-        Ok(Self { name, config, shared, webhook, told: AtomicBool::new(false) })
+        let view = Arc::new(View::new(&config, &shared.registry));
+        let source =
+            Source { shared: shared.clone(), feed: feed.clone(), tenant: config.tenant.clone(), view };
+        let webhook = Arc::new(webhook);
+        Ok(Self { name, feed, config, shared, source, webhook, told: AtomicBool::new(false) })
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
@@ -55,8 +88,15 @@ impl Worker {
             };
             match turn {
                 Ok(()) => {}
+                // Another process has written the cursor: it has the lease by now.
+                Err(Error::Log(eventlog::Error::Conflict { .. })) => self.waiting(OTHERS),
                 Err(Error::Log(error)) if error.is_retryable() => {
-                    tracing::warn!(feed = self.name, %error, "the broker is away; trying again");
+                    tracing::warn!(feed = self.feed, %error, "the broker is away; trying again");
+                    self.waiting("the broker");
+                }
+                Err(Error::Directory(error)) => {
+                    tracing::warn!(feed = self.feed, %error, "the directory cannot be read; trying again");
+                    self.waiting("the directory");
                 }
                 Err(error) => return Err(error),
             }
@@ -69,68 +109,67 @@ impl Worker {
         Ok(())
     }
 
-    /// As long as the lease is ours. Told to stop, it writes down what was taken, so that nothing is delivered again.
+    fn waiting(&self, what: &str) {
+        self.shared.tell(&self.name, Status { waiting_for: Some(what.to_string()), ..Status::default() });
+    }
+
+    /// As long as the lease is ours: one leg after the other.
     async fn turn(&self, lease: &mut Lease, shutdown: &CancellationToken) -> Result<(), Error> {
         let broker = &self.shared.broker;
         if !lease.renew(&*broker.leases).await? {
+            self.waiting(OTHERS);
             return Ok(());
         }
-        let Some(from) = self.begin().await? else { return Ok(()) };
-        let mut events = broker.identity.follow(from + 1);
-        let (mut done, mut saved) = (from, from);
-        let mut save = tokio::time::interval(SAVE_INTERVAL);
-        let mut renew = tokio::time::interval(RENEW);
+        let Some(cursor) = self.begin().await? else { return Ok(()) };
+        let held = cursor.state.held.clone();
+        let mut desk = Desk {
+            cursor,
+            queue: Queue::new(held, self.config.attempts_max, self.config.held_max),
+            pause: Pause::default(),
+        };
+        self.take_up(&mut desk).await?;
         loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {
-                    if saved != done {
-                        self.save(done).await?;
-                    }
-                    return Ok(());
-                }
-                _ = renew.tick() => if !lease.renew(&*broker.leases).await? { return Ok(()) },
-                _ = save.tick() => {
-                    if saved != done {
-                        self.save(done).await?;
-                        saved = done;
-                    }
-                    self.shared.tell(&self.name, Status { watermark: done, ..Status::default() });
-                }
-                message = events.next() => {
-                    let Some(message) = message.transpose()? else { return Ok(()) };
-                    let sequence = message.sequence;
-                    match self.deliver(message, lease, shutdown).await? {
-                        Delivered::Taken => done = sequence,
-                        Delivered::Stopped => {}
-                        Delivered::LeaseLost => return Ok(()),
-                    }
-                }
+            self.obey(&mut desk).await?;
+            if let Some(stopped) = &desk.cursor.state.stopped {
+                self.stopped(&stopped.why);
+                return Ok(());
+            }
+            match self.leg(&mut desk, lease, shutdown).await? {
+                Ended::Done => {}
+                Ended::Over => return Ok(()),
             }
         }
     }
 
     /// Where to go on; nothing when the log is on another timeline, which a subscriber must not be told as if it were
     /// the same.
-    async fn begin(&self) -> Result<Option<u64>, Error> {
+    async fn begin(&self) -> Result<Option<Cursor>, Error> {
         let broker = &self.shared.broker;
-        match watermark::load(broker, &self.name).await? {
-            Found::Trusted(found) => Ok(Some(found.position.map_or(0, |position| position.sequence))),
-            Found::None => {
-                let from = if self.config.from_start { 0 } else { broker.identity.last_sequence().await? };
-                self.save(from).await?;
-                Ok(Some(from))
+        let (state, revision) = match cursor::read(broker, &self.feed).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.first().await.map(Some),
+            Err(error @ eventlog::Error::Damaged { .. }) => {
+                self.stopped(&format!("{error}; remove it to begin anew"));
+                return Ok(None);
             }
-            Found::Restored(found) if self.config.after_restore == AfterRestore::GoOn => {
-                let from = found.position.map_or(0, |position| position.sequence);
+            Err(error) => return Err(error.into()),
+        };
+        let found = watermark::compare(broker, state.watermark.clone()).await?;
+        let mut cursor = Cursor::new(&self.feed, state, revision);
+        cursor.state.tenant = Some(self.config.tenant.clone());
+        match found {
+            Found::None | Found::Trusted(_) => Ok(Some(cursor)),
+            Found::Restored(_) if self.config.after_restore == AfterRestore::GoOn => {
+                let from = cursor.state.sequence();
                 tracing::warn!(
-                    feed = self.name,
+                    feed = self.feed,
                     from,
                     "the log was restored from a backup; the feed goes on where it was then, and its subscriber may have \
                      heard what never happened"
                 );
-                self.save(from).await?;
-                Ok(Some(from))
+                cursor.state.watermark = self.at(from).await?;
+                cursor.save(broker).await?;
+                Ok(Some(cursor))
             }
             Found::Restored(_) => {
                 self.stopped(
@@ -149,70 +188,38 @@ impl Worker {
         }
     }
 
+    /// The first cursor of a feed.
+    async fn first(&self) -> Result<Cursor, Error> {
+        let broker = &self.shared.broker;
+        let (from, work) = match self.config.begin {
+            Begin::Now => (broker.identity.last_sequence().await?, None),
+            Begin::Start => (0, None),
+            Begin::Snapshot => (self.source.position().await?, Some(obey::snapshot())),
+        };
+        let watermark = self.at(from).await?;
+        let state =
+            FeedState { watermark, work, tenant: Some(self.config.tenant.clone()), ..FeedState::default() };
+        Ok(Cursor::create(broker, &self.feed, state).await?)
+    }
+
+    async fn at(&self, sequence: u64) -> Result<Watermark, Error> {
+        Ok(watermark::at(&self.shared.broker, sequence, &self.config.hash()).await?)
+    }
+
     /// Says why nothing goes on: once in the log, and in the status for as long as it is so.
     fn stopped(&self, why: &str) {
         if !self.told.swap(true, Ordering::Relaxed) {
-            tracing::error!(feed = self.name, why, "the feed is stopped");
+            tracing::error!(feed = self.feed, why, "the feed is stopped");
         }
-        self.shared.tell(&self.name, Status { waiting_for: Some(why.to_string()), ..Status::default() });
+        self.waiting(why);
     }
 
-    async fn save(&self, sequence: u64) -> Result<(), Error> {
-        let broker = &self.shared.broker;
-        let hash = short_hash(self.config.url.as_str().as_bytes());
-        Ok(watermark::save(broker, &self.name, sequence, &hash).await?)
-    }
-
-    /// Delivers what a message means, in order, until it is taken.
-    async fn deliver(
-        &self,
-        message: eventlog::Message,
-        lease: &mut Lease,
-        shutdown: &CancellationToken,
-    ) -> Result<Delivered, Error> {
-        let time = message.time;
-        let (event, body) = read_event(&self.shared, message).await?;
-        if event.tenant != self.config.tenant {
-            return Ok(Delivered::Taken);
-        }
-        for (id, told) in event::of(&event, body.as_ref(), time, &self.config.attributes) {
-            let text = told.to_string();
-            let mut delay = RETRY_MIN;
-            let mut renewed = std::time::Instant::now();
-            while let Err(error) = self.webhook.post(&id, &text, clock::now()).await {
-                tracing::warn!(
-                    feed = self.name,
-                    event.id = id,
-                    error,
-                    "a delivery was not taken; trying again"
-                );
-                metrics::counter!("rollcall_feed_failures_total", "feed" => self.name.clone()).increment(1);
-                self.shared
-                    .tell(&self.name, Status { due: 1, waiting_for: Some(error), ..Status::default() });
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = shutdown.cancelled() => return Ok(Delivered::Stopped),
-                }
-                delay = (delay * 2).min(RETRY_MAX).min(RENEW);
-                if renewed.elapsed() > RENEW / 2 {
-                    if !lease.renew(&*self.shared.broker.leases).await? {
-                        return Ok(Delivered::LeaseLost);
-                    }
-                    renewed = std::time::Instant::now();
-                }
-            }
-            metrics::counter!("rollcall_feed_deliveries_total", "feed" => self.name.clone()).increment(1);
-        }
-        Ok(Delivered::Taken)
+    /// Stops the feed until an operator says that it goes on.
+    fn stop(&self, desk: &mut Desk, why: &str) {
+        let since = clock::now();
+        desk.cursor.state.stopped.get_or_insert(Stopped { why: why.to_string(), since });
     }
 }
 
-/// How the delivery of a message ended.
-enum Delivered {
-    /// The subscriber has taken all of it.
-    Taken,
-    /// The process stops first.
-    Stopped,
-    /// Another dispatcher delivers now.
-    LeaseLost,
-}
+/// What a feed waits for that another dispatcher delivers.
+const OTHERS: &str = "another dispatcher works for this feed";

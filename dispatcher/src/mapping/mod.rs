@@ -21,6 +21,13 @@ use expression::{Evaluated, Expression};
 #[derive(Clone, Debug, Default)]
 pub struct Mapping(BTreeMap<String, Arc<TypeMapping>>);
 
+impl PartialEq for Mapping {
+    /// Written out it is everything that decides what an app is told; the hash of a configuration is made of it.
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
 /// What is said of one attribute.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,526 @@
+//! Which events wait, which are on their way, which are held, and up to where everything is done. Pure: times and delays
+//! are arguments.
+//!
+//! Each resource has a lane. Lanes go on at the same time; within a lane one event goes after the other, and what is
+//! refused too often is held with everything that comes behind it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proto::ResourceId;
+use serde::{Deserialize, Serialize};
+
+use super::event::Told;
+
+/// From what an event can be told again: nothing of a person stands in it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", tag = "of")]
+pub enum Origin {
+    /// An event of the log.
+    Event {
+        /// Where it stands.
+        sequence: u64,
+        /// The replay that tells it again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replay: Option<String>,
+    },
+    /// A resource in a snapshot.
+    Snapshot {
+        /// The snapshot's id.
+        snapshot: String,
+        /// As of which sequence.
+        position: u64,
+        /// When it was begun.
+        time: Timestamp,
+    },
+    /// A snapshot's end.
+    SnapshotCompleted {
+        /// The snapshot's id.
+        snapshot: String,
+        /// As of which sequence.
+        position: u64,
+        /// When it ended.
+        time: Timestamp,
+    },
+    /// A replay's end.
+    ReplayCompleted {
+        /// The replay's id.
+        replay: String,
+        /// Its first sequence.
+        first: u64,
+        /// Its last one.
+        last: u64,
+        /// When it ended.
+        time: Timestamp,
+    },
+}
+
+/// What a subscriber is told of one thing that happened to one resource.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub(super) origin: Origin,
+    pub(super) resource_type: String,
+    pub(super) resource_id: ResourceId,
+    /// Events, to be taken one after the other.
+    pub(super) told: Vec<Arc<Told>>,
+    /// Those before this one were taken.
+    pub(super) next: usize,
+}
+
+/// What waits for a person, or behind something that does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Waiting {
+    /// From what it is told again.
+    pub origin: Origin,
+    /// Events of it that were taken before, or skipped.
+    pub next: usize,
+}
+
+/// A resource whose next event the subscriber refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Held {
+    /// The resource type's name.
+    pub resource_type: String,
+    /// The resource.
+    pub resource_id: ResourceId,
+    /// The id of the event that is refused.
+    pub event: String,
+    /// Its type.
+    pub event_type: String,
+    /// Why.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it is being tried again because somebody asked for it.
+    #[serde(default)]
+    pub redriving: bool,
+    /// It, and what waits behind it.
+    pub waiting: Vec<Waiting>,
+}
+
+/// No more can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// How a refusal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is tried again.
+    Again,
+    /// It is held.
+    Held,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// Each with its number.
+    parcels: VecDeque<(u64, Parcel)>,
+    attempts: u32,
+    not_before: Option<Timestamp>,
+    is_flying: bool,
+}
+
+/// All lanes of a feed.
+#[derive(Debug)]
+pub(super) struct Queue {
+    lanes: BTreeMap<ResourceId, Lane>,
+    /// Lanes whose first event is not on its way, by its number.
+    ready: BTreeSet<(u64, ResourceId)>,
+    /// Numbers of parcels that are neither taken nor held.
+    open: BTreeSet<u64>,
+    held: BTreeMap<ResourceId, Held>,
+    /// The last number that was added.
+    followed: u64,
+    attempts_max: u32,
+    held_max: usize,
+}
+
+impl Queue {
+    /// Nothing waits but what is held.
+    pub(super) fn new(held: Vec<Held>, attempts_max: u32, held_max: usize) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            open: BTreeSet::new(),
+            held: held.into_iter().map(|held| (held.resource_id, held)).collect(),
+            followed: 0,
+            attempts_max,
+            held_max,
+        }
+    }
+
+    /// Counts from this number on; nothing may be open.
+    pub(super) fn begin(&mut self, followed: u64) {
+        self.followed = followed;
+    }
+
+    /// How many parcels wait or are on their way.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.values().map(|lane| lane.parcels.len()).sum()
+    }
+
+    /// Whether nothing waits but what is held.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// The last number that was added.
+    pub(super) fn followed(&self) -> u64 {
+        self.followed
+    }
+
+    /// Up to where everything was taken or is held.
+    pub(super) fn done(&self) -> u64 {
+        self.open.first().map_or(self.followed, |oldest| oldest.saturating_sub(1).min(self.followed))
+    }
+
+    /// Everything that is held.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
+        self.held.values()
+    }
+
+    /// How many parcels are held.
+    pub(super) fn held_count(&self) -> usize {
+        self.held.values().map(|held| held.waiting.len()).sum()
+    }
+
+    /// The held resource that this id means: its own, or that of its refused event.
+    pub(super) fn find_held(&self, id: &str) -> Option<&Held> {
+        self.held.values().find(|held| held.event == id || held.resource_id.to_string() == id)
+    }
+
+    /// Adds what comes next. Behind something that is held it is held too.
+    pub(super) fn add(&mut self, number: u64, parcel: Parcel) -> Result<(), Full> {
+        if parcel.next < parcel.told.len() {
+            let id = parcel.resource_id;
+            if self.held.contains_key(&id) && self.held_count() >= self.held_max {
+                return Err(Full);
+            }
+            match self.held.get_mut(&id) {
+                Some(held) => {
+                    held.waiting.push(Waiting { origin: parcel.origin.clone(), next: parcel.next });
+                    if held.redriving {
+                        self.push(number, parcel);
+                    }
+                }
+                None => {
+                    self.open.insert(number);
+                    self.push(number, parcel);
+                }
+            }
+        }
+        self.followed = number;
+        Ok(())
+    }
+
+    fn push(&mut self, number: u64, parcel: Parcel) {
+        let id = parcel.resource_id;
+        let lane = self.lanes.entry(id).or_default();
+        if lane.parcels.is_empty() {
+            self.ready.insert((number, id));
+        }
+        lane.parcels.push_back((number, parcel));
+    }
+
+    /// The next event whose time has come, of a resource of which nothing is on its way.
+    pub(super) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Arc<Told>)> {
+        let is_due = |(_, id): &&(u64, ResourceId)| {
+            self.lanes.get(id).is_some_and(|lane| lane.not_before.is_none_or(|time| time <= now))
+        };
+        let next = self.ready.iter().find(is_due).copied()?;
+        self.ready.remove(&next);
+        let lane = self.lanes.get_mut(&next.1)?;
+        lane.is_flying = true;
+        let (_, parcel) = lane.parcels.front()?;
+        Some((next.1, parcel.told.get(parcel.next)?.clone()))
+    }
+
+    /// When the next lane may go on that rests now.
+    pub(super) fn next_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let times = self.ready.iter().filter_map(|(_, id)| self.lanes.get(id)?.not_before);
+        times.filter(|time| *time > now).min()
+    }
+
+    /// The subscriber has the event that was on its way.
+    pub(super) fn taken(&mut self, id: ResourceId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        (lane.attempts, lane.not_before, lane.is_flying) = (0, None, false);
+        let Some((number, parcel)) = lane.parcels.front_mut() else { return };
+        let number = *number;
+        parcel.next += 1;
+        let (next, is_over) = (parcel.next, parcel.next >= parcel.told.len());
+        if is_over {
+            lane.parcels.pop_front();
+        }
+        let following = lane.parcels.front().map(|(number, _)| *number);
+        match self.held.get_mut(&id) {
+            Some(held) if is_over => drop(held.waiting.drain(..held.waiting.len().min(1))),
+            Some(held) => held.waiting.iter_mut().take(1).for_each(|waiting| waiting.next = next),
+            None if is_over => drop(self.open.remove(&number)),
+            None => {}
+        }
+        match following {
+            Some(number) => drop(self.ready.insert((number, id))),
+            None => {
+                self.lanes.remove(&id);
+                self.held.remove(&id);
+            }
+        }
+    }
+
+    /// It is tried again, as if nothing had been said.
+    pub(super) fn put_back(&mut self, id: ResourceId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.is_flying = false;
+        if let Some((number, _)) = lane.parcels.front() {
+            self.ready.insert((*number, id));
+        }
+    }
+
+    /// How often the first event of a lane was refused so far.
+    pub(super) fn attempts(&self, id: ResourceId) -> u32 {
+        self.lanes.get(&id).map_or(0, |lane| lane.attempts)
+    }
+
+    /// The subscriber refuses the event that was on its way. Once too often, and its resource is held.
+    pub(super) fn refused(
+        &mut self,
+        id: ResourceId,
+        reason: &str,
+        now: Timestamp,
+        not_before: Timestamp,
+    ) -> Result<Refused, Full> {
+        let attempts_max = self.attempts_max;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(Refused::Again) };
+        lane.attempts += 1;
+        lane.not_before = Some(not_before);
+        if lane.attempts < attempts_max {
+            self.put_back(id);
+            return Ok(Refused::Again);
+        }
+        self.hold(id, reason, now)?;
+        Ok(Refused::Held)
+    }
+
+    fn hold(&mut self, id: ResourceId, reason: &str, now: Timestamp) -> Result<(), Full> {
+        let is_new = !self.held.contains_key(&id);
+        let more = self.lanes.get(&id).map_or(0, |lane| lane.parcels.len());
+        if is_new && self.held_count() + more > self.held_max {
+            self.put_back(id);
+            return Err(Full);
+        }
+        let Some(lane) = self.lanes.remove(&id) else { return Ok(()) };
+        let Some((_, first)) = lane.parcels.front() else { return Ok(()) };
+        let (event, event_type) =
+            first.told.get(first.next).map(|told| (told.id.clone(), told.kind.clone())).unwrap_or_default();
+        let since = self.held.get(&id).map_or(now, |held| held.since);
+        let before = self.held.get(&id).map_or(0, |held| held.attempts);
+        let held = Held {
+            resource_type: first.resource_type.clone(),
+            resource_id: id,
+            event,
+            event_type,
+            reason: reason.to_string(),
+            attempts: before.saturating_add(lane.attempts),
+            since,
+            redriving: false,
+            waiting: Vec::new(),
+        };
+        for (number, _) in &lane.parcels {
+            self.open.remove(number);
+        }
+        let waiting =
+            lane.parcels.into_iter().map(|(_, parcel)| Waiting { origin: parcel.origin, next: parcel.next });
+        self.held.insert(id, Held { waiting: waiting.collect(), ..held });
+        Ok(())
+    }
+
+    /// Tries again what is held of a resource; the parcels are what it is told from anew. It stays among the held, so that
+    /// nothing is lost however this ends.
+    pub(super) fn redrive(&mut self, id: ResourceId, parcels: Vec<Parcel>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.redriving = true;
+        let parcels: Vec<Parcel> =
+            parcels.into_iter().filter(|parcel| parcel.next < parcel.told.len()).collect();
+        held.waiting = parcels
+            .iter()
+            .map(|parcel| Waiting { origin: parcel.origin.clone(), next: parcel.next })
+            .collect();
+        if parcels.is_empty() {
+            self.held.remove(&id);
+        }
+        for parcel in parcels {
+            // Before everything that comes from the log.
+            self.push(0, parcel);
+        }
+    }
+
+    /// Gives up the refused event of a held resource; what is behind it can be tried then.
+    pub(super) fn skip(&mut self, id: ResourceId) {
+        if let Some(first) = self.held.get_mut(&id).and_then(|held| held.waiting.first_mut()) {
+            first.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> ResourceId {
+        format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn parcel(resource: u8, sequence: u64, events: usize) -> Parcel {
+        let told = |index| {
+            let id = format!("{sequence}.{index}");
+            Arc::new(Told { id, kind: "user.updated".to_string(), text: String::new() })
+        };
+        Parcel {
+            origin: Origin::Event { sequence, replay: None },
+            resource_type: "User".to_string(),
+            resource_id: id(resource),
+            told: (0..events).map(told).collect(),
+            next: 0,
+        }
+    }
+
+    fn queue(parcels: &[(u8, u64, usize)]) -> Queue {
+        let mut queue = Queue::new(Vec::new(), 2, 4);
+        for (resource, sequence, events) in parcels {
+            queue.add(*sequence, parcel(*resource, *sequence, *events)).unwrap();
+        }
+        queue
+    }
+
+    /// What may go now, as `resource: event`.
+    fn all(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.take(at(100))).map(|(_, told)| told.id.clone()).collect()
+    }
+
+    /// Refuses until the resource is held.
+    fn refuse(queue: &mut Queue, resource: u8) {
+        for _ in 0..2 {
+            let (taken, _) = queue.take(at(100)).unwrap();
+            assert_eq!(taken, id(resource));
+            queue.refused(taken, "the subscriber answers 422", at(100), at(100)).unwrap();
+        }
+    }
+
+    #[test]
+    fn resources_go_on_at_the_same_time_and_each_in_its_order() {
+        let mut queue = queue(&[(1, 10, 2), (2, 11, 1), (1, 12, 1), (3, 13, 0)]);
+        assert_eq!(all(&mut queue), ["10.0", "11.0"]);
+        assert_eq!(queue.done(), 9);
+        queue.taken(id(2));
+        assert_eq!((all(&mut queue), queue.done()), (Vec::<String>::new(), 9));
+        queue.taken(id(1));
+        assert_eq!((all(&mut queue), queue.done()), (vec!["10.1".to_string()], 9));
+        queue.taken(id(1));
+        assert_eq!((all(&mut queue), queue.done()), (vec!["12.0".to_string()], 11));
+        queue.taken(id(1));
+        assert!(queue.is_idle());
+        assert_eq!(queue.done(), 13);
+    }
+
+    #[test]
+    fn a_refused_event_waits_and_then_its_resource_is_held_and_the_cursor_goes_on() {
+        let mut queue = queue(&[(1, 10, 1), (2, 11, 1)]);
+        let (first, _) = queue.take(at(0)).unwrap();
+        assert_eq!(queue.refused(first, "no", at(0), at(5)), Ok(Refused::Again));
+        assert_eq!(queue.take(at(4)).unwrap().0, id(2), "the other resource does not wait");
+        queue.taken(id(2));
+        assert_eq!((queue.take(at(4)), queue.next_time(at(4)), queue.done()), (None, Some(at(5)), 9));
+        queue.take(at(5)).unwrap();
+        assert_eq!(queue.refused(first, "no", at(5), at(9)), Ok(Refused::Held));
+        assert_eq!((queue.done(), queue.held_count(), queue.is_idle()), (11, 1, true));
+        queue.add(12, parcel(1, 12, 1)).unwrap();
+        queue.add(13, parcel(2, 13, 1)).unwrap();
+        assert_eq!(all(&mut queue), ["13.0"], "what comes behind it waits, others go on");
+        let held = queue.find_held("10.0").unwrap();
+        assert_eq!((held.waiting.len(), held.attempts, held.since), (2, 2, at(5)));
+    }
+
+    #[test]
+    fn what_is_redriven_is_told_in_order_and_stays_held_until_it_is_taken() {
+        let mut queue = queue(&[(1, 10, 2), (1, 11, 1)]);
+        queue.take(at(0)).unwrap();
+        queue.taken(id(1));
+        refuse(&mut queue, 1);
+        let saved: Vec<Held> = queue.held().cloned().collect();
+        assert_eq!(saved[0].waiting[0].next, 1, "its first event was taken");
+        // Another process: it knows only what was saved.
+        let mut queue = Queue::new(saved, 2, 4);
+        queue.begin(11);
+        let again = |next, sequence, events| Parcel { next, ..parcel(1, sequence, events) };
+        queue.redrive(id(1), vec![again(1, 10, 2), again(0, 11, 1)]);
+        queue.add(12, parcel(1, 12, 1)).unwrap();
+        assert_eq!((all(&mut queue), queue.done(), queue.held_count()), (vec!["10.1".to_string()], 12, 3));
+        queue.taken(id(1));
+        assert_eq!((all(&mut queue), queue.held_count()), (vec!["11.0".to_string()], 2));
+        queue.taken(id(1));
+        assert_eq!(all(&mut queue), ["12.0"]);
+        queue.taken(id(1));
+        assert_eq!((queue.held_count(), queue.is_idle()), (0, true));
+        queue.add(13, parcel(1, 13, 1)).unwrap();
+        assert_eq!(queue.done(), 12, "the cursor counts again");
+    }
+
+    #[test]
+    fn refused_again_it_is_held_as_it_was() {
+        let mut queue = queue(&[(1, 10, 1)]);
+        refuse(&mut queue, 1);
+        queue.redrive(id(1), vec![parcel(1, 10, 1)]);
+        queue.add(11, parcel(1, 11, 1)).unwrap();
+        refuse(&mut queue, 1);
+        let held = queue.find_held(&id(1).to_string()).unwrap();
+        assert_eq!((held.waiting.len(), held.attempts, held.redriving), (2, 4, false));
+        assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn a_skipped_event_is_given_up_and_nothing_else() {
+        let mut queue = queue(&[(1, 10, 1), (1, 11, 1)]);
+        refuse(&mut queue, 1);
+        queue.skip(id(1));
+        let next = queue.find_held("10.0").unwrap().waiting[0].next;
+        queue.redrive(id(1), vec![Parcel { next, ..parcel(1, 10, 1) }, parcel(1, 11, 1)]);
+        assert_eq!(all(&mut queue), ["11.0"]);
+        queue.taken(id(1));
+        assert_eq!(queue.held_count(), 0);
+    }
+
+    #[test]
+    fn only_so_much_is_held() {
+        let mut queue = queue(&[(1, 10, 1)]);
+        refuse(&mut queue, 1);
+        for sequence in 11..14 {
+            queue.add(sequence, parcel(1, sequence, 1)).unwrap();
+        }
+        assert_eq!(queue.add(14, parcel(1, 14, 1)), Err(Full));
+        assert_eq!(queue.done(), 13, "what could not be held is not passed");
+        queue.add(14, parcel(2, 14, 1)).unwrap();
+        queue.take(at(100)).unwrap();
+        queue.refused(id(2), "no", at(0), at(0)).unwrap();
+        queue.take(at(100)).unwrap();
+        assert_eq!(queue.refused(id(2), "no", at(0), at(0)), Err(Full));
+        assert_eq!((queue.done(), queue.held_count()), (13, 4));
+    }
+
+    #[test]
+    fn when_all_rests_nothing_loses_its_place() {
+        let mut queue = queue(&[(1, 10, 1), (2, 11, 1)]);
+        let (first, _) = queue.take(at(0)).unwrap();
+        let (second, _) = queue.take(at(0)).unwrap();
+        queue.put_back(second);
+        queue.put_back(first);
+        assert_eq!(all(&mut queue), ["10.0", "11.0"]);
+    }
+}
