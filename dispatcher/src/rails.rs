@@ -266,11 +266,15 @@ impl Tally {
     }
 }
 
+/// Why an account is made while an app is filled for the first time. It is no surprise, and no guard rail counts it.
+pub(crate) const FILLING: &str = "the app is filled for the first time";
+
 /// What an event of PROVISIONING says was done, or was about to be; `was_off` tells whether the account was switched off
 /// before.
 pub(crate) fn counted(event: &Event, details: Option<&Details>, was_off: bool) -> Vec<(Operation, Counted)> {
     let id = event.resource_id;
     let of = |operation: &str, added: &[ResourceId], removed: &[ResourceId]| match operation {
+        "create" if event.why == FILLING => Vec::new(),
         // What no event asked for belongs to no request.
         "create" if event.txn.is_empty() => vec![(Operation::UnaskedCreate, (id, None))],
         "create" => vec![(Operation::Create, (id, None))],
@@ -396,6 +400,27 @@ mod tests {
         (20..25).for_each(|number| tally.add(Operation::Delete, (id(number), None), at(2)));
         tally.release(Operation::Deactivate, at(1), 3);
         assert_eq!(tally.count(Operation::Delete, at(2)), 2);
+    }
+
+    #[test]
+    fn what_fills_a_new_app_is_not_counted() {
+        let mut event = Event {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            tenant: "corp".parse().unwrap(),
+            app: "wiki".to_string(),
+            resource_type: "User".to_string(),
+            resource_id: id(1),
+            txn: String::new(),
+            occurred_at: at(0),
+            key_ref: None,
+            caused_by: 1,
+            configuration_hash: String::new(),
+            why: String::new(),
+            kind: Kind::Intended { operation: "create".to_string() },
+        };
+        assert_eq!(counted(&event, None, false), [(Operation::UnaskedCreate, (id(1), None))]);
+        event.why = FILLING.to_string();
+        assert_eq!(counted(&event, None, false), []);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use proto::ResourceId;
 use proto::provisioning::{Details, Event, Kind};
 use serde_json::Value;
@@ -47,6 +48,8 @@ pub(crate) struct Unverified {
     pub(crate) account: bool,
     /// Who was taken out of the group, by the app's id.
     pub(crate) members: BTreeMap<ResourceId, String>,
+    /// When the app first said so.
+    pub(crate) since: Timestamp,
 }
 
 impl Trust {
@@ -68,20 +71,24 @@ impl Trust {
                         self.belied += u32::from(self.unverified.take().is_some());
                     }
                     STRANGER => (self.stranger, self.observed) = (true, true),
-                    // The app itself says that nothing is there.
-                    "read_back" => self.unverified = None,
+                    // Nothing of ours is found. What was linked is gone, if the app says the same of its own id.
+                    "read_back" => match remote_id {
+                        Some(remote_id) => self.ends(operation, remote_id, event.occurred_at),
+                        None => self.unverified = None,
+                    },
                     "delete" | "deactivate" => {
                         self.inactive = true;
-                        self.ends(operation, remote_id.unwrap_or(theirs));
+                        self.ends(operation, remote_id.unwrap_or(theirs), event.occurred_at);
                     }
                     _ if !linked => {
                         self.unverified = None;
                         self.inactive = false;
                     }
                     "change_members" => {
-                        self.leave(operation, theirs, members_removed, known_as);
+                        let removed = (members_removed.as_slice(), event.occurred_at);
+                        self.leave(operation, theirs, removed, known_as);
                     }
-                    _ => self.intend(operation, theirs, details),
+                    _ => self.intend(operation, theirs, details, event.occurred_at),
                 }
             }
             Kind::Verified => (self.unverified, self.belied, self.unreadable) = (None, 0, false),
@@ -96,17 +103,18 @@ impl Trust {
     }
 
     /// Attributes were set. An account that is switched off by them has lost its access; one that is made so never had any.
-    fn intend(&mut self, operation: &str, remote_id: &str, details: Option<&Details>) {
+    fn intend(&mut self, operation: &str, remote_id: &str, details: Option<&Details>, at: Timestamp) {
         let Some(details) = details else { return };
         let inactive = details.intended.get("active") == Some(&Value::Bool(false));
         if inactive && !self.inactive && operation != "create" {
-            self.ends(operation, remote_id);
+            self.ends(operation, remote_id, at);
         }
         self.inactive = inactive;
     }
 
-    fn ends(&mut self, operation: &str, remote_id: &str) {
-        let unverified = self.unverified.get_or_insert_default();
+    fn ends(&mut self, operation: &str, remote_id: &str, at: Timestamp) {
+        let unverified =
+            self.unverified.get_or_insert_with(|| Unverified { since: at, ..Unverified::default() });
         unverified.operation = operation.to_string();
         unverified.remote_id = remote_id.to_string();
         unverified.account = true;
@@ -116,7 +124,7 @@ impl Trust {
         &mut self,
         operation: &str,
         remote_id: &str,
-        removed: &[ResourceId],
+        (removed, at): (&[ResourceId], Timestamp),
         known_as: &BTreeMap<ResourceId, String>,
     ) {
         let removed = removed.iter().filter_map(|id| Some((*id, known_as.get(id)?.clone())));
@@ -124,7 +132,8 @@ impl Trust {
         if removed.is_empty() {
             return;
         }
-        let unverified = self.unverified.get_or_insert_default();
+        let unverified =
+            self.unverified.get_or_insert_with(|| Unverified { since: at, ..Unverified::default() });
         unverified.operation = operation.to_string();
         unverified.remote_id = remote_id.to_string();
         unverified.members.extend(removed);
@@ -200,6 +209,17 @@ mod tests {
         // It goes on waiting while other things are done, and is forgotten when the app has nothing.
         assert_eq!(ends(&[off.clone(), on.clone()]), Some(true));
         assert_eq!(ends(&[on, off, (done("update", false, &[]), None)]), None);
+    }
+
+    /// Whether the call that ended it was done is not known, so that nobody wrote it down.
+    #[test]
+    fn what_was_linked_and_is_not_found_waits_to_be_seen() {
+        let found_none = (done("read_back", false, &[]), None);
+        let unverified = after(std::slice::from_ref(&found_none)).unverified.unwrap();
+        assert_eq!((unverified.account, unverified.remote_id.as_str()), (true, "r"));
+        let mut never = Trust::default();
+        never.apply(&found_none.0, None, None, &BTreeMap::new());
+        assert_eq!(never.unverified, None);
     }
 
     #[test]

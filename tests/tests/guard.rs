@@ -82,18 +82,24 @@ fn a_source_that_deletes_most_of_its_people_waits_for_somebody_else() {
 }
 
 #[test]
-#[ignore = "once in ten runs one link of six is not known when the configuration is foreseen: 21 of 5 are told, not 20 of 6"]
 fn a_scope_that_matches_everybody_is_held_before_its_first_call() {
     let app = App::start(Kind::Scim);
     let guard = "[app.wiki.guard]\nunasked_create = { percent = 50 }\n";
     let staff = format!("users = 'title eq \"Staff\"'\n{guard}");
-    let mut house = House::feeding(&[("wiki", &app, &staff)]);
-    let corp = house.corp();
-    for number in 0..26 {
-        let mut body = user(&format!("u{number}"));
-        body["title"] = json!(if number < 6 { "Staff" } else { "Guest" });
-        corp.post("/Users", &body).expect(201);
-    }
+    let mut house = House::feeding(&[]);
+    let join = |house: &House, numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let mut body = user(&format!("u{number}"));
+            body["title"] = json!(if number < 6 { "Staff" } else { "Guest" });
+            house.corp().post("/Users", &body).expect(201);
+        }
+    };
+    // Some are there before the app, and it is filled with them; some come later.
+    join(&house, 0..3);
+    assert!(house.stop());
+    house.configure(&app.configuration("wiki", &staff));
+    house.start_again();
+    join(&house, 3..26);
     eventually("the staff's accounts", || (app.accounts().len() == 6).then_some(()));
     eventually("they are written down", || {
         let told = shown(&house, "wiki");

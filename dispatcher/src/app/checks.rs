@@ -99,9 +99,11 @@ impl Checks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Access should end, because of this event.
+    /// Access should end, because of this event. Of several the first counts, however late we hear of it.
     pub(crate) fn ends(&self, id: ResourceId, sequence: u64, time: Timestamp) {
-        self.inner().ending.entry(id).or_insert((sequence, time));
+        let mut inner = self.inner();
+        let (first, since) = inner.ending.entry(id).or_insert((sequence, time));
+        (*first, *since) = ((*first).min(sequence), (*since).min(time));
     }
 
     /// Access was seen to have ended.
@@ -243,6 +245,7 @@ mod tests {
     #[test]
     fn the_time_of_an_ending_outlives_work_that_began_before_it() {
         let checks = Checks::default();
+        checks.ends(id(1), 7, Timestamp::MAX);
         checks.ends(id(1), 5, Timestamp::UNIX_EPOCH);
         checks.ends(id(1), 7, Timestamp::MAX);
         assert_eq!(checks.inner().ending.get(&id(1)), Some(&(5, Timestamp::UNIX_EPOCH)));

@@ -1,6 +1,6 @@
 //! What would be done, without doing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use eventlog::clock;
@@ -16,6 +16,8 @@ use crate::Error;
 use crate::lease::{Lease, RENEW};
 use crate::link::Link;
 use crate::plan::{Plan, plan};
+use crate::rails::{Counted, Operation};
+use crate::valve::{EXAMPLES_MAX, Tripped};
 
 /// A resource, what we know of it at the app, and the plan.
 pub(crate) struct Foreseen {
@@ -44,6 +46,31 @@ impl Performer {
         let desired = now.desired.as_ref().map_err(|leaving| *leaving);
         let plan = plan(desired, &link, &self.hash, clock::now());
         Ok(Some(Foreseen { now, link, plan }))
+    }
+}
+
+impl Railing {
+    /// Of what would be done together, what would be too much.
+    pub(crate) fn too_much(&self, would_be: &[Wanted]) -> BTreeMap<Operation, Tripped> {
+        let now = clock::now();
+        let mut by_operation: BTreeMap<Operation, BTreeSet<Counted>> = BTreeMap::new();
+        for Wanted { operation, counted } in would_be {
+            by_operation.entry(*operation).or_default().extend(counted);
+        }
+        let mut tripped = BTreeMap::new();
+        for (operation, all) in by_operation {
+            let Some(limit) = self.config.guard.limit(operation) else { continue };
+            let is_new = |one: &&Counted| {
+                !self.shared.links.tally(&self.name, |tally| tally.has(operation, **one, now))
+            };
+            let new: Vec<Counted> = all.iter().filter(is_new).copied().collect();
+            let counted = self.shared.links.tally(&self.name, |tally| tally.with(operation, new.len(), now));
+            if let Some(found) = self.exceeds(operation, limit, counted, now) {
+                let examples = new.iter().take(EXAMPLES_MAX).map(|(id, _)| *id).collect();
+                tripped.insert(operation, Tripped { foreseen: true, waiting: new.len(), examples, ..found });
+            }
+        }
+        tripped
     }
 }
 

@@ -87,6 +87,16 @@ impl Worker {
         }
     }
 
+    /// Marks whose account was being read back when work was interrupted.
+    pub(super) fn take_up(&self, due: &mut Due, since: u64) {
+        for (id, ended) in self.shared.links.unfinished(&self.name) {
+            due.mark(id, since, true);
+            if let Some(ended) = ended {
+                self.checks.ends(id, since, ended);
+            }
+        }
+    }
+
     /// Whoever was about to be told when work was interrupted is told again: accounts of which we learned after the
     /// watermark.
     pub(super) async fn tell_again(&self, due: &mut Due, from: u64) -> Result<(), Error> {

@@ -198,6 +198,7 @@ impl Worker {
                     if saved != Some(watermark) && oldest != Some(EVERYTHING) {
                         watermark::save(broker, &self.name, watermark, &self.hash).await?;
                         saved = Some(watermark);
+                        railing.is_filled();
                     }
                     self.let_go(&mut due, &railing, followed).await?;
                     let works = railing.stopped().is_none() && paused.why.is_none();
@@ -253,9 +254,7 @@ impl Worker {
             let from = watermark.position.map_or(0, |position| position.sequence);
             self.tell_again(due, from).await?;
             railing.take_back().await?;
-            for id in self.shared.links.unfinished(&self.name) {
-                due.mark(id, from.max(1), true);
-            }
+            self.take_up(due, from.max(1));
             return Ok(Some((from, railing)));
         }
         if matches!(found, Found::OtherTimeline | Found::Restored(_)) {
@@ -275,9 +274,7 @@ impl Worker {
         for id in self.shared.links.of_app(&self.name) {
             due.mark(id, EVERYTHING, false);
         }
-        for id in self.shared.links.unfinished(&self.name) {
-            due.mark(id, EVERYTHING, true);
-        }
+        self.take_up(due, EVERYTHING);
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         if found == Found::None && railing.is_new().await? {
             railing.take_back().await?;

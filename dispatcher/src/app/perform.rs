@@ -27,6 +27,7 @@ use crate::connector::{Found, Outcome, ScimApp};
 use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY};
 use crate::plan::{Call, Next, Plan, earlier, plan};
+use crate::rails::FILLING;
 use crate::{Error, Shared};
 
 /// Calls for one resource in one go; what is left waits for the next.
@@ -132,6 +133,8 @@ impl Performer {
             if !railing.admits(turn, &link, &call).await? {
                 return Ok(Ended::Railed);
             }
+            let freely = matches!(call, Call::Create { .. }) && !self.asked && railing.is_filled_freely();
+            let why = if freely { FILLING } else { why };
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
                 return Ok(ended);
             }

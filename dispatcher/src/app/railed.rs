@@ -26,12 +26,12 @@ const OURSELVES: &str = "rollcall";
 
 /// What holds the calls of one app.
 pub(crate) struct Railing {
-    name: String,
+    pub(super) name: String,
     hash: String,
-    config: AppConfig,
+    pub(super) config: AppConfig,
     /// Nobody had an account there before: it is filled freely.
     is_new: AtomicBool,
-    shared: Shared,
+    pub(super) shared: Shared,
     state: Mutex<State>,
 }
 
@@ -121,6 +121,16 @@ impl Railing {
         }
         self.is_new.store(is_new, Ordering::Relaxed);
         Ok(is_new)
+    }
+
+    /// Whether accounts that no event asks for are made freely, because the app is filled for the first time.
+    pub(crate) fn is_filled_freely(&self) -> bool {
+        self.is_new.load(Ordering::Relaxed)
+    }
+
+    /// Everything was planned once: what no event asks for is a surprise from now on.
+    pub(crate) fn is_filled(&self) {
+        self.is_new.store(false, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -282,6 +292,9 @@ impl Railing {
     /// Counts what is about to be done; says so when it would be too much, and then it is not counted.
     fn count(&self, state: &State, wanted: &Wanted) -> Option<Tripped> {
         let (operation, now) = (wanted.operation, clock::now());
+        if operation == Operation::UnaskedCreate && self.is_filled_freely() {
+            return None;
+        }
         let counted =
             |more: usize| self.shared.links.tally(&self.name, |tally| tally.with(operation, more, now));
         let is_new =
@@ -306,13 +319,19 @@ impl Railing {
         None
     }
 
-    fn exceeds(&self, operation: Operation, limit: Limit, counted: usize, now: Timestamp) -> Option<Tripped> {
+    pub(super) fn exceeds(
+        &self,
+        operation: Operation,
+        limit: Limit,
+        counted: usize,
+        now: Timestamp,
+    ) -> Option<Tripped> {
         // What cannot be exceeded whatever there is need not be counted.
         if !limit.is_exceeded(counted, 0) {
             return None;
         }
         let of = self.accounts(operation, now);
-        if operation == Operation::UnaskedCreate && (self.is_new.load(Ordering::Relaxed) || of == 0) {
+        if operation == Operation::UnaskedCreate && (self.is_filled_freely() || of == 0) {
             return None;
         }
         limit.is_exceeded(counted, of).then(|| Tripped {
@@ -344,29 +363,6 @@ impl Railing {
             | Operation::Deactivate
             | Operation::Delete => linked + counted(Operation::Delete).iter().filter(|one| !has(one)).count(),
         }
-    }
-
-    /// Of what would be done together, what would be too much.
-    pub(crate) fn too_much(&self, would_be: &[Wanted]) -> BTreeMap<Operation, Tripped> {
-        let now = clock::now();
-        let mut by_operation: BTreeMap<Operation, BTreeSet<Counted>> = BTreeMap::new();
-        for Wanted { operation, counted } in would_be {
-            by_operation.entry(*operation).or_default().extend(counted);
-        }
-        let mut tripped = BTreeMap::new();
-        for (operation, all) in by_operation {
-            let Some(limit) = self.config.guard.limit(operation) else { continue };
-            let is_new = |one: &&Counted| {
-                !self.shared.links.tally(&self.name, |tally| tally.has(operation, **one, now))
-            };
-            let new: Vec<Counted> = all.iter().filter(is_new).copied().collect();
-            let counted = self.shared.links.tally(&self.name, |tally| tally.with(operation, new.len(), now));
-            if let Some(found) = self.exceeds(operation, limit, counted, now) {
-                let examples = new.iter().take(EXAMPLES_MAX).map(|(id, _)| *id).collect();
-                tripped.insert(operation, Tripped { foreseen: true, waiting: new.len(), examples, ..found });
-            }
-        }
-        tripped
     }
 
     /// A whole configuration, before its first call: what it would do is counted, and held if it is too much.

@@ -1,0 +1,45 @@
+//! What links say after events.
+
+use super::*;
+use eventlog::memory;
+use proto::sealing::DataKey;
+
+/// UUIDv7 of 2023, and of 2030.
+const OLD: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+const NEW: &str = "01b8d3b0-5c00-774b-bcce-b302099a8057";
+
+fn links(restored: bool) -> Links {
+    let broker = memory::broker(memory::Faults::default());
+    let time: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let timeline =
+        Timeline { id: "t".to_string(), restored_at: time, backup_of: time, identity: 9, provisioning: 5 };
+    let keyring = Keyring::new(broker.keys.clone(), DataKey::new([1; 32]));
+    Links::new(broker.provisioning.clone(), keyring, restored.then_some(timeline))
+}
+
+#[track_caller]
+fn check(links: &Links, id: &str, last: u64, expected: bool) {
+    let id: ResourceId = id.parse().unwrap();
+    let link = Link { last, ..Link::default() };
+    links.links.write().unwrap().insert(("app".to_string(), id), link);
+    assert_eq!(links.get("app", id).intent_open, expected);
+    assert_eq!(links.waits_for_reading("app", id), expected);
+}
+
+#[test]
+fn after_a_restore_the_app_is_read_first() {
+    let links = links(true);
+    check(&links, OLD, 5, true);
+    check(&links, OLD, 0, true);
+    // Read back since.
+    check(&links, OLD, 6, false);
+    // Made since.
+    check(&links, NEW, 0, false);
+}
+
+#[test]
+fn without_a_restore_nothing_is_doubted() {
+    let links = links(false);
+    check(&links, OLD, 5, false);
+    check(&links, OLD, 0, false);
+}
