@@ -8,7 +8,7 @@ use eventlog::{Keyring, Log, Message, Timeline};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
-use proto::provisioning::{self, Details, Event, Kind};
+use proto::provisioning::{self, Details, Encoded, Event, Kind};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -159,45 +159,62 @@ impl Links {
             };
             let Some(message) = message.transpose()? else { return Ok(()) };
             let sequence = message.sequence;
-            let (event, details) = loop {
-                match self.read(message.clone()).await {
-                    Err(Error::Log(error)) if error.is_retryable() => {
-                        tracing::warn!(%error, sequence, "waiting for data keys");
-                        tokio::select! {
-                            () = tokio::time::sleep(AGAIN_DELAY) => {}
-                            () = shutdown.cancelled() => return Ok(()),
+            let encoded =
+                provisioning::decode(message.payload).map_err(|source| unreadable(sequence, source))?;
+            if !self.knows(&encoded.event, sequence) {
+                let details = loop {
+                    match self.open(&encoded, sequence).await {
+                        Err(Error::Log(error)) if error.is_retryable() => {
+                            tracing::warn!(%error, sequence, "waiting for data keys");
+                            tokio::select! {
+                                () = tokio::time::sleep(AGAIN_DELAY) => {}
+                                () = shutdown.cancelled() => return Ok(()),
+                            }
                         }
+                        opened => break opened?,
                     }
-                    read => break read?,
-                }
-            };
-            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-            let mut link = links.remove(&(event.app.clone(), event.resource_id)).unwrap_or_default();
-            self.notice(&event, details.as_ref(), link.is_off);
+                };
+                self.enter(&encoded.event, details.as_ref(), sequence);
+            }
+            self.applied.send_replace(sequence);
+        }
+    }
+
+    /// Whether an event is in its link already, because we wrote it.
+    fn knows(&self, event: &Event, sequence: u64) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&(event.app.clone(), event.resource_id)).is_some_and(|link| link.last >= sequence)
+    }
+
+    /// Puts an event into its link. One of ours comes as soon as it is acknowledged: its guard says that nothing stands
+    /// between it and what the link knows. The log tells it again a moment later.
+    pub(crate) fn enter(&self, event: &Event, details: Option<&Details>, sequence: u64) {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let key = (event.app.clone(), event.resource_id);
+        let mut link = links.remove(&key).unwrap_or_default();
+        if link.last < sequence {
+            self.notice(event, details, link.is_off);
             let account = link.remote_id.clone();
-            link.apply(&event, details.as_ref(), |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
+            link.apply(event, details, |id| links.get(&(event.app.clone(), id))?.remote_id.clone());
             if link.remote_id != account {
                 (link.renamed_at, link.renamed_by) = (event.caused_by, sequence);
             }
             link.last = sequence;
-            links.insert((event.app, event.resource_id), link);
-            drop(links);
-            self.applied.send_replace(sequence);
         }
+        links.insert(key, link);
+    }
+
+    async fn open(&self, encoded: &Encoded, sequence: u64) -> Result<Option<Details>, Error> {
+        let Some(at) = encoded.event.key_ref.filter(|_| encoded.is_sealed()) else { return Ok(None) };
+        let Some(key) = self.keyring.key(&encoded.event.tenant, at).await? else { return Ok(None) };
+        encoded.open(&key).map(Some).map_err(|source| unreadable(sequence, source))
     }
 
     /// Reads an event, and its details where they can be opened.
     pub(crate) async fn read(&self, message: Message) -> Result<(Event, Option<Details>), Error> {
         let sequence = message.sequence;
-        let unreadable = |source| Error::Event { stream: "PROVISIONING", sequence, source };
-        let encoded = provisioning::decode(message.payload).map_err(unreadable)?;
-        let details = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
-            None => None,
-            Some(at) => match self.keyring.key(&encoded.event.tenant, at).await? {
-                None => None,
-                Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
-            },
-        };
+        let encoded = provisioning::decode(message.payload).map_err(|source| unreadable(sequence, source))?;
+        let details = self.open(&encoded, sequence).await?;
         Ok((encoded.event, details))
     }
 
@@ -368,6 +385,10 @@ impl Links {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter(|((name, _), link)| name == app && link.held.is_some()).count()
     }
+}
+
+fn unreadable(sequence: u64, source: proto::codec::Error) -> Error {
+    Error::Event { stream: "PROVISIONING", sequence, source }
 }
 
 impl Link {

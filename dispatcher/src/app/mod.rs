@@ -67,7 +67,7 @@ const MARKS_MAX: usize = 256;
 /// The worker of one app.
 pub(crate) struct Worker {
     name: String,
-    config: AppConfig,
+    config: Arc<AppConfig>,
     hash: String,
     shared: Shared,
     app: ScimApp,
@@ -88,7 +88,7 @@ impl Worker {
             .map_err(|reason| Error::App { app: name.clone(), reason })?;
         let (hash, needs) = (config.hash(), config.scope.needs().and(config.mapping.needs()));
         let naming = Naming::new(&shared.registry);
-        let checks = Checks::default();
+        let (config, checks) = (Arc::new(config), Checks::default());
         Ok(Self { name, config, hash, shared, app, needs, naming, checks })
     }
 

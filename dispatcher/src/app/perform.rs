@@ -60,7 +60,7 @@ pub(crate) enum Ended {
 /// Everything that settling needs.
 pub(crate) struct Performer {
     pub(crate) name: String,
-    pub(crate) config: AppConfig,
+    pub(crate) config: Arc<AppConfig>,
     pub(crate) hash: String,
     pub(crate) shared: Shared,
     pub(crate) app: ScimApp,

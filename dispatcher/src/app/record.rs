@@ -91,7 +91,7 @@ impl Performer {
         self.write_details(id, now, link, kind, details, why).await
     }
 
-    /// Appends under the guard of the link, and waits until our own links show it.
+    /// Appends under the guard of the link; our own links show it as soon as it is acknowledged.
     async fn write_details(
         &self,
         id: ResourceId,
@@ -144,7 +144,7 @@ impl Performer {
         };
         let deadline = Instant::now() + WRITE_TIMEOUT;
         let sequence = shared.broker.provisioning.append(append, deadline).await?;
-        shared.links.wait_until(sequence, deadline).await;
+        shared.links.enter(&event, sealed.as_ref().map(|(_, _, details)| details), sequence);
         Ok(())
     }
 }

@@ -43,3 +43,34 @@ fn without_a_restore_nothing_is_doubted() {
     check(&links, OLD, 5, false);
     check(&links, OLD, 0, false);
 }
+
+/// What was written by ourselves is known at once, and is not applied a second time when the log tells it.
+#[test]
+fn an_event_of_ours_is_applied_once() {
+    let links = links(false);
+    let id: ResourceId = NEW.parse().unwrap();
+    let event = |kind| Event {
+        id: eventlog::clock::new_event_id(),
+        tenant: "corp".parse().unwrap(),
+        app: "app".to_string(),
+        resource_type: "User".to_string(),
+        resource_id: id,
+        txn: String::new(),
+        occurred_at: Timestamp::UNIX_EPOCH,
+        key_ref: None,
+        caused_by: 1,
+        configuration_hash: String::new(),
+        why: String::new(),
+        kind,
+    };
+    let (intended, refused) = (
+        event(Kind::Intended { operation: "create".to_string() }),
+        event(Kind::Refused { operation: "create".to_string(), status: 429, error: String::new() }),
+    );
+    links.enter(&intended, None, 7);
+    assert!(links.get("app", id).intent_open && links.knows(&intended, 7) && !links.knows(&refused, 9));
+    links.enter(&refused, None, 9);
+    // The log is behind.
+    links.enter(&intended, None, 7);
+    assert_eq!((links.get("app", id).intent_open, links.get("app", id).last), (false, 9));
+}

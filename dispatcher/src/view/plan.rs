@@ -26,7 +26,7 @@ impl View {
             .map_err(|reason| Error::App { app: name.to_string(), reason })?;
         Ok(Performer {
             name: name.to_string(),
-            config: config.clone(),
+            config: Arc::new(config.clone()),
             hash: config.hash(),
             shared: self.shared.clone(),
             app,

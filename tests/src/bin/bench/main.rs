@@ -2,6 +2,7 @@
 //! narrow a group down: `make bench GROUP="write sync 64"`, `make bench GROUP="projection 20000 inside"`.
 
 mod broker;
+mod dispatch;
 mod floor;
 mod http;
 mod load;
@@ -16,11 +17,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A group: its name, what runs it, and whether it runs when nothing is named.
 type Group = (&'static str, fn(&[String]), bool);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("scim", |_| scim_group::run(), true),
     ("http", |_| http::run(), true),
     ("write", write::run, true),
     ("write-million", write::run_million, false),
+    ("dispatch", dispatch::run, false),
     ("projection", projection::run, false),
     ("projection-million", projection::run_million, false),
 ];

@@ -1,0 +1,227 @@
+//! What keeping an app in step costs: how many accounts are made and changed in a second at a strict app that answers at
+//! once, beside the same requests without us; and how soon a leaver's access has ended while others wait.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use street::apps::{App, Kind};
+use street::house::{Options, eventually, user};
+use street::{Client, House};
+
+use crate::load::{self, Pace, Target, Work};
+
+/// People, when nothing else is said.
+const PEOPLE: usize = 5_000;
+/// Calls at the same time.
+const CONCURRENCY: usize = 32;
+/// Connections that make and change people.
+const WRITERS: usize = 64;
+/// Leavers, one after another.
+const LEAVERS: usize = 50;
+/// People whose changes wait while they leave, when nothing else is said.
+const BACKLOG: usize = 50_000;
+/// What the app takes in a second while they leave.
+const ALLOWED: u32 = 10;
+/// Between two leavers.
+const APART: Duration = Duration::from_millis(1_500);
+/// How long anything may take.
+const LONG: Duration = Duration::from_secs(1_800);
+
+/// Words: a number of people, `leave`.
+pub(crate) fn run(words: &[String]) {
+    println!("client, gateway, broker, dispatcher and app share this machine");
+    let number = words.iter().find_map(|word| word.parse().ok());
+    if words.iter().any(|word| word == "leave") {
+        leave(number.unwrap_or(BACKLOG));
+    } else {
+        converge(number.unwrap_or(PEOPLE));
+    }
+}
+
+fn house(app: &App) -> House {
+    let more = format!("concurrency = {CONCURRENCY}");
+    let configuration = Some(app.configuration("wiki", &more));
+    House::start_with(Options { configuration, flags: vec!["--no-demo".to_string()], ..Options::default() })
+}
+
+fn converge(people: usize) {
+    let floor = App::start(Kind::Scim);
+    floor.remember_nothing();
+    let target = Target::new(&floor.url(), floor.token());
+    let lasts = Duration::from_secs(3);
+    load::run(&target, CONCURRENCY, Pace::Closed, lasts, Arc::new(Floor { target: target.clone() }))
+        .show("floor: the same POSTs, without us");
+
+    let app = App::start(Kind::Scim);
+    app.remember_nothing();
+    let house = house(&app);
+    let created = converged(&house, "create", people, || make(&house, people));
+    println!("  made:    {people} accounts, {created:.0}/s");
+    let ids = created_ids(&house);
+    let changed = converged(&house, "update", people, || retitle(&house, &ids, "Converged"));
+    println!("  changed: {people} accounts, {changed:.0}/s");
+    let held = house.rollcall(&["app", "show", "wiki"]);
+    println!("{held}");
+}
+
+/// So many calls a second were done and written down, after everything waited.
+fn converged(house: &House, call: &str, count: usize, work: impl FnOnce()) -> f64 {
+    operate(house, "pause");
+    work();
+    let before = done(house, call);
+    operate(house, "resume");
+    let first = soon("the first", || (done(house, call) > before).then(Instant::now));
+    soon("the last", || (done(house, call) >= before + count as u64).then_some(()));
+    count as f64 / first.elapsed().as_secs_f64()
+}
+
+fn operate(house: &House, what: &str) {
+    house.rollcall(&["app", what, "wiki", "--by", "bench"]);
+}
+
+/// How many calls of this kind were done, after the metrics.
+fn done(house: &House, call: &str) -> u64 {
+    let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    let text = admin.get("/metrics").text;
+    let is_it = |line: &&str| {
+        line.starts_with("rollcall_app_calls_total{")
+            && line.contains(&format!("call=\"{call}\""))
+            && line.contains("outcome=\"done\"")
+    };
+    let count = |line: &str| line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok());
+    text.lines().filter(is_it).filter_map(count).sum::<f64>() as u64
+}
+
+fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LONG, "not within {LONG:?}: {what}");
+        street::house::pause();
+    }
+}
+
+fn make(house: &House, people: usize) {
+    let target = Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN"));
+    let work = Arc::new(Counted::new(people, move |number| {
+        target.request("POST", "/Users", &user(&format!("person-{number}")).to_string())
+    }));
+    work.run(&Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN")));
+}
+
+fn created_ids(house: &House) -> Vec<String> {
+    let corp = house.corp();
+    let mut ids = Vec::new();
+    loop {
+        let page =
+            corp.get(&format!("/Users?startIndex={}&count=200&attributes=id", ids.len() + 1)).expect(200);
+        let found = page.body["Resources"].as_array().cloned().unwrap_or_default();
+        if found.is_empty() {
+            return ids;
+        }
+        ids.extend(found.iter().filter_map(|user| user["id"].as_str().map(str::to_string)));
+    }
+}
+
+fn retitle(house: &House, ids: &[String], title: &str) {
+    let target = Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN"));
+    let (ids, title) = (ids.to_vec(), title.to_string());
+    let work = Arc::new(Counted::new(ids.len(), {
+        let target = target.clone();
+        move |number| {
+            let body = json!({
+                "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+                "Operations": [{"op": "replace", "path": "title", "value": title}],
+            });
+            target.request("PATCH", &format!("/Users/{}", ids[number]), &body.to_string())
+        }
+    }));
+    work.run(&target);
+}
+
+/// A number of requests, each once.
+struct Counted {
+    count: usize,
+    request: Box<dyn Fn(usize) -> Vec<u8> + Send + Sync>,
+}
+
+impl Counted {
+    fn new(count: usize, request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self { count, request: Box::new(request) }
+    }
+
+    fn run(self: &Arc<Self>, target: &Target) {
+        load::on_one_thread(async {
+            let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let mut writers = Vec::new();
+            for _ in 0..WRITERS {
+                let mut connection = load::Connection::open(target).await;
+                let (next, work) = (next.clone(), self.clone());
+                writers.push(tokio::spawn(async move {
+                    loop {
+                        let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if number >= work.count {
+                            return;
+                        }
+                        let (status, body) = connection.send(&(work.request)(number)).await;
+                        assert!(status < 300, "{status} {}", String::from_utf8_lossy(body));
+                    }
+                }));
+            }
+            for writer in writers {
+                writer.await.expect("a writer goes well");
+            }
+        });
+    }
+}
+
+struct Floor {
+    target: Target,
+}
+
+impl Work for Floor {
+    fn request(&self, number: usize) -> Vec<u8> {
+        self.target.request("POST", "/Users", &user(&format!("floor-{number}")).to_string())
+    }
+
+    fn answered(&self, _: usize, status: u16, body: &[u8]) {
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(body));
+    }
+}
+
+fn leave(backlog: usize) {
+    let app = App::start(Kind::Scim);
+    app.remember_nothing();
+    let house = house(&app);
+    make(&house, backlog);
+    soon("everybody has an account", || (done(&house, "create") >= backlog as u64).then_some(()));
+    let ids = created_ids(&house);
+    app.allow(ALLOWED, Duration::from_secs(1));
+    retitle(&house, &ids, "Waiting");
+    let corp = house.corp();
+    let took: Mutex<Vec<Duration>> = Mutex::default();
+    let begun = Instant::now();
+    for leaver in 0..LEAVERS {
+        let place = leaver * (ids.len() / LEAVERS);
+        let name = corp.get(&format!("/Users/{}", ids[place])).expect(200).body["userName"].clone();
+        let name = name.as_str().unwrap_or_default().to_string();
+        corp.delete(&format!("/Users/{}", ids[place])).expect(204);
+        let acknowledged = Instant::now();
+        eventually("the access ends", || app.account(&name).is_none().then_some(()));
+        took.lock().unwrap_or_else(PoisonError::into_inner).push(acknowledged.elapsed());
+        while begun.elapsed() < APART * u32::try_from(leaver + 1).unwrap_or(u32::MAX) {
+            street::house::pause();
+        }
+    }
+    let took = took.into_inner().unwrap_or_else(PoisonError::into_inner);
+    load::figures(took, begun.elapsed())
+        .show(&format!("leavers, {backlog} changes waiting, {ALLOWED} calls/s"));
+    println!("  what the house itself measured, to the verified end:");
+    let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    for line in admin.get("/metrics").text.lines().filter(|line| line.contains("access_end")) {
+        println!("    {line}");
+    }
+}
