@@ -8,6 +8,7 @@
 mod affected;
 mod app;
 mod auth;
+mod book;
 mod budget;
 mod config;
 mod connector;
@@ -18,6 +19,7 @@ mod drift;
 mod feed;
 mod lease;
 mod link;
+mod links;
 mod mapping;
 mod naming;
 mod plan;
@@ -61,7 +63,7 @@ use tokio_util::sync::CancellationToken;
 
 use budget::Purses;
 use crew::{Crew, Orders};
-use link::Links;
+use links::Links;
 
 /// The dispatcher cannot go on.
 #[derive(Debug, thiserror::Error)]

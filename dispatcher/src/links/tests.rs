@@ -2,6 +2,7 @@
 
 use super::*;
 use eventlog::memory;
+use proto::provisioning::Kind;
 use proto::sealing::DataKey;
 
 /// UUIDv7 of 2023, and of 2030.
@@ -21,7 +22,7 @@ fn links(restored: bool) -> Links {
 fn check(links: &Links, id: &str, last: u64, expected: bool) {
     let id: ResourceId = id.parse().unwrap();
     let link = Link { last, ..Link::default() };
-    links.links.write().unwrap().insert(("app".to_string(), id), link);
+    links.book("app", |book| book.put(id, link));
     assert_eq!(links.get("app", id).intent_open, expected);
     assert_eq!(links.waits_for_reading("app", id), expected);
 }

@@ -1,0 +1,249 @@
+//! Everything that is known of one app: its links, and in which lists they stand. Asking how many there are, who is held or
+//! whose an account is costs the same however many links there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::Timestamp;
+use proto::ResourceId;
+use proto::provisioning::{Details, Event, Kind};
+
+use crate::link::{Held, Link, RELEASED_BY};
+use crate::rails::{self, Rails, Tally};
+
+/// The links of one app.
+pub(crate) struct Book {
+    links: BTreeMap<ResourceId, Link>,
+    /// Who has an account, by a hash of the app's id.
+    owners: BTreeSet<(u64, ResourceId)>,
+    held: BTreeSet<ResourceId>,
+    deactivated: BTreeSet<ResourceId>,
+    unfinished: BTreeSet<ResourceId>,
+    /// Who was released by a person and not looked at since.
+    redriven: BTreeSet<ResourceId>,
+    /// What was done lately.
+    tally: Tally,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            links: BTreeMap::new(),
+            owners: BTreeSet::new(),
+            held: BTreeSet::new(),
+            deactivated: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            redriven: BTreeSet::new(),
+            tally: Tally::new(Rails::default()),
+        }
+    }
+}
+
+fn hash(remote_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    remote_id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Access that nobody saw end, or something else that was seen and not answered yet.
+fn is_unfinished(link: &Link) -> bool {
+    link.trust.observed || link.trust.unverified.is_some()
+}
+
+impl Book {
+    pub(crate) fn get(&self, id: ResourceId) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    /// Applies an event that its link does not know yet.
+    pub(crate) fn enter(&mut self, event: &Event, details: Option<&Details>, sequence: u64) {
+        let id = event.resource_id;
+        if self.get(id).is_some_and(|link| link.last >= sequence) {
+            return;
+        }
+        let mut link = self.take(id);
+        self.notice(event, details, link.is_off);
+        let account = link.remote_id.clone();
+        link.apply(event, details, |id| self.get(id)?.remote_id.clone());
+        if link.remote_id != account {
+            (link.renamed_at, link.renamed_by) = (event.caused_by, sequence);
+        }
+        link.last = sequence;
+        self.put(id, link);
+    }
+
+    /// Takes a link out of every list.
+    fn take(&mut self, id: ResourceId) -> Link {
+        let Some(link) = self.links.remove(&id) else { return Link::default() };
+        if let Some(remote_id) = &link.remote_id {
+            self.owners.remove(&(hash(remote_id), id));
+        }
+        for list in [&mut self.held, &mut self.deactivated, &mut self.unfinished] {
+            list.remove(&id);
+        }
+        link
+    }
+
+    pub(crate) fn put(&mut self, id: ResourceId, link: Link) {
+        if let Some(remote_id) = &link.remote_id {
+            self.owners.insert((hash(remote_id), id));
+        }
+        let lists = [
+            (&mut self.held, link.held.is_some()),
+            (&mut self.deactivated, link.deactivated_at.is_some()),
+            (&mut self.unfinished, is_unfinished(&link)),
+        ];
+        for (list, stands) in lists {
+            if stands {
+                list.insert(id);
+            }
+        }
+        self.links.insert(id, link);
+    }
+
+    /// What an event tells beside the link.
+    fn notice(&mut self, event: &Event, details: Option<&Details>, was_off: bool) {
+        for (operation, counted) in rails::counted(event, details, was_off) {
+            self.tally.add(operation, counted, event.occurred_at);
+        }
+        match &event.kind {
+            Kind::Released { actor } if actor != RELEASED_BY => {
+                self.redriven.insert(event.resource_id);
+            }
+            Kind::Released { .. }
+            | Kind::Intended { .. }
+            | Kind::Done { .. }
+            | Kind::Retrying { .. }
+            | Kind::Refused { .. }
+            | Kind::Held { .. }
+            | Kind::ScopeEntered
+            | Kind::ScopeLeft
+            | Kind::Verified => {
+                self.redriven.remove(&event.resource_id);
+            }
+        }
+    }
+
+    pub(crate) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    pub(crate) fn take_redriven(&mut self) -> BTreeSet<ResourceId> {
+        std::mem::take(&mut self.redriven)
+    }
+
+    /// How many have an account.
+    pub(crate) fn linked(&self) -> usize {
+        self.owners.len()
+    }
+
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn held(&self) -> Vec<(ResourceId, Held)> {
+        self.held.iter().filter_map(|id| Some((*id, self.get(*id)?.held.clone()?))).collect()
+    }
+
+    /// Whose account is switched off, and since when.
+    pub(crate) fn deactivated(&self) -> Vec<(ResourceId, Timestamp)> {
+        self.deactivated.iter().filter_map(|id| Some((*id, self.get(*id)?.deactivated_at?))).collect()
+    }
+
+    /// Those that no event makes due, and since when the app says that their access has ended.
+    pub(crate) fn unfinished(&self) -> Vec<(ResourceId, Option<Timestamp>)> {
+        let since = |link: &Link| link.trust.unverified.as_ref().map(|unverified| unverified.since);
+        self.unfinished.iter().filter_map(|id| Some((*id, since(self.get(*id)?)))).collect()
+    }
+
+    /// Whose an account is. One of another type may have the same id at the app.
+    pub(crate) fn owners(&self, remote_id: &str) -> impl Iterator<Item = (ResourceId, &Link)> {
+        let hash = hash(remote_id);
+        let first = (hash, ResourceId::new(uuid::Uuid::nil()));
+        let last = (hash, ResourceId::new(uuid::Uuid::max()));
+        self.owners.range(first..=last).filter_map(move |(_, id)| Some((*id, self.get(*id)?))).filter({
+            let remote_id = remote_id.to_string();
+            move |(_, link)| link.remote_id.as_deref() == Some(remote_id.as_str())
+        })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ResourceId, &Link)> {
+        self.links.iter().map(|(id, link)| (*id, link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> ResourceId {
+        format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap()
+    }
+
+    fn event(number: u8, kind: Kind) -> Event {
+        Event {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            tenant: "corp".parse().unwrap(),
+            app: "wiki".to_string(),
+            resource_type: "User".to_string(),
+            resource_id: id(number),
+            txn: String::new(),
+            occurred_at: Timestamp::UNIX_EPOCH,
+            key_ref: None,
+            caused_by: 1,
+            configuration_hash: String::new(),
+            why: String::new(),
+            kind,
+        }
+    }
+
+    fn done(operation: &str, remote_id: &str) -> Kind {
+        Kind::Done {
+            operation: operation.to_string(),
+            linked: !remote_id.is_empty(),
+            remote_id: remote_id.to_string(),
+            members_added: Vec::new(),
+            members_removed: Vec::new(),
+            members_replaced: false,
+            status: 200,
+        }
+    }
+
+    fn whose(book: &Book, remote_id: &str) -> Vec<ResourceId> {
+        book.owners(remote_id).map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn lists_follow_the_links() {
+        let mut book = Book::default();
+        book.enter(&event(1, done("create", "a")), None, 1);
+        book.enter(&event(2, done("create", "b")), None, 2);
+        assert_eq!((book.linked(), whose(&book, "a"), whose(&book, "c")), (2, vec![id(1)], vec![]));
+        // Renamed at the app, and the id given to somebody else.
+        book.enter(&event(1, done("adopt", "c")), None, 3);
+        book.enter(&event(2, done("adopt", "a")), None, 4);
+        assert_eq!(
+            (whose(&book, "a"), whose(&book, "b"), whose(&book, "c")),
+            (vec![id(2)], vec![], vec![id(1)])
+        );
+        book.enter(&event(1, done("deactivate", "c")), None, 5);
+        assert_eq!(book.deactivated(), [(id(1), Timestamp::UNIX_EPOCH)]);
+        assert_eq!(book.unfinished(), [(id(1), Some(Timestamp::UNIX_EPOCH))]);
+        book.enter(&event(1, Kind::Verified), None, 6);
+        assert_eq!(book.unfinished(), []);
+        let held = Kind::Held { operation: "delete".to_string(), reason: "refused".to_string() };
+        book.enter(&event(1, held), None, 7);
+        assert_eq!((book.held_count(), book.held().len()), (1, 1));
+        let released = Kind::Released { actor: "ann".to_string() };
+        book.enter(&event(1, released), None, 8);
+        assert_eq!(
+            (book.held_count(), book.take_redriven(), book.take_redriven()),
+            (0, [id(1)].into(), BTreeSet::new())
+        );
+        book.enter(&event(1, done("delete", "")), None, 9);
+        assert_eq!((book.linked(), book.deactivated().len(), whose(&book, "c")), (1, 0, vec![]));
+        // What is known already changes nothing.
+        book.enter(&event(1, done("create", "z")), None, 9);
+        assert_eq!(book.linked(), 1);
+    }
+}
