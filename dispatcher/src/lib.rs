@@ -17,6 +17,7 @@ mod dates;
 mod desired;
 mod drift;
 mod feed;
+mod herald;
 mod lease;
 mod link;
 mod links;
@@ -63,6 +64,7 @@ use tokio_util::sync::CancellationToken;
 
 use budget::Purses;
 use crew::{Crew, Orders};
+use herald::Herald;
 use links::Links;
 
 /// The dispatcher cannot go on.
@@ -112,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) keyring: Keyring,
     pub(crate) registry: Arc<Registry>,
     pub(crate) links: Links,
+    pub(crate) herald: Herald,
     /// Who we are to other dispatchers.
     pub(crate) holder: String,
     /// What may be called, and by whom together.
@@ -162,7 +165,9 @@ impl Dispatcher {
         }
         let (status, purses) = (Arc::default(), Purses::default());
         let config = Arc::new(RwLock::new(Arc::new(config)));
-        let shared = Shared { broker, projection, keyring, registry, links, holder, purses, status, config };
+        let herald = Herald::new(broker.identity.clone(), keyring.clone());
+        let shared =
+            Shared { broker, projection, keyring, registry, links, herald, holder, purses, status, config };
         // Whoever asks at once shall not hear that there is no such app.
         shared.starting();
         let (steward, orders) = Steward::new(shared.clone());

@@ -2,7 +2,7 @@
 //!
 //! Whoever is ready stands in one order, whoever rests in another by time: a turn costs the same however many wait.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use proto::ResourceId;
@@ -22,7 +22,7 @@ struct Mark {
 /// The due set. What is taken stays in it until it is finished or put back, so the watermark never passes it.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    waiting: BTreeMap<ResourceId, Mark>,
+    waiting: HashMap<ResourceId, Mark>,
     /// Those whose time has come and that nobody works on: reductions of access before everything else, then in the
     /// order of their events.
     ready: BTreeSet<(bool, u64, ResourceId)>,
@@ -31,7 +31,7 @@ pub(crate) struct Due {
     /// All that wait, by the first event that they answer.
     ages: BTreeSet<(u64, ResourceId)>,
     /// Work that goes on.
-    taken: BTreeMap<ResourceId, Taken>,
+    taken: HashMap<ResourceId, Taken>,
 }
 
 /// Work on a resource: the first and the last event that it answers.
@@ -50,6 +50,16 @@ impl Due {
 
     /// Marks a resource; an earlier mark keeps its place, an urgent one overtakes and waits for nothing.
     pub(crate) fn mark(&mut self, id: ResourceId, sequence: u64, urgent: bool) {
+        let old = self.waiting.get_mut(&id);
+        if let Some(old) = old
+            && old.since <= sequence
+            && old.not_before.is_none()
+            && (old.urgent || !urgent)
+        {
+            // It keeps its place in every order.
+            old.until = old.until.max(sequence);
+            return;
+        }
         let old = self.waiting.get(&id).copied();
         let mark = Mark {
             since: old.map_or(sequence, |old| old.since.min(sequence)),

@@ -3,30 +3,26 @@
 use proto::ResourceId;
 use tokio::time::Instant;
 
+use super::Worker;
 use super::due::Due;
 use super::perform::WRITE_TIMEOUT;
 use super::railed::Railing;
-use super::{Worker, read_event};
 use crate::Error;
 use crate::affected::{Affected, Who, affected, ends};
+use crate::herald::Heard;
 
 impl Worker {
     /// Marks whom an event affects.
-    pub(super) async fn mark(
-        &self,
-        due: &mut Due,
-        railing: &Railing,
-        message: eventlog::Message,
-    ) -> Result<(), Error> {
-        let sequence = message.sequence;
-        let (event, body) = read_event(&self.shared, message).await?;
+    pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Heard) -> Result<(), Error> {
+        let Heard { sequence, event, body } = heard;
+        let sequence = *sequence;
         if event.tenant != self.config.tenant {
             return Ok(());
         }
         if ends(&event.kind, body.as_ref()) {
             railing.leaves(event.resource_id, &event.kind, format!("{}/{}", event.source, event.actor));
         }
-        let affected = affected(&event, body.as_ref(), self.needs);
+        let affected = affected(event, body.as_ref(), self.needs);
         if affected.iter().any(|one| one.who.is_looked_up()) {
             // Whoever looks earlier can miss those that came just before.
             let deadline = Instant::now() + WRITE_TIMEOUT;

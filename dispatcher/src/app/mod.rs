@@ -28,7 +28,7 @@ use eventlog::clock;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use proto::{Body, Event, ResourceId};
+use proto::ResourceId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -138,7 +138,7 @@ impl Worker {
         let mut due = Due::default();
         let Some((from, railing)) = self.begin(&mut due, lease).await? else { return Ok(()) };
         let (mut timers, mut dated) = self.timers(&due, from, &railing);
-        let mut events = broker.identity.follow(from + 1);
+        let mut events = self.shared.herald.listen(from + 1);
         let mut followed = from;
         let mut saved = None;
         let mut running = FuturesUnordered::new();
@@ -161,15 +161,15 @@ impl Worker {
                 running.push(async move { (id, taken, renamed_by, performer.settle(id, taken.until).await) });
             }
             tokio::select! {
-                message = events.next() => {
-                    let Some(message) = message.transpose()? else { return Ok(()) };
-                    followed = message.sequence;
-                    self.mark(&mut due, &railing, message).await?;
+                heard = events.next() => {
+                    let Some(heard) = heard? else { return Ok(()) };
+                    followed = heard.sequence;
+                    self.mark(&mut due, &railing, &heard).await?;
                     // A burst is marked as a whole before the next is planned.
-                    while let Some(Some(message)) = events.next().now_or_never() {
-                        let message = message?;
-                        followed = message.sequence;
-                        self.mark(&mut due, &railing, message).await?;
+                    while let Some(heard) = events.next().now_or_never() {
+                        let Some(heard) = heard? else { return Ok(()) };
+                        followed = heard.sequence;
+                        self.mark(&mut due, &railing, &heard).await?;
                     }
                 }
                 Some((id, taken, renamed_by, ended)) = running.next(), if !running.is_empty() => {
@@ -332,22 +332,4 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Reads an event of IDENTITY and opens its body.
-pub(crate) async fn read_event(
-    shared: &Shared,
-    message: eventlog::Message,
-) -> Result<(Event, Option<Body>), Error> {
-    let sequence = message.sequence;
-    let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
-    let encoded = proto::codec::decode(message.payload).map_err(unreadable)?;
-    let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
-        None => None,
-        Some(at) => match shared.keyring.key(&encoded.event.tenant, at).await? {
-            None => None,
-            Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
-        },
-    };
-    Ok((encoded.event, body))
 }
