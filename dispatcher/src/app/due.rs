@@ -8,15 +8,25 @@ use jiff::Timestamp;
 use proto::ResourceId;
 
 /// Why and since when a resource is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     /// The first event that it has to answer.
     since: u64,
     /// The last one: whoever plans must have seen it.
     until: u64,
     urgent: bool,
+    /// Among those of the same event: who comes later.
+    rank: Rank,
     /// Not before.
     not_before: Option<Timestamp>,
+}
+
+/// Who comes first when everything is due: members before whatever holds them, so that a group is told of its members once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    #[default]
+    Member,
+    Holder,
 }
 
 /// The due set. What is taken stays in it until it is finished or put back, so the watermark never passes it.
@@ -24,8 +34,8 @@ struct Mark {
 pub(crate) struct Due {
     waiting: HashMap<ResourceId, Mark>,
     /// Those whose time has come and that nobody works on: reductions of access before everything else, then in the
-    /// order of their events.
-    ready: BTreeSet<(bool, u64, ResourceId)>,
+    /// order of their events, and members before those that hold them.
+    ready: BTreeSet<(bool, u64, Rank, ResourceId)>,
     /// Those whose time has not come.
     resting: BTreeSet<(Timestamp, ResourceId)>,
     /// All that wait, by the first event that they answer.
@@ -41,6 +51,7 @@ pub(crate) struct Taken {
     pub(crate) until: u64,
     /// Whether access may be reduced.
     pub(crate) urgent: bool,
+    pub(crate) rank: Rank,
 }
 
 impl Due {
@@ -65,9 +76,15 @@ impl Due {
             since: old.map_or(sequence, |old| old.since.min(sequence)),
             until: old.map_or(sequence, |old| old.until.max(sequence)),
             urgent: urgent || old.is_some_and(|old| old.urgent),
+            rank: old.map_or(Rank::Member, |old| old.rank),
             not_before: None,
         };
         self.insert(id, mark);
+    }
+
+    /// Marks a resource whose turn is among the others of its sequence.
+    pub(crate) fn mark_in_order(&mut self, id: ResourceId, sequence: u64, rank: Rank) {
+        self.insert(id, Mark { since: sequence, until: sequence, urgent: false, rank, not_before: None });
     }
 
     fn insert(&mut self, id: ResourceId, mark: Mark) {
@@ -81,7 +98,7 @@ impl Due {
     fn forget(&mut self, id: ResourceId) -> Option<Mark> {
         let old = self.waiting.remove(&id)?;
         self.ages.remove(&(old.since, id));
-        self.ready.remove(&(!old.urgent, old.since, id));
+        self.ready.remove(&(!old.urgent, old.since, old.rank, id));
         if let Some(time) = old.not_before {
             self.resting.remove(&(time, id));
         }
@@ -93,21 +110,21 @@ impl Due {
         match mark.not_before {
             Some(time) => drop(self.resting.insert((time, id))),
             None if self.taken.contains_key(&id) => {}
-            None => drop(self.ready.insert((!mark.urgent, mark.since, id))),
+            None => drop(self.ready.insert((!mark.urgent, mark.since, mark.rank, id))),
         }
     }
 
     /// The next resource whose time has come and that nobody works on.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         self.wake(now);
-        let (_, _, id) = self.ready.first().copied()?;
+        let (_, _, _, id) = self.ready.first().copied()?;
         Some(self.hand_out(id))
     }
 
     /// The next one whose access may be reduced, while everything else has to wait.
     pub(crate) fn take_urgent(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         self.wake(now);
-        let (ordinary, _, id) = self.ready.first().copied()?;
+        let (ordinary, _, _, id) = self.ready.first().copied()?;
         if ordinary { None } else { Some(self.hand_out(id)) }
     }
 
@@ -130,8 +147,8 @@ impl Due {
     }
 
     fn hand_out(&mut self, id: ResourceId) -> (ResourceId, Taken) {
-        let mark = self.forget(id).unwrap_or(Mark { since: 0, until: 0, urgent: false, not_before: None });
-        let taken = Taken { since: mark.since, until: mark.until, urgent: mark.urgent };
+        let mark = self.forget(id).unwrap_or_default();
+        let taken = Taken { since: mark.since, until: mark.until, urgent: mark.urgent, rank: mark.rank };
         self.taken.insert(id, taken);
         (id, taken)
     }
@@ -153,14 +170,14 @@ impl Due {
     /// The work has to be done again, not before a time.
     pub(crate) fn put_back(&mut self, id: ResourceId, taken: Taken, not_before: Option<Timestamp>) {
         self.taken.remove(&id);
-        let Taken { since, until, urgent } = taken;
+        let Taken { since, until, urgent, rank } = taken;
         match self.waiting.get(&id).copied() {
             // Marked again meanwhile: the new mark decides when.
             Some(mark) => {
                 let (since, until) = (mark.since.min(since), mark.until.max(until));
                 self.insert(id, Mark { since, until, urgent: mark.urgent || urgent, ..mark });
             }
-            None => self.insert(id, Mark { since, until, urgent, not_before }),
+            None => self.insert(id, Mark { since, until, urgent, rank, not_before }),
         }
     }
 
@@ -185,7 +202,7 @@ mod tests {
     }
 
     fn one(sequence: u64, urgent: bool) -> Taken {
-        Taken { since: sequence, until: sequence, urgent }
+        Taken { since: sequence, until: sequence, urgent, rank: Rank::Member }
     }
 
     #[test]
@@ -210,9 +227,28 @@ mod tests {
         due.put_back(id(1), one(13, false), Some(later));
         assert_eq!((due.take(now), due.oldest(), due.next_rested()), (None, Some(13), Some(later)));
         due.mark(id(1), 14, true);
-        assert_eq!(due.take(now), Some((id(1), Taken { since: 13, until: 14, urgent: true })));
+        assert_eq!(
+            due.take(now),
+            Some((id(1), Taken { since: 13, until: 14, urgent: true, rank: Rank::Member }))
+        );
         due.finish(id(1));
         assert_eq!((due.oldest(), due.len(), due.next_rested()), (None, 0, None));
+    }
+
+    #[test]
+    fn a_group_comes_after_everybody_it_may_hold() {
+        let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+        due.mark_in_order(id(1), 0, Rank::Holder);
+        due.mark_in_order(id(2), 0, Rank::Member);
+        let (first, taken) = due.take(now).unwrap();
+        assert_eq!(first, id(2));
+        due.put_back(first, taken, None);
+        assert_eq!(due.take(now).unwrap().0, id(2), "also the second time");
+        let (group, taken) = due.take(now).unwrap();
+        assert_eq!((group, taken.rank), (id(1), Rank::Holder));
+        due.put_back(group, taken, None);
+        due.mark(id(1), 5, true);
+        assert_eq!(due.take(now).unwrap().0, id(1), "a reduction of access waits for nobody");
     }
 
     /// Planned with what was true at the first of its events, the last one would be forgotten.
@@ -222,7 +258,7 @@ mod tests {
         for sequence in [4, 6, 8] {
             due.mark(id(1), sequence, false);
         }
-        let taken = Taken { since: 4, until: 8, urgent: false };
+        let taken = Taken { since: 4, until: 8, urgent: false, rank: Rank::Member };
         assert_eq!(due.take(Timestamp::UNIX_EPOCH), Some((id(1), taken)));
         assert_eq!(due.oldest(), Some(4));
     }
@@ -238,7 +274,10 @@ mod tests {
         // Marked while somebody works on it.
         due.mark(id(2), 3, false);
         due.put_back(id(2), taken, Some(Timestamp::MAX));
-        assert_eq!(due.take_urgent(now), Some((id(2), Taken { since: 2, until: 3, urgent: true })));
+        assert_eq!(
+            due.take_urgent(now),
+            Some((id(2), Taken { since: 2, until: 3, urgent: true, rank: Rank::Member }))
+        );
     }
 
     #[test]

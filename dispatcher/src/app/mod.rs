@@ -41,13 +41,14 @@ use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use checks::Checks;
-use due::{Due, Taken};
+use due::{Due, Rank, Taken};
 use filling::Progress;
 pub(crate) use foresee::Foreseen;
 use gates::Gates;
 use pause::Pause;
 use perform::Ended;
 pub(crate) use perform::Performer;
+use perform::has_members;
 pub(crate) use railed::Railing;
 pub(crate) use wanted::{Turn, wanted};
 
@@ -265,10 +266,10 @@ impl Worker {
         }
         projection.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
         let from = projection.applied();
-        // People before groups, so that members have accounts when their group is planned.
         for kind in self.shared.registry.resource_types() {
+            let rank = if has_members(&self.shared, kind) { Rank::Holder } else { Rank::Member };
             for id in projection.ids(&self.config.tenant, &kind.name) {
-                due.mark(id, EVERYTHING, false);
+                due.mark_in_order(id, EVERYTHING, rank);
             }
         }
         for id in self.shared.links.of_app(&self.name) {

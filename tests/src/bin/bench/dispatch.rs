@@ -25,15 +25,20 @@ const BACKLOG: usize = 50_000;
 const ALLOWED: u32 = 10;
 /// Between two leavers.
 const APART: Duration = Duration::from_millis(1_500);
+/// Apps that mark the same events, and the events, when nothing else is said.
+const APPS: usize = 50;
+const EVENTS: usize = 20_000;
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(1_800);
 
-/// Words: a number of people, `leave`.
+/// Words: a number of people or events, `leave`, `mark`, `sick`.
 pub(crate) fn run(words: &[String]) {
     println!("client, gateway, broker, dispatcher and app share this machine");
     let number = words.iter().find_map(|word| word.parse().ok());
     if words.iter().any(|word| word == "leave") {
         leave(number.unwrap_or(BACKLOG));
+    } else if words.iter().any(|word| word == "mark") {
+        mark(number.unwrap_or(EVENTS));
     } else {
         converge(number.unwrap_or(PEOPLE));
     }
@@ -224,4 +229,46 @@ fn leave(backlog: usize) {
     for line in admin.get("/metrics").text.lines().filter(|line| line.contains("access_end")) {
         println!("    {line}");
     }
+}
+
+/// How soon many apps, whose calls are paused, have marked whom the events concern that came while they were away.
+fn mark(events: usize) {
+    let app = App::start(Kind::Scim);
+    let names: Vec<String> = (0..APPS).map(|number| format!("app{number}")).collect();
+    let configuration: String = names.iter().map(|name| app.configuration(name, "")).collect();
+    let flags = vec!["--no-demo".to_string()];
+    let mut house = House::start_with(Options {
+        configuration: Some(configuration.clone()),
+        flags,
+        ..Options::default()
+    });
+    for name in &names {
+        house.rollcall(&["app", "pause", name, "--by", "bench"]);
+    }
+    soon("every app has begun", || (due(&house).len() == APPS).then_some(()));
+    assert!(house.stop());
+    house.configure("");
+    house.start_again();
+    make(&house, events);
+    assert!(house.stop());
+    house.configure(&configuration);
+    house.start_again();
+    let begun = Instant::now();
+    soon("everybody is marked", || (due(&house).iter().sum::<usize>() == APPS * events).then_some(()));
+    let rate = events as f64 / begun.elapsed().as_secs_f64();
+    println!(
+        "  marked:  {events} events by {APPS} apps, {rate:.0} events/s, {:.0} marks/s",
+        rate * APPS as f64
+    );
+    println!("  (from the process being ready to the last mark seen by status, which is told every 0.5 s)");
+}
+
+/// How many resources wait at each app that has begun.
+fn due(house: &House) -> Vec<usize> {
+    let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    let status = admin.get("/api/v1/status").expect(200).body;
+    let apps = status["apps"].as_object().cloned().unwrap_or_default();
+    let begun =
+        apps.values().filter(|app| app["waitingFor"].as_str().is_none_or(|why| why.starts_with("paused")));
+    begun.filter_map(|app| app["due"].as_u64().and_then(|due| usize::try_from(due).ok())).collect()
 }
