@@ -28,6 +28,7 @@ mod profile;
 mod rails;
 mod reload;
 mod scope;
+mod told;
 mod trust;
 mod valve;
 mod view;

@@ -8,6 +8,7 @@ use proto::provisioning::{Details, Event, Kind};
 use serde_json::Value;
 
 use crate::config::short_hash;
+use crate::told::Told;
 use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust};
 
 /// Our resource and the app's.
@@ -16,6 +17,9 @@ pub(crate) struct Link {
     pub(crate) remote_id: Option<String>,
     /// Hash of what we last made the app hold.
     pub(crate) intended: Option<String>,
+    /// The same attribute by attribute, where that is known: not from the moment on at which something else was about to
+    /// be told.
+    pub(crate) told: Option<Told>,
     /// Members that the app holds.
     pub(crate) members: BTreeSet<ResourceId>,
     /// Under which of the app's ids they became members. An account that was lost and made anew is in no group.
@@ -70,7 +74,12 @@ impl Link {
     ) {
         self.trust.apply(event, details, self.remote_id.as_deref(), &self.known_as);
         match &event.kind {
-            Kind::Intended { .. } => self.intent_open = true,
+            Kind::Intended { operation } => {
+                self.intent_open = true;
+                if operation != "change_members" {
+                    self.told = None;
+                }
+            }
             Kind::Done {
                 operation,
                 linked,
@@ -120,6 +129,11 @@ impl Link {
                     self.members.remove(id);
                     self.known_as.remove(id);
                 }
+                self.told = match (operation.as_str(), details) {
+                    ("change_members" | OBSERVE_MEMBERS, _) => before.told,
+                    ("create" | "update", Some(details)) => Some(Told::of(&details.intended)),
+                    (_, _) => None,
+                };
                 self.intended = match (operation.as_str(), details) {
                     ("adopt" | OBSERVE | STRANGER, _) => None,
                     ("change_members" | OBSERVE_MEMBERS, _) => before.intended,
@@ -155,5 +169,68 @@ impl Link {
             Kind::Verified => (self.attempts, self.next_due_at) = (0, None),
             Kind::ScopeEntered | Kind::ScopeLeft => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: Kind) -> Event {
+        Event {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            tenant: "corp".parse().unwrap(),
+            app: "wiki".to_string(),
+            resource_type: "User".to_string(),
+            resource_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            txn: String::new(),
+            occurred_at: Timestamp::UNIX_EPOCH,
+            key_ref: None,
+            caused_by: 1,
+            configuration_hash: String::new(),
+            why: String::new(),
+            kind,
+        }
+    }
+
+    fn done(operation: &str) -> Event {
+        event(Kind::Done {
+            operation: operation.to_string(),
+            linked: true,
+            remote_id: "r".to_string(),
+            members_added: Vec::new(),
+            members_removed: Vec::new(),
+            members_replaced: false,
+            status: 200,
+        })
+    }
+
+    #[test]
+    fn what_was_told_is_known_until_something_else_is_about_to_be_told_or_was_seen() {
+        let intended = serde_json::json!({"userName": "ada", "title": "Dr"}).as_object().unwrap().clone();
+        let told = Some(Told::of(&intended));
+        let details = Details { intended, ..Details::default() };
+        let after = |events: &[Event]| {
+            let mut link = Link::default();
+            link.apply(&done("create"), Some(&details), |_| None);
+            assert_eq!(link.told, told);
+            for event in events {
+                link.apply(event, None, |_| None);
+            }
+            link.told
+        };
+        let intent = |operation: &str| event(Kind::Intended { operation: operation.to_string() });
+        for operation in ["adopt", "observe", "stranger", "read_back", "deactivate"] {
+            assert_eq!(after(&[done(operation)]), None, "{operation}");
+        }
+        for events in [vec![done("change_members")], vec![done("observe_members")]] {
+            assert_eq!(after(&events), told);
+        }
+        assert_eq!(after(&[intent("change_members"), done("change_members")]), told);
+        // Nobody knows how much of it the app did before it refused the rest.
+        let error = "400".to_string();
+        let refused = event(Kind::Refused { operation: "update".to_string(), status: 400, error });
+        assert_eq!(after(&[intent("update")]), None);
+        assert_eq!(after(&[intent("update"), refused]), None);
     }
 }

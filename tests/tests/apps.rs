@@ -2,9 +2,10 @@
 
 #![cfg(test)]
 
-use serde_json::json;
-use street::House;
-use street::house::{Options, eventually, group, user};
+use serde_json::{Value, json};
+use street::apps::{App, Kind};
+use street::house::{eventually, group, user};
+use street::{House, Options};
 
 fn without_demo() -> Options {
     Options { flags: vec!["--no-demo".to_string()], ..Options::default() }
@@ -92,4 +93,84 @@ fn an_app_that_was_away_is_caught_up_with() {
     eventually("everybody has an account", || {
         (accounts.get("/Users").expect(200).body["totalResults"] == 4).then_some(())
     });
+}
+
+/// An app that is changed attribute by attribute.
+const PATCHED: &str = "about = \"PATCH.\"\n[type.Group]\n[type.User]\nchange = \"patch\"\ncleared = \"removed\"\nclears = [\"title\", \"nickName\"]\n";
+
+/// The operations of every PATCH since the last look.
+fn patches(app: &App) -> Vec<Value> {
+    let calls = app.calls();
+    app.forget_calls();
+    let writes = calls.iter().filter(|call| call.method != "GET");
+    writes
+        .map(|call| {
+            assert_eq!(call.method, "PATCH", "{call:?}");
+            serde_json::from_str::<Value>(&call.body).expect("JSON")["Operations"].take()
+        })
+        .collect()
+}
+
+fn settled(house: &House) {
+    let admin = street::Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    eventually("nothing is due", || {
+        let status = admin.get("/api/v1/status").expect(200).body;
+        (status["apps"]["wiki"]["due"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn only_what_changed_is_told_where_single_attributes_can_be() {
+    let app = App::start(Kind::Scim);
+    let mut house = House::start_with(Options {
+        configuration: Some(app.configuration("wiki", "profile = \"patched.toml\"\n")),
+        files: vec![("patched.toml".to_string(), PATCHED.to_string())],
+        ..without_demo()
+    });
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["title"] = json!("Dr");
+    let id = corp.post("/Users", &ada).expect(201).id();
+    let team = corp.post("/Groups", &group("Team", &[&id])).expect(201).id();
+    let title = || app.account("ada").and_then(|account| Some(account.get("title")?.as_str()?.to_string()));
+    let titled =
+        |wanted: Option<&str>| eventually("the title", || (title().as_deref() == wanted).then_some(()));
+    eventually("the group", || app.groups().get("Team").filter(|members| members.len() == 1).map(|_| ()));
+    settled(&house);
+    app.forget_calls();
+
+    let set = |corp: &street::Client, title: &str| {
+        let operations = json!([{"op": "replace", "path": "title", "value": title}]);
+        corp.patch(&format!("/Users/{id}"), operations).expect(200);
+    };
+    set(&corp, "Prof");
+    titled(Some("Prof"));
+    settled(&house);
+    assert_eq!(patches(&app), [json!([{"op": "replace", "value": {"title": "Prof"}}])]);
+    corp.patch(&format!("/Users/{id}"), json!([{"op": "remove", "path": "title"}])).expect(200);
+    titled(None);
+    settled(&house);
+    assert_eq!(patches(&app), [json!([{"op": "remove", "path": "title"}])]);
+    let renamed = json!([{"op": "replace", "path": "displayName", "value": "Crew"}]);
+    corp.patch(&format!("/Groups/{team}"), renamed).expect(200);
+    eventually("the group's name", || app.group("Crew"));
+    settled(&house);
+    assert_eq!(patches(&app), [json!([{"op": "replace", "value": {"displayName": "Crew"}}])]);
+
+    // What it was told is known to whoever comes after us.
+    house.stop();
+    house.start_again();
+    set(&house.corp(), "Sir");
+    titled(Some("Sir"));
+    settled(&house);
+    assert_eq!(patches(&app), [json!([{"op": "replace", "value": {"title": "Sir"}}])]);
+
+    // What was changed behind our back is told again: what it holds of the others is not known.
+    app.edit("/Users", "ada", |account| drop(account.insert("title".to_string(), json!("King"))));
+    house.rollcall(&["app", "reconcile", "wiki", "--wait", "--json"]);
+    titled(Some("Sir"));
+    settled(&house);
+    let told = patches(&app);
+    assert_eq!(told[0][0]["value"]["title"], "Sir", "{told:?}");
+    assert_eq!(told[0][0]["value"]["userName"], "ada", "{told:?}");
 }

@@ -28,6 +28,7 @@ use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY};
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::rails::FILLING;
+use crate::told::Told;
 use crate::{Error, Shared};
 
 /// Calls for one resource in one go; what is left waits for the next.
@@ -272,9 +273,10 @@ impl Performer {
         };
         // Every call: what it did is unknown until its outcome is written down, and the wish may change back before.
         self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
+        let told = link.told.as_ref();
         let link = self.shared.links.get(&self.name, id);
         let begun = std::time::Instant::now();
-        let (outcome, call) = self.call(now, call).await;
+        let (outcome, call) = self.call(now, call, told).await;
         let elapsed = begun.elapsed();
         metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone())
             .record(elapsed.as_secs_f64());
@@ -341,7 +343,7 @@ impl Performer {
         }
     }
 
-    async fn call(&self, now: &Now, call: Call) -> (Outcome, Call) {
+    async fn call(&self, now: &Now, call: Call, told: Option<&Told>) -> (Outcome, Call) {
         let (app, kind) = (&self.app, &now.kind);
         let links = &self.shared.links;
         match call {
@@ -352,10 +354,7 @@ impl Performer {
             Call::Update { remote_id, attributes } => {
                 let partial = now.desired.as_ref().is_ok_and(|desired| desired.partial);
                 let partial = partial || has_members(&self.shared, kind);
-                // What the app clears in its own way need not be said to be nothing.
-                let mut told = attributes.clone();
-                told.retain(|name, value| !(value.is_null() && app.own(kind).clears.contains(name)));
-                let outcome = app.update(kind, &remote_id, &told, partial).await;
+                let outcome = app.update(kind, &remote_id, &attributes, partial, told).await;
                 (outcome, Call::Update { remote_id, attributes })
             }
             // What has no switch was emptied before; from now on it waits for its end.

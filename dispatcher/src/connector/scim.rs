@@ -19,6 +19,7 @@ use crate::auth::Authenticator;
 use crate::budget::{Purse, Wanted};
 use crate::config::AppConfig;
 use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
+use crate::told::{Said, Told, said};
 
 /// One app.
 #[derive(Clone)]
@@ -119,39 +120,46 @@ impl ScimApp {
     }
 
     /// PUT or PATCH, as the profile says; a type with members is always patched, because a PUT would have to name them all.
+    /// A PUT says everything. A PATCH says what is another than what the app was told, as far as that is known.
     pub(crate) async fn update(
         &self,
         kind: &ResourceType,
         remote_id: &str,
         attributes: &Object,
-        has_members: bool,
+        partial: bool,
+        told: Option<&Told>,
     ) -> Outcome {
         let own = self.own(kind);
         let path = format!("{}/{remote_id}", kind.endpoint);
-        let mut body = attributes.clone();
-        let mut removed = Vec::new();
-        for name in own.clears.iter().filter(|name| !attributes.contains_key(*name)) {
+        let patches = partial || own.change == Change::Patch;
+        let Said { values: mut body, cleared } = said(own, attributes, told.filter(|_| patches));
+        let mut operations = Vec::new();
+        for name in cleared {
             match own.cleared {
                 Cleared::LeftOut => {}
-                Cleared::Null => drop(body.insert(name.clone(), Value::Null)),
-                Cleared::Empty => drop(body.insert(name.clone(), Value::String(String::new()))),
-                Cleared::Removed => removed.push(json!({"op": "remove", "path": name})),
+                Cleared::Null => drop(body.insert(name, Value::Null)),
+                Cleared::Empty => drop(body.insert(name, Value::String(String::new()))),
+                Cleared::Removed => operations.push(json!({"op": "remove", "path": name})),
             }
         }
-        if has_members || own.change == Change::Patch {
-            body.remove("schemas");
-            let outcome = self.patch(&path, json!([{"op": "replace", "value": body}])).await;
-            if removed.is_empty() || !matches!(outcome, Outcome::Done { .. }) {
-                return outcome;
-            }
-            return match self.patch(&path, removed.into()).await {
-                // What is not there need not be removed.
-                Outcome::NoTarget { status, .. } => Outcome::Done { remote_id: None, status },
-                other => other,
-            };
+        if !patches {
+            body.insert("id".to_string(), remote_id.into());
+            return self.send(Method::PUT, &path, Some(body)).await;
         }
-        body.insert("id".to_string(), remote_id.into());
-        self.send(Method::PUT, &path, Some(body)).await
+        body.remove("schemas");
+        // Where the app need not hear of what ended, nothing may be left to say.
+        let mut outcome = Outcome::Done { remote_id: None, status: 204 };
+        if !body.is_empty() {
+            outcome = self.patch(&path, json!([{"op": "replace", "value": body}])).await;
+        }
+        if operations.is_empty() || !matches!(outcome, Outcome::Done { .. }) {
+            return outcome;
+        }
+        match self.patch(&path, operations.into()).await {
+            // What is not there need not be removed.
+            Outcome::NoTarget { status, .. } => Outcome::Done { remote_id: None, status },
+            other => other,
+        }
     }
 
     pub(crate) async fn deactivate(&self, kind: &ResourceType, remote_id: &str) -> Outcome {

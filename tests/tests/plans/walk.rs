@@ -2,11 +2,12 @@
 //! process was killed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::mapping::mapped;
 use super::virtually;
-use dispatcher::{AppConfig, Leave, Scope};
+use dispatcher::{AppConfig, Leave, Profile, Scope};
 use eventlog::memory::{Chance, Weather};
 use http::Method;
 use scim::Registry;
@@ -194,16 +195,22 @@ impl Walk {
     }
 }
 
+/// The end of a walk by chance.
+async fn walked(seed: u64, config: fn(&Registry) -> AppConfig) -> Walk {
+    let mut walk = Walk::start(seed, config).await;
+    walk.begin().await;
+    for _ in 0..STEPS {
+        walk.step().await;
+    }
+    walk.house.settle().await;
+    walk
+}
+
 /// Walks by chance, many times: in the end the app holds what it should, and planning everything finds nothing to do.
 fn check(first: u64, config: fn(&Registry) -> AppConfig, belongs: fn(&Value) -> bool) {
     for seed in first..first + SEEDS {
         virtually(async {
-            let mut walk = Walk::start(seed, config).await;
-            walk.begin().await;
-            for _ in 0..STEPS {
-                walk.step().await;
-            }
-            walk.house.settle().await;
+            let mut walk = walked(seed, config).await;
             assert_eq!(walk.active(), walk.expected(belongs).await, "seed {seed}");
             groups_hold_whom_they_should(&walk, seed).await;
             let count = walk.house.world.app.calls().len();
@@ -263,6 +270,29 @@ fn keeping(registry: &Registry, users: (Option<&str>, Option<&str>), groups: Opt
         on_delete: Leave::Deactivate,
         on_leave: Leave::Deactivate,
         ..app_config(registry, None)
+    }
+}
+
+/// The same as an app that is told single attributes.
+fn told_what_changed(registry: &Registry) -> AppConfig {
+    let profile = "[type.every]\nchange = \"patch\"\ncleared = \"null\"\nclears = [\"title\"]";
+    AppConfig { profile: Arc::new(Profile::parse(profile).expect("a profile")), ..app_config(registry, None) }
+}
+
+#[test]
+fn an_app_that_is_told_what_changed_holds_everything() {
+    check(900, told_what_changed, |_| true);
+    for seed in 900..900 + SEEDS {
+        virtually(async {
+            let walk = walked(seed, told_what_changed).await;
+            for id in &walk.users {
+                let user = walk.house.ask(Method::GET, &format!("/Users/{id}"), Value::Null, 200).await;
+                let account = walk.house.account("Users", "externalId", id).expect("an account");
+                for name in ["userName", "displayName", "title", "active"] {
+                    assert_eq!(account[name], user[name], "seed {seed}: {name} of {id}");
+                }
+            }
+        });
     }
 }
 
