@@ -114,6 +114,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         on_leave: dispatcher::Leave::Deactivate,
         timing: dispatcher::Timing::default(),
         mapping: dispatcher::Mapping::default(),
+        matching: dispatcher::Matching::default(),
         timeout_ms: 10_000,
         concurrency: 4,
         attempts_max: 8,

@@ -14,6 +14,7 @@ use url::Url;
 use crate::auth::Auth;
 use crate::dates::Dates;
 use crate::mapping::Mapping;
+use crate::matching::Matching;
 use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
 use crate::scope::Scope;
@@ -177,6 +178,8 @@ pub struct AppConfig {
     pub timing: Timing,
     /// How it calls what the directory knows.
     pub mapping: Mapping,
+    /// How an account that is there already is recognized.
+    pub matching: Matching,
     /// How long one call may take.
     pub timeout_ms: u64,
     /// Calls at the same time.
@@ -200,7 +203,7 @@ impl AppConfig {
             "{}|{}|{}|{:?} {delete_after:?}|{:?} {leave_grace:?}|{dates}|{}",
             self.tenant, self.url, self.scope, self.on_delete, self.on_leave, self.mapping
         );
-        short_hash(format!("{parts}|{}", self.profile.hash()).as_bytes())
+        short_hash(format!("{parts}|{}{}", self.profile.hash(), self.matching).as_bytes())
     }
 
     /// Its budgets: the profile's, and its own for every call instead of those of the same window.

@@ -6,7 +6,7 @@ mod shape;
 
 use std::collections::BTreeMap;
 
-use scim::Object;
+use scim::{AttrPath, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -369,6 +369,20 @@ impl Type {
 
     pub(crate) fn can_search(&self, attribute: &str) -> bool {
         self.can(Operation::List) && self.search.iter().any(|own| own == attribute)
+    }
+
+    /// What it can be searched by, for a person to read.
+    pub(crate) fn searched(&self) -> String {
+        let nothing = !self.can(Operation::List) || self.search.is_empty();
+        if nothing { "nothing".to_string() } else { self.search.join(", ") }
+    }
+
+    /// Whether it is told of an attribute at all.
+    pub(crate) fn is_told(&self, path: &AttrPath) -> bool {
+        let whole = AttrPath { sub: None, ..path.clone() };
+        let names = [path.to_string(), whole.to_string(), path.schema.clone().unwrap_or_default()];
+        let any = |known: &dyn Fn(&str) -> bool| names.iter().any(|name| !name.is_empty() && known(name));
+        any(&|name| self.takes(name)) && !any(&|name| self.dropped.iter().any(|own| own == name))
     }
 
     fn mistakes(&self) -> Vec<String> {

@@ -174,3 +174,119 @@ fn only_what_changed_is_told_where_single_attributes_can_be() {
     assert_eq!(told[0][0]["value"]["title"], "Sir", "{told:?}");
     assert_eq!(told[0][0]["value"]["userName"], "ada", "{told:?}");
 }
+
+/// An app that can be searched by more than most.
+const SEARCHED: &str = "about = \"Searched.\"\n[type.User]\nsearch = [\"externalId\", \"userName\", \"emails.value\"]\n[type.Group]\nsearch = [\"displayName\"]\n";
+
+/// A house that keeps `app` in step and looks for accounts by these further settings.
+fn matching(app: &House, more: &str) -> House {
+    let configuration = format!(
+        "[app.wiki]\ntenant = \"corp\"\nurl = \"{}\"\ntoken = \"{}\"\nprofile = \"searched.toml\"\n{more}",
+        app.env("SCIM_URL"),
+        app.env("SCIM_TOKEN")
+    );
+    House::start_with(Options {
+        configuration: Some(configuration),
+        files: vec![("searched.toml".to_string(), SEARCHED.to_string())],
+        ..without_demo()
+    })
+}
+
+/// Somebody with this address.
+fn addressed(name: &str, address: &str) -> Value {
+    let mut person = user(name);
+    person["emails"] = json!([{"value": "other@home.test"}, {"value": address, "primary": true}]);
+    person
+}
+
+/// Waits until so many are held, and says what of them is told.
+fn held(house: &House, count: usize) -> String {
+    let admin = street::Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    eventually("somebody is held", || {
+        let status = admin.get("/api/v1/status").expect(200).body;
+        (status["apps"]["wiki"]["held"] == count).then_some(())
+    });
+    house.rollcall(&["app", "held", "wiki"])
+}
+
+#[test]
+fn an_account_is_recognized_by_the_first_key_that_finds_one() {
+    let app = House::start_with(without_demo());
+    let accounts = app.corp();
+    let old = accounts.post("/Users", &addressed("old", "ada@corp.test")).expect(201).id();
+    let team = accounts.post("/Groups", &group("Team", &[&old])).expect(201).id();
+    let keys = "match = [\"externalId\", \"emails.value\", \"userName\"]\nmatch_groups = [\"displayName\"]\n";
+    let house = matching(&app, keys);
+    let corp = house.corp();
+    let ada = corp.post("/Users", &addressed("ada", "ada@corp.test")).expect(201).id();
+    let bob = corp.post("/Users", &addressed("bob", "bob@corp.test")).expect(201).id();
+    let crew = corp.post("/Groups", &group("Team", &[&bob])).expect(201).id();
+    let account = eventually("the account is made equal", || accounts.find("/Users", "userName", "ada"));
+    assert_eq!((&account["id"], &account["externalId"]), (&json!(old), &json!(ada)));
+    let account = eventually("whom no key finds has an account of his own", || {
+        accounts.find("/Users", "userName", "bob").filter(|account| account["externalId"] == json!(bob))
+    });
+    let group = eventually("the group is taken over, and its members are ours", || {
+        let found = accounts.get(&format!("/Groups/{team}")).expect(200).body;
+        (found["externalId"] == json!(crew) && found["members"][0]["value"] == account["id"]).then_some(found)
+    });
+    assert_eq!(group["members"].as_array().map(Vec::len), Some(1));
+    assert_eq!(accounts.get("/Users").expect(200).body["totalResults"], 2);
+    assert_eq!(accounts.get("/Groups").expect(200).body["totalResults"], 1);
+}
+
+#[test]
+fn whom_a_key_finds_twice_is_held_with_the_key_and_how_many() {
+    let app = House::start_with(without_demo());
+    let accounts = app.corp();
+    for name in ["one", "two", "three"] {
+        accounts.post("/Users", &addressed(name, "ada@corp.test")).expect(201);
+    }
+    let house = matching(&app, "match = [\"emails.value\"]\n");
+    let ada = house.corp().post("/Users", &addressed("ada", "ada@corp.test")).expect(201).id();
+    let text = held(&house, 1);
+    assert!(text.contains("3 accounts at the app match by emails.value"), "{text}");
+    assert!(!text.contains("ada@"), "{text}");
+    assert_eq!(accounts.get("/Users").expect(200).body["totalResults"], 3, "nobody was made");
+    // Two of them are taken away, and it is tried again.
+    for name in ["one", "three"] {
+        let account = accounts.find("/Users", "userName", name).unwrap();
+        accounts.delete(&format!("/Users/{}", account["id"].as_str().unwrap())).expect(204);
+    }
+    house.rollcall(&["app", "redrive", "wiki", "--by", "ann", "--all"]);
+    let account = eventually("the one that is left", || accounts.find("/Users", "userName", "ada"));
+    assert_eq!(account["externalId"], json!(ada));
+    assert_eq!(accounts.get("/Users").expect(200).body["totalResults"], 1);
+}
+
+#[test]
+fn what_was_there_before_waits_for_a_person_where_that_is_wanted() {
+    let app = App::start(Kind::Scim);
+    app.add("/Users", user("ada").as_object().unwrap().clone());
+    let house = House::feeding(&[("wiki", &app, "on_match = \"hold\"\n")]);
+    let corp = house.corp();
+    let ada = corp.post("/Users", &user("ada")).expect(201).id();
+    let text = held(&house, 1);
+    assert!(text.contains("found by userName") && text.contains("on_match"), "{text}");
+    let writes = |app: &App| app.calls().iter().filter(|call| call.method != "GET").count();
+    assert_eq!(writes(&app), 0, "{:?}", app.calls());
+    // What a call of ours made whose answer was lost is ours all the same.
+    app.without_answer(1);
+    let bob = corp.post("/Users", &user("bob")).expect(201).id();
+    eventually("it is read back", || {
+        let calls = app.calls();
+        calls.iter().any(|call| call.method == "PUT" && call.body.contains(&bob)).then_some(())
+    });
+    assert_eq!(app.calls_like("POST", "/Users", 201), 1);
+    assert!(app.account("bob").is_some());
+    held(&house, 1);
+    // The person says that it is hers, with our id.
+    app.edit("/Users", "ada", |account| drop(account.insert("externalId".to_string(), json!(ada))));
+    house.rollcall(&["app", "redrive", "wiki", "--by", "ann", "--all"]);
+    eventually("it is made equal", || {
+        let calls = app.calls();
+        calls.iter().any(|call| call.method == "PUT" && call.body.contains(&ada)).then_some(())
+    });
+    held(&house, 0);
+    assert_eq!(app.accounts().len(), 2);
+}

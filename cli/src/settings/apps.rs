@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dispatcher::{AppConfig, BeforeStart, Leave, ReconcileConfig, Secret};
+use dispatcher::{AppConfig, BeforeStart, Leave, OnMatch, ReconcileConfig, Secret};
 use proto::Tenant;
 use scim::Registry;
 use serde::Deserialize;
@@ -55,6 +55,14 @@ pub(super) struct AppSection {
     pub(super) map: BTreeMap<String, Value>,
     #[serde(default)]
     pub(super) map_groups: BTreeMap<String, Value>,
+    /// By which attributes accounts that are there already are looked for: of people, of groups, of further types.
+    #[serde(rename = "match")]
+    pub(super) match_people: Option<Vec<String>>,
+    pub(super) match_groups: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) match_types: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub(super) on_match: OnMatch,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
     #[serde(default = "concurrency")]
@@ -114,6 +122,7 @@ pub(super) fn app(
         ));
     }
     let mapping = plans::mapping(registry, place, &section, mistakes);
+    let matching = plans::matching(registry, place, &section, (profile.as_ref(), &mapping), mistakes);
     let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     for mistake in section.reconcile.mistakes() {
@@ -133,6 +142,7 @@ pub(super) fn app(
         on_leave: section.on_leave,
         timing,
         mapping,
+        matching,
         timeout_ms: section.timeout_ms.clamp(100, 25_000),
         concurrency: section.concurrency.clamp(1, 64),
         attempts_max: section.attempts_max.max(1),

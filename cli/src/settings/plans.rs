@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dispatcher::{BeforeStart, Dates, Leave, MapRule, Mapping, Scope, Timing};
+use dispatcher::{BeforeStart, Dates, Leave, MapRule, Mapping, Matching, Profile, Scope, Timing};
 use jiff::SignedDuration;
 use scim::Registry;
 use serde::Deserialize;
@@ -112,6 +112,42 @@ pub(super) fn mapping(
     mapping
 }
 
+/// By what accounts that are there already are looked for, at an app with this profile that calls things so.
+pub(super) fn matching(
+    registry: &Registry,
+    place: &str,
+    section: &AppSection,
+    (profile, mapping): (&Profile, &Mapping),
+    mistakes: &mut Mistakes,
+) -> Matching {
+    let mut matching = Matching::new(section.on_match);
+    if section.provision_groups == Some(false) && section.match_groups.is_some() {
+        mistakes
+            .add(format!("{place}.match_groups: matches groups that provision_groups = false leaves out"));
+    }
+    let named = [("match", "User", &section.match_people), ("match_groups", "Group", &section.match_groups)];
+    let named = named
+        .into_iter()
+        .filter_map(|(setting, name, keys)| Some((setting.to_string(), name, keys.as_ref()?)));
+    let further = section.match_types.iter();
+    let further = further.map(|(name, keys)| (format!("match_types.{name}"), name.as_str(), keys));
+    for (setting, name, keys) in named.chain(further) {
+        // A type that the profile does not have is a mistake of its own.
+        let found = registry.by_name(name).zip(profile.of(name));
+        let known = !setting.starts_with("match_types") || section.types.contains_key(name);
+        let (Some((kind, own)), true) = (found, known) else {
+            if !known {
+                mistakes.add(format!("{place}.{setting}: {name} is none of the app's types"));
+            }
+            continue;
+        };
+        for mistake in matching.choose(registry, kind, own, mapping, keys).err().into_iter().flatten() {
+            mistakes.add(format!("{place}.{setting}: {mistake}"));
+        }
+    }
+    matching
+}
+
 /// An expression alone, or a table.
 fn rule(value: &Value) -> Result<MapRule, String> {
     match value.as_str() {
@@ -170,6 +206,35 @@ mod tests {
         check("end_date = \"shoe\"", &["app.wiki.end_date: \"shoe\" is an attribute of no resource type"]);
         check(&format!("end_date = \"{urn}:manager\""), &["app.wiki.end_date", "is complex"]);
         check("on_delete = \"sometimes\"", &["app.wiki", "sometimes"]);
+    }
+
+    #[test]
+    fn by_what_accounts_are_recognized() {
+        check(
+            "match = [\"externalId\", \"userName\"]\nmatch_groups = [\"displayName\"]\non_match = \"hold\"",
+            &[],
+        );
+        check(
+            "match = [\"externalId\", \"emails.value\", \"shoe\"]\nmatch_groups = []",
+            &[
+                "app.wiki.match: \"emails.value\": its profile cannot search a User by it; it can by externalId, userName, displayName",
+                "app.wiki.match: \"shoe\" is no attribute of a User",
+                "app.wiki.match_groups: names no attribute",
+            ],
+        );
+        check(
+            "[match_types]\nDevice = [\"externalId\"]",
+            &["app.wiki.match_types.Device: Device is none of"],
+        );
+        check(
+            "provision_groups = false\nmatch_groups = [\"displayName\"]",
+            &["app.wiki.match_groups: matches"],
+        );
+        check("on_match = \"never\"", &["app.wiki", "never"]);
+        check(
+            "match = [\"displayName\"]\n[map]\nuserName = 'user.userName'",
+            &["app.wiki.match: \"displayName\": the app is never told it"],
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod railed;
 mod reconcile;
 pub(crate) mod reconciled;
 mod record;
+mod search;
 mod shaped;
 mod timers;
 mod verify;

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use super::checks::Checks;
 use super::look::Now;
 use super::railed::Railing;
-use super::record::{TAKEN, done, outcome_event};
+use super::record::{done, outcome_event};
 use super::verify::Step;
 use super::wanted::Turn;
 use crate::budget::Denied;
 use crate::config::AppConfig;
-use crate::connector::{Found, Outcome, ScimApp};
+use crate::connector::{Outcome, ScimApp};
 use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY};
 use crate::plan::{Call, Next, Plan, earlier, plan};
@@ -38,9 +38,6 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a group waits before it is looked at again whether its members were read back.
 const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
-
-/// Why somebody is held of whom nobody can know whether the app has him.
-const UNSEARCHABLE: &str = "it is not known whether the last call was done, and the app cannot be searched: look there, then release it";
 
 /// How settling ended.
 pub(crate) enum Ended {
@@ -134,6 +131,11 @@ impl Performer {
             if !railing.admits(turn, &link, &call).await? {
                 return Ok(Ended::Railed);
             }
+            match self.meet(id, &now, &link, &call).await? {
+                Step::Plan => {}
+                Step::Again => continue,
+                Step::Ended(ended) => return Ok(ended),
+            }
             let freely = matches!(call, Call::Create { .. }) && !self.asked && railing.is_filled_freely();
             let why = if freely { FILLING } else { why };
             if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
@@ -152,67 +154,9 @@ impl Performer {
             && self.shared.projection.members(&self.config.tenant, id).into_iter().any(waits)
     }
 
-    /// After a crash or a lost answer: what does the app hold?
-    async fn read_back(&self, id: ResourceId, now: &Now, link: &Link) -> Result<Option<Ended>, Error> {
-        match self.search(id, now, link).await {
-            Found::One(remote_id) => self.adopt(id, now, link, remote_id).await,
-            Found::None => {
-                let kind = Kind::Done {
-                    operation: "read_back".to_string(),
-                    linked: false,
-                    remote_id: String::new(),
-                    members_added: Vec::new(),
-                    members_removed: Vec::new(),
-                    members_replaced: false,
-                    status: 404,
-                };
-                self.write(id, now, link, kind, None, "the app has no such account").await?;
-                Ok(None)
-            }
-            Found::Many => self.hold(id, now, link, "create", "several accounts at the app match").await,
-            Found::Unsearchable => self.hold(id, now, link, "create", UNSEARCHABLE).await,
-            Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
-            Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
-        }
-    }
-
-    /// The account at the app that is this resource's: by our id, else by its unique value. One that is linked to another
-    /// resource of ours is that one's: it has the name only until what happened to that resource arrives there too.
-    async fn search(&self, id: ResourceId, now: &Now, link: &Link) -> Found {
-        // Where our id is not kept, a name that is about to change would find nobody, or somebody else.
-        if let Some(remote_id) = &link.remote_id
-            && !self.app.own(&now.kind).can_search("externalId")
-        {
-            return self.app.there(&now.kind, remote_id).await;
-        }
-        let searched = match self.app.find(&now.kind, "externalId", &id.to_string(), |_, _| false).await {
-            Found::Unsearchable => false,
-            Found::None => true,
-            other => return other,
-        };
-        let unique = self.shared.registry.unique_attribute(&now.kind);
-        let value = unique.and_then(|unique| {
-            let value = now.desired.as_ref().ok()?.attributes.get(&unique.name)?.as_str()?;
-            Some((unique.name.as_str(), value))
-        });
-        match value {
-            Some((attribute, value)) => {
-                let is_others = |remote_id: &str, external_id: &str| {
-                    self.shared.links.is_others(&self.name, remote_id, external_id, id)
-                };
-                match self.app.find(&now.kind, attribute, value, is_others).await {
-                    Found::Unsearchable if searched => Found::None,
-                    found => found,
-                }
-            }
-            None if searched => Found::None,
-            None => Found::Unsearchable,
-        }
-    }
-
     /// An account that is there becomes ours; the next plan makes it equal. Its members are not known to us, so a
     /// group's are replaced.
-    async fn adopt(
+    pub(super) async fn adopt(
         &self,
         id: ResourceId,
         now: &Now,
@@ -296,19 +240,7 @@ impl Performer {
                 self.write(id, now, &link, gone, None, "the app has no such account").await?;
                 Ok(None)
             }
-            Outcome::Taken { status } => match self.search(id, now, &link).await {
-                Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
-                    self.adopt(id, now, &link, remote_id).await
-                }
-                Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
-                Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
-                // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
-                Found::One(_) | Found::None | Found::Unsearchable => {
-                    let link = self.not_done(id, now, &link, name, status, "taken", why).await?;
-                    self.retry(id, now, &link, name, 409).await
-                }
-                Found::Many => self.hold(id, now, &link, name, TAKEN).await,
-            },
+            Outcome::Taken { status } => self.taken(id, now, &link, name, status, why).await,
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
             Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
                 let error = format!("the app answers {status}");

@@ -45,8 +45,8 @@ pub(crate) enum Found {
     One(String),
     /// None.
     None,
-    /// Several: a person must choose.
-    Many,
+    /// So many: a person must choose.
+    Many(u64),
     /// The app cannot be asked this.
     Unsearchable,
     /// The budget does not allow the question yet.

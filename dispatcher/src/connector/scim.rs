@@ -21,6 +21,9 @@ use crate::config::AppConfig;
 use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
 use crate::told::{Said, Told, said};
 
+/// Accounts that a search asks for: two are one too many.
+const ASKED: u64 = 2;
+
 /// One app.
 #[derive(Clone)]
 pub(crate) struct ScimApp {
@@ -246,7 +249,7 @@ impl ScimApp {
             Ok(url) => url,
             Err(error) => return Found::Unavailable { after: None, error: error.to_string() },
         };
-        url.query_pairs_mut().append_pair("filter", &filter).append_pair("count", "2");
+        url.query_pairs_mut().append_pair("filter", &filter).append_pair("count", &ASKED.to_string());
         let response = match self.request(Method::GET, url.as_str(), None).await {
             Ok(response) => response,
             Err(unanswered) => return unanswered.into(),
@@ -263,21 +266,27 @@ impl ScimApp {
             return Found::Unavailable { after, error: "search answered no JSON".to_string() };
         };
         let listed = body.get("Resources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        match listed {
-            [] => Found::None,
-            [only] => match only.get("id").and_then(Value::as_str).map(|id| self.profile.id_case.of(id)) {
-                Some(id)
-                    if is_others(&id, only.get("externalId").and_then(Value::as_str).unwrap_or_default()) =>
-                {
-                    Found::None
-                }
+        let shown = u64::try_from(listed.len()).unwrap_or(u64::MAX);
+        let text =
+            |account: &Value, name: &str| account.get(name).and_then(Value::as_str).map(str::to_string);
+        let id = |account: &Value| text(account, "id").map(|id| self.profile.id_case.of(&id));
+        let is_others = |account: &&Value| {
+            id(account).is_some_and(|id| is_others(&id, &text(account, "externalId").unwrap_or_default()))
+        };
+        let left: Vec<&Value> = listed.iter().filter(|account| !is_others(account)).collect();
+        let others = shown.saturating_sub(u64::try_from(left.len()).unwrap_or(u64::MAX));
+        // A page that is not full is all there is, whatever is said of a total.
+        let total = body.get("totalResults").and_then(Value::as_u64).filter(|_| shown >= ASKED);
+        match (total.unwrap_or_default().max(shown).saturating_sub(others), left.as_slice()) {
+            (0, _) => Found::None,
+            (1, [only]) => match id(only) {
                 Some(id) => Found::One(id),
-                None => Found::Unavailable {
-                    after,
-                    error: "search answered a resource without an id".to_string(),
-                },
+                None => {
+                    let error = "search answered a resource without an id".to_string();
+                    Found::Unavailable { after, error }
+                }
             },
-            [_, _, ..] => Found::Many,
+            (count, _) => Found::Many(count),
         }
     }
 

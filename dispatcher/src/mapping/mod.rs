@@ -176,6 +176,16 @@ impl TypeMapping {
         Ok(mapped)
     }
 
+    /// Whether the mapping says what an attribute, or a part of it, is.
+    pub(crate) fn says(&self, path: &AttrPath) -> bool {
+        let within = |target: &AttrPath| {
+            target.schema == path.schema
+                && target.name == path.name
+                && (target.sub == path.sub || target.sub.is_none())
+        };
+        self.targets.iter().any(|target| within(&target.path))
+    }
+
     /// Whether the mapping says whether an account is switched on.
     pub(crate) fn says_active(&self) -> bool {
         self.targets.iter().any(|target| target.path.is("active"))

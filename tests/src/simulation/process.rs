@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use dispatcher::{
-    AppConfig, Auth, Dispatcher, Leave, Mapping, Profile, Rails, ReconcileConfig, Scope, Secret, Timing,
+    AppConfig, Auth, Dispatcher, Leave, Mapping, Matching, Profile, Rails, ReconcileConfig, Scope, Secret,
+    Timing,
 };
 use eventlog::memory::{Chance, Cluster, Line, Weather};
 use eventlog::{Broker, Keyring};
@@ -176,6 +177,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         on_leave: Leave::Delete,
         timing: Timing::default(),
         mapping: Mapping::default(),
+        matching: Matching::default(),
         timeout_ms: 5_000,
         concurrency: 4,
         attempts_max: 20,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::mapping::mapped;
 use super::virtually;
-use dispatcher::{AppConfig, Leave, Profile, Scope};
+use dispatcher::{AppConfig, Leave, Matching, Profile, Scope};
 use eventlog::memory::{Chance, Weather};
 use http::Method;
 use scim::Registry;
@@ -294,6 +294,23 @@ fn an_app_that_is_told_what_changed_holds_everything() {
             }
         });
     }
+}
+
+/// The same as an app that is searched before anybody is made there.
+fn searched_first(registry: &Registry) -> AppConfig {
+    let config = app_config(registry, None);
+    let mut matching = Matching::default();
+    for (name, key) in [("User", "userName"), ("Group", "externalId")] {
+        let kind = registry.by_name(name).expect("a type");
+        let own = config.profile.of(name).expect("the app has it");
+        matching.choose(registry, kind, own, &config.mapping, &[key.to_string()]).expect("a key");
+    }
+    AppConfig { matching, ..config }
+}
+
+#[test]
+fn an_app_that_is_searched_first() {
+    check(950, searched_first, |_| true);
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! Looking for the account at an app that is somebody's: before it is made, when its name is taken, and when nobody knows
+//! whether the last call was done.
+
+use proto::ResourceId;
+use proto::provisioning::Kind;
+use scim::AttrPath;
+
+use super::look::Now;
+use super::perform::{Ended, Performer, has_members};
+use super::verify::Step;
+use crate::Error;
+use crate::connector::Found;
+use crate::desired::at_creation;
+use crate::link::Link;
+use crate::matching::{OUR_ID, value};
+use crate::plan::Call;
+
+/// Why somebody is held of whom nobody can know whether the app has him.
+const UNSEARCHABLE: &str = "it is not known whether the last call was done, and the app cannot be searched: look there, then release it";
+/// The intent of making an account ours that was there before.
+const ADOPT: &str = "adopt";
+
+/// What a search found, and by which key.
+pub(super) struct Searched {
+    pub(super) found: Found,
+    pub(super) by: String,
+}
+
+impl Performer {
+    /// Before an account is made: is it there already?
+    pub(super) async fn meet(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        call: &Call,
+    ) -> Result<Step, Error> {
+        if !matches!(call, Call::Create { .. }) || !self.config.matching.looks_first(&now.kind.name) {
+            return Ok(Step::Plan);
+        }
+        let keys = self.config.matching.keys(&self.shared.registry, &now.kind);
+        let Searched { found, by } = self.look_for(id, now, &keys).await;
+        let ended = match found {
+            Found::None | Found::Unsearchable => return Ok(Step::Plan),
+            Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await?,
+            Found::Many(count) => self.hold(id, now, link, call.name(), &ambiguous(count, &by)).await?,
+            Found::NotYet(denied) => Some(Ended::NotYet(denied)),
+            Found::Unavailable { after, error } => Some(Ended::Unavailable { after, error }),
+        };
+        Ok(ended.map_or(Step::Again, Step::Ended))
+    }
+
+    /// After a crash or a lost answer: what does the app hold?
+    pub(super) async fn read_back(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+    ) -> Result<Option<Ended>, Error> {
+        let Searched { found, by } = self.search(id, now, link).await;
+        match found {
+            // Where our id is not kept, the app was searched before the call: what is there now is what the call made.
+            Found::One(remote_id)
+                if link.remote_id.as_ref() == Some(&remote_id)
+                    || !self.app.own(&now.kind).can_search(OUR_ID) =>
+            {
+                self.adopt(id, now, link, remote_id).await
+            }
+            Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await,
+            Found::None => {
+                let kind = Kind::Done {
+                    operation: "read_back".to_string(),
+                    linked: false,
+                    remote_id: String::new(),
+                    members_added: Vec::new(),
+                    members_removed: Vec::new(),
+                    members_replaced: false,
+                    status: 404,
+                };
+                self.write(id, now, link, kind, None, "the app has no such account").await?;
+                Ok(None)
+            }
+            Found::Many(count) => self.hold(id, now, link, "create", &ambiguous(count, &by)).await,
+            Found::Unsearchable => self.hold(id, now, link, "create", UNSEARCHABLE).await,
+            Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
+            Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+        }
+    }
+
+    /// The app says that the name is somebody's.
+    pub(super) async fn taken(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        name: &str,
+        status: u16,
+        why: &str,
+    ) -> Result<Option<Ended>, Error> {
+        let Searched { found, by } = self.search(id, now, link).await;
+        match found {
+            Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
+                self.take(id, now, link, remote_id, &by).await
+            }
+            Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+            Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
+            // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
+            Found::One(_) | Found::None | Found::Unsearchable => {
+                let link = self.not_done(id, now, link, name, status, "taken", why).await?;
+                self.retry(id, now, &link, name, 409).await
+            }
+            Found::Many(count) => self.hold(id, now, link, name, &ambiguous(count, &by)).await,
+        }
+    }
+
+    /// An account that was there before becomes ours, unless a person must look at it first.
+    pub(super) async fn take(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        remote_id: String,
+        by: &str,
+    ) -> Result<Option<Ended>, Error> {
+        if self.config.matching.holds() && by != OUR_ID {
+            let reason = format!(
+                "an account that was there before is found by {by}, and on_match = \"hold\": look there, then adopt it or make it another's"
+            );
+            return self.hold(id, now, link, "create", &reason).await;
+        }
+        if link.intent_open || !has_members(&self.shared, &now.kind) {
+            return self.adopt(id, now, link, remote_id).await;
+        }
+        // Its members are about to be changed.
+        let intended = Kind::Intended { operation: ADOPT.to_string() };
+        self.write(id, now, link, intended, None, "found at the app").await?;
+        let link = self.shared.links.get(&self.name, id);
+        self.adopt(id, now, &link, remote_id).await
+    }
+
+    /// The account at the app that is this resource's, whatever happened: by our id before all else, because it is surely ours.
+    pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link) -> Searched {
+        // Where our id is not kept, a name that is about to change would find nobody, or somebody else.
+        if let Some(remote_id) = &link.remote_id
+            && !self.app.own(&now.kind).can_search(OUR_ID)
+        {
+            let found = self.app.there(&now.kind, remote_id).await;
+            return Searched { found, by: "id".to_string() };
+        }
+        let mut keys = self.config.matching.keys(&self.shared.registry, &now.kind);
+        keys.retain(|key| !key.is(OUR_ID));
+        keys.insert(0, AttrPath::of(OUR_ID));
+        self.look_for(id, now, &keys).await
+    }
+
+    /// The account that the first key finds which finds any. One that is linked to another resource of ours is that one's: it
+    /// has the name only until what happened to that resource arrives there too.
+    async fn look_for(&self, id: ResourceId, now: &Now, keys: &[AttrPath]) -> Searched {
+        let told = now.desired.as_ref().map(|desired| at_creation(&desired.attributes, &desired.once));
+        let told = told.unwrap_or_default();
+        let mut searched = Found::Unsearchable;
+        for key in keys {
+            let is_ours = key.is(OUR_ID);
+            let Some(value) = (if is_ours { Some(id.to_string()) } else { value(key, &told) }) else {
+                continue;
+            };
+            let is_others = |remote_id: &str, external_id: &str| {
+                !is_ours && self.shared.links.is_others(&self.name, remote_id, external_id, id)
+            };
+            match self.app.find(&now.kind, &key.to_string(), &value, is_others).await {
+                Found::Unsearchable => {}
+                Found::None => searched = Found::None,
+                found => return Searched { found, by: key.to_string() },
+            }
+        }
+        Searched { found: searched, by: String::new() }
+    }
+}
+
+/// Why somebody is held for whom several accounts are there.
+pub(super) fn ambiguous(count: u64, by: &str) -> String {
+    format!("{count} accounts at the app match by {by}: one may be left, or it must be told by another key")
+}
