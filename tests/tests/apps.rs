@@ -290,3 +290,33 @@ fn what_was_there_before_waits_for_a_person_where_that_is_wanted() {
     held(&house, 0);
     assert_eq!(app.accounts().len(), 2);
 }
+
+#[test]
+fn a_password_is_made_up_for_an_account_and_only_the_app_sees_it() {
+    let app = App::start(Kind::Scim);
+    let map = "[app.wiki.map]\nuserName = \"user.userName\"\ntitle = \"user.title\"\npassword = { value = \"generate_password()\", create_only = true }\n";
+    let house = House::feeding(&[("wiki", &app, map)]);
+    let corp = house.corp();
+    let ids = ["ada", "bob"].map(|name| corp.post("/Users", &user(name)).expect(201).id());
+    let password = |name: &str| {
+        let account = eventually("the account", || app.account(name));
+        account["password"].as_str().expect("a password").to_string()
+    };
+    let (first, other) = (password("ada"), password("bob"));
+    assert_eq!(first.chars().count(), 24);
+    assert_ne!(first, other);
+    settled(&house);
+    app.forget_calls();
+    let titled = json!([{"op": "replace", "path": "title", "value": "Dr"}]);
+    corp.patch(&format!("/Users/{}", ids[0]), titled).expect(200);
+    eventually("the title", || {
+        app.account("ada").filter(|account| account.get("title") == Some(&json!("Dr")))
+    });
+    settled(&house);
+    assert_eq!(patches(&app), [json!([{"op": "replace", "value": {"title": "Dr"}}])]);
+    assert_eq!(password("ada"), first);
+    assert!(!house.log().contains(&first), "the log tells it");
+    let plan = house.rollcall(&["app", "plan", "wiki", "--who", &ids[0]]);
+    let timeline = house.rollcall(&["why", &ids[0], "wiki"]);
+    assert!(!plan.contains(&first) && !timeline.contains(&first));
+}

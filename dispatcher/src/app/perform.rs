@@ -26,6 +26,7 @@ use crate::config::AppConfig;
 use crate::connector::{Outcome, ScimApp};
 use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY};
+use crate::mapping::TypeMapping;
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::rails::FILLING;
 use crate::told::Told;
@@ -280,8 +281,16 @@ impl Performer {
         let links = &self.shared.links;
         match call {
             Call::Create { attributes, once } => {
-                let said = at_creation(&attributes, &once);
-                (app.create(kind, &said).await, Call::Create { attributes, once })
+                let mut said = at_creation(&attributes, &once);
+                let mapping = self.config.mapping.of(&kind.name);
+                let add = |mapping: &Arc<TypeMapping>| {
+                    mapping.add_passwords(app.own(kind), &mut said, clock::random)
+                };
+                let outcome = match mapping.map_or(Ok(()), add) {
+                    Ok(()) => app.create(kind, &said).await,
+                    Err(error) => Outcome::Unavailable { after: None, error: error.to_string() },
+                };
+                (outcome, Call::Create { attributes, once })
             }
             Call::Update { remote_id, attributes } => {
                 let partial = now.desired.as_ref().is_ok_and(|desired| desired.partial);

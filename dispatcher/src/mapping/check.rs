@@ -5,6 +5,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValu
 use scim::{AttrPath, Attribute, Registry, ResourceType, Type};
 
 use super::expression::Expression;
+use super::password::GENERATE;
 use crate::scope::{Needs, path_needs};
 
 /// Bytes of an expression.
@@ -256,6 +257,9 @@ impl<'a> Walk<'a> {
     fn call(&mut self, call: &CallExpr) -> Result<Shape<'a>, String> {
         let name = call.func_name.as_str();
         let is_operator = !name.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        if name == GENERATE {
+            return Err(format!("{name}() stands alone: nothing else can be said beside it"));
+        }
         if !is_operator && !FUNCTIONS.contains(&name) {
             return Err(format!("there is no function {name:?}"));
         }

@@ -3,6 +3,7 @@
 
 mod check;
 mod expression;
+mod password;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,6 +83,8 @@ struct Target {
 enum Source {
     Expression(Expression),
     Constant(Value),
+    /// Made up when the account is made.
+    Password,
 }
 
 /// What an app should hold, as it calls it.
@@ -152,6 +155,7 @@ impl TypeMapping {
             let wrong = |why: &str| format!("the mapping of {} {why}", target.path);
             let value = match &target.source {
                 Source::Constant(value) => Some(value.clone()),
+                Source::Password => continue,
                 Source::Expression(expression) => match expression.evaluate(&context) {
                     Evaluated::Value(value) => Some(value),
                     Evaluated::Nothing => None,
@@ -201,6 +205,7 @@ impl fmt::Display for Mapping {
                 let text = match source {
                     Source::Expression(expression) => expression.text().to_string(),
                     Source::Constant(value) => format!("={value}"),
+                    Source::Password => password::GENERATE.to_string(),
                 };
                 write!(f, "{path} {text:?} {default:?} {create_only} {on_null:?};")?;
             }
@@ -228,6 +233,16 @@ fn target(
     let of = sub.unwrap_or(attribute);
     let path = registry.canonical(kind, &path).ok_or("is no attribute")?;
     let (source, needs) = match (&rule.value, &rule.constant) {
+        (Some(text), None) if password::is_asked_for(text) => {
+            if !rule.create_only || rule.default.is_some() {
+                let name = password::GENERATE;
+                return Err(format!("{name}() is said once: write create_only = true, and no default"));
+            }
+            if of.kind != Type::String || of.multi_valued {
+                return Err(format!("the expression gives string, and it holds {}", of.kind.as_str()));
+            }
+            (Source::Password, Needs::default())
+        }
         (Some(text), None) => {
             let (expression, checked) = check::checked(registry, kind, text)?;
             if let Some(given) = checked.gives
@@ -369,6 +384,25 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_made_up_when_an_account_is_made_and_stands_nowhere_else() {
+        let rules = json!({
+            "userName": "user.userName", "password": {"value": "generate_password()", "create_only": true}
+        });
+        let found = mapped(rules.clone()).unwrap();
+        assert!(found.once.is_empty() && !found.attributes.contains_key("password"), "{found:?}");
+        let mapping = mapping(rules).unwrap();
+        let said = |own: &crate::profile::Type| {
+            let mut said = found.attributes.clone();
+            let random = || Ok::<_, ()>(std::array::from_fn(|place| u8::try_from(place * 3).unwrap()));
+            mapping.of("User").unwrap().add_passwords(own, &mut said, random).unwrap();
+            said.remove("password")
+        };
+        assert!(said(&crate::profile::Type::default()).is_some_and(|password| password.is_string()));
+        let dropped = vec!["password".to_string()];
+        assert_eq!(said(&crate::profile::Type { dropped, ..crate::profile::Type::default() }), None);
+    }
+
+    #[test]
     fn a_failure_names_the_attribute_and_no_value() {
         let check = |rule: Value, expected: &str| {
             let found = mapped(json!({"userName": "user.userName", "nickName": rule}));
@@ -418,6 +452,10 @@ mod tests {
         check("title", json!("x".repeat(2000)), "longer than");
         check("title", json!(format!("{}1{}", "(".repeat(40), ")".repeat(40))), "deeper than");
         check("title", json!("user.emails.map(e, user.emails.map(f, f.value))"), "within");
+        check("password", json!("generate_password()"), "said once: write create_only = true");
+        let once = |text: &str| json!({"value": text, "create_only": true});
+        check("password", once("generate_password() + 'x'"), "generate_password() stands alone");
+        check("emails", once("generate_password()"), "gives string, and it holds complex");
         let mistakes = mapping(json!({"title": "user.title"})).unwrap_err();
         assert_eq!(mistakes, ["userName: a User needs it, and nothing says what it is"]);
     }
