@@ -2,7 +2,9 @@
 //!
 //! Whoever is ready stands in one order, whoever rests in another by time: a turn costs the same however many wait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+#[expect(clippy::disallowed_types, reason = "whatever has an order stands in the sets beside it")]
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use proto::ResourceId;
@@ -30,6 +32,7 @@ pub(crate) enum Rank {
 }
 
 /// The due set. What is taken stays in it until it is finished or put back, so the watermark never passes it.
+#[expect(clippy::disallowed_types, reason = "whatever has an order stands in the sets beside it")]
 #[derive(Debug, Default)]
 pub(crate) struct Due {
     waiting: HashMap<ResourceId, Mark>,
