@@ -28,11 +28,11 @@ pub(crate) struct Held {
     pub(crate) users: Shelf,
     pub(crate) groups: Shelf,
     /// In which groups somebody is.
-    groups_of: BTreeMap<String, BTreeSet<String>>,
-    next: u64,
+    pub(super) groups_of: BTreeMap<String, BTreeSet<String>>,
+    pub(super) next: u64,
     /// Whether the name of whoever is deleted is never free again.
-    buries: bool,
-    graves: BTreeSet<String>,
+    pub(super) buries: bool,
+    pub(super) graves: BTreeSet<String>,
 }
 
 /// Somebody has the name.

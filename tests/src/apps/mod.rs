@@ -226,10 +226,10 @@ impl App {
         state.held.remove(endpoint, &id);
     }
 
-    /// It is restarted empty.
+    /// It is restarted empty. No id is ever given a second time.
     pub fn forget_all(&self) {
         let mut state = self.state();
-        state.held = Held::new(state.rules.buries);
+        state.held = Held { next: state.held.next, ..Held::new(state.rules.buries) };
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
