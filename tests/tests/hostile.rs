@@ -19,7 +19,12 @@ fn refused(corp: &Client, method: &str, path: &str, body: impl Into<Vec<u8>>) ->
 
 #[test]
 fn hostile_bodies_are_refused() {
-    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let house = House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        // What is refused at its limit is refused for that, however slow the machine is.
+        configuration: Some("[gateway.limits]\nrequest_timeout_ms = 60000\n".to_string()),
+        ..Options::default()
+    });
     let corp = house.corp();
     let id = corp.post("/Users", &user("ada")).expect(201).id();
     let path = format!("/Users/{id}");

@@ -167,6 +167,23 @@ fn a_list_that_breaks_off_says_nothing_about_whom_it_does_not_show() {
     scene.whole("the lost one is there again");
 }
 
+/// Emptied, the app counts from one again: whoever comes next gets an id that we know as somebody else's.
+#[test]
+fn an_id_that_is_given_again_makes_nobody_somebody_else() {
+    let scene = Scene::start("");
+    scene.app.count_again();
+    scene.house.corp().post("/Users", &user("newcomer")).expect(201);
+    let given = eventually("the newcomer's account", || scene.app.account("newcomer"))["id"].clone();
+    eventually("it is written down", || (scene.due() == 0).then_some(()));
+    scene.app.forget_calls();
+    scene.reconcile();
+    scene.whole("everybody is there again");
+    assert_eq!(scene.app.account("newcomer").unwrap()["id"], given);
+    let touched = format!("/Users/{}", given.as_str().unwrap());
+    let touched = |call: &street::apps::Call| call.method != "GET" && call.path.ends_with(&touched);
+    assert!(!scene.app.calls().iter().any(touched), "the newcomer was taken for somebody else");
+}
+
 #[test]
 fn an_app_that_lost_everything_is_filled_again() {
     let scene = Scene::start("");

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::ResourceId;
 use proto::provisioning::Kind;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::checks::{Check, Drifted};
@@ -56,6 +57,9 @@ impl Performer {
         };
         let read = self.app.read(&now.kind, remote_id).await;
         match read {
+            Read::Account(account) if self.is_anothers(id, remote_id, &account) => {
+                self.is_missing(id, now, link, &check).await
+            }
             Read::Account(account) => self.set_right(id, now, link, &check, &account).await,
             Read::Missing => self.is_missing(id, now, link, &check).await,
             Read::Refused { .. } | Read::Failed { .. } => {
@@ -65,6 +69,18 @@ impl Performer {
             Read::NotYet(denied) => Ok(Step::Ended(Ended::NotYet(denied))),
             Read::Unavailable { after, error } => Ok(Step::Ended(Ended::Unavailable { after, error })),
         }
+    }
+
+    /// Whether an app gave the id of an account that it lost to another one, which is another resource's of ours.
+    pub(super) fn is_anothers(&self, id: ResourceId, remote_id: &str, account: &Account) -> bool {
+        let says = account.attributes.get("externalId").and_then(Value::as_str);
+        let owner: Option<ResourceId> = says.and_then(|says| says.parse().ok());
+        owner.filter(|owner| *owner != id).is_some_and(|owner| {
+            let link = self.shared.links.get(&self.name, owner);
+            let exists = self.shared.projection.type_of(&self.config.tenant, owner).is_some();
+            // One that is being made is not written down yet.
+            exists && (link.intent_open || link.remote_id.is_none_or(|its| its == remote_id))
+        })
     }
 
     /// In what an account is otherwise than the plan has it, save for what the app is known not to keep.

@@ -182,11 +182,16 @@ impl Round {
     /// Lists everything of one type and holds it against what should be.
     async fn list(&self, kind: &ResourceType) -> Result<Listing, Error> {
         let performer = &self.performer;
+        let projection = &performer.shared.projection;
+        // Some apps count each type from one: an id says whose it is within its type only.
+        let other =
+            |id| projection.type_of(&performer.config.tenant, id).is_some_and(|name| name != kind.name);
         let owners: BTreeMap<Mark, ResourceId> = performer
             .shared
             .links
             .remote_ids(&performer.name)
             .into_iter()
+            .filter(|(_, id)| !other(*id))
             .map(|(remote_id, id)| (mark(&remote_id), id))
             .collect();
         let mut listing = Listing::default();
@@ -298,9 +303,22 @@ impl Round {
     async fn suspect_missing(&self, kind: &ResourceType, listing: &Listing) {
         let performer = &self.performer;
         let (links, projection) = (&performer.shared.links, &performer.shared.projection);
-        for (remote_id, id) in links.remote_ids(&performer.name) {
-            let is_kind = projection.type_of(&performer.config.tenant, id).as_ref() == Some(&kind.name);
-            if is_kind && !listing.seen.contains(&mark(&remote_id)) {
+        let of_kind = |id| projection.type_of(&performer.config.tenant, id).as_ref() == Some(&kind.name);
+        let ours: Vec<(Mark, ResourceId)> = links
+            .remote_ids(&performer.name)
+            .into_iter()
+            .filter(|(_, id)| of_kind(*id))
+            .map(|(remote_id, id)| (mark(&remote_id), id))
+            .collect();
+        // An id that the app gave again, after it lost whose it was, shows the account of one of them only.
+        let (mut once, mut again) = (BTreeSet::new(), BTreeSet::new());
+        for (mark, _) in &ours {
+            if !once.insert(*mark) {
+                again.insert(*mark);
+            }
+        }
+        for (mark, id) in ours {
+            if !listing.seen.contains(&mark) || again.contains(&mark) {
                 self.suspect(id, Check { was_not_listed: true, reverted: None }).await;
             }
         }

@@ -90,6 +90,7 @@ impl Performer {
     ) -> Result<Step, Error> {
         let read = self.app.reducing().read(&now.kind, &unverified.remote_id).await;
         let shown = match read {
+            Read::Account(account) if self.is_anothers(id, &unverified.remote_id, &account) => None,
             Read::Account(account) => Some(account),
             Read::Missing => None,
             Read::Refused { .. } => return Ok(self.untold(id)),

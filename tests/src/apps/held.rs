@@ -28,11 +28,11 @@ pub(crate) struct Held {
     pub(crate) users: Shelf,
     pub(crate) groups: Shelf,
     /// In which groups somebody is.
-    pub(super) groups_of: BTreeMap<String, BTreeSet<String>>,
-    pub(super) next: u64,
+    groups_of: BTreeMap<String, BTreeSet<String>>,
+    next: u64,
     /// Whether the name of whoever is deleted is never free again.
-    pub(super) buries: bool,
-    pub(super) graves: BTreeSet<String>,
+    buries: bool,
+    graves: BTreeSet<String>,
 }
 
 /// Somebody has the name.
@@ -114,6 +114,11 @@ impl Shelf {
 }
 
 impl Held {
+    /// As after a restart that lost everything but how far it had counted.
+    pub(super) fn emptied(&self) -> Self {
+        Self { next: self.next, ..Self::new(self.buries) }
+    }
+
     pub(super) fn new(buries: bool) -> Self {
         Self {
             users: Shelf { unique: "userName", ..Shelf::default() },

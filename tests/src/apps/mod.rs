@@ -229,7 +229,13 @@ impl App {
     /// It is restarted empty. No id is ever given a second time.
     pub fn forget_all(&self) {
         let mut state = self.state();
-        state.held = Held { next: state.held.next, ..Held::new(state.rules.buries) };
+        state.held = state.held.emptied();
+    }
+
+    /// It is restarted empty, and gives the same ids again to whoever comes.
+    pub fn count_again(&self) {
+        let mut state = self.state();
+        state.held = Held::new(state.rules.buries);
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
