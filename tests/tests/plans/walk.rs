@@ -216,7 +216,10 @@ fn check(first: u64, config: fn(&Registry) -> AppConfig, belongs: fn(&Value) -> 
             let count = walk.house.world.app.calls().len();
             walk.house.plan_everything().await;
             walk.house.settle().await;
-            let calls = walk.house.calls_since(count);
+            // Whoever is read by chance now and then was not planned.
+            let is_sample = |call: &String| call.starts_with("GET ") && !call.contains('?');
+            let mut calls = walk.house.calls_since(count);
+            calls.retain(|call| !is_sample(call));
             assert!(calls.is_empty(), "seed {seed}: what was not marked was to be done: {calls:#?}");
         });
     }
