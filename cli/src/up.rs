@@ -121,6 +121,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         // It is there to be played with.
         guard: dispatcher::Rails { limits: BTreeMap::new(), ..dispatcher::Rails::default() },
         read_only: false,
+        rollout: None,
         reconcile: dispatcher::ReconcileConfig::default(),
     })
 }

@@ -17,6 +17,7 @@ use crate::mapping::Mapping;
 use crate::matching::Matching;
 use crate::profile::{Budget, Calls, Profile, Shared};
 use crate::rails::Rails;
+use crate::rollout::RolloutConfig;
 use crate::scope::Scope;
 
 /// A secret; shows itself to nobody.
@@ -188,6 +189,8 @@ pub struct AppConfig {
     pub attempts_max: u32,
     /// How many operations it takes before a person is asked.
     pub guard: Rails,
+    /// By which stages a changed configuration is carried out; nothing: at once.
+    pub rollout: Option<RolloutConfig>,
     /// Everything is planned, nothing is called.
     pub read_only: bool,
     /// How it is held against what it should hold.

@@ -28,6 +28,7 @@ mod plan;
 mod profile;
 mod rails;
 mod reload;
+mod rollout;
 mod scope;
 mod told;
 mod trust;
@@ -52,9 +53,13 @@ pub use matching::{Matching, OnMatch};
 pub use profile::{Budget, Calls, Missing, Profile, Window};
 pub use rails::{Limit, Operation, Rails};
 pub use reload::{Became, Change};
+pub use rollout::{Failed, Rollout, RolloutConfig, Share, Stage};
 pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
-pub use view::{AppView, HeldView, Unanswered, View, Which, WorkView};
+pub use view::{
+    AppView, Check, HeldView, PROVISION_SECONDS, PROVISION_SECONDS_MAX, Unanswered, Verdict, View, Which,
+    WorkView,
+};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

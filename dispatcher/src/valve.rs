@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::rails::{Limit, Operation};
+use crate::rollout::Rollout;
 
 /// How often a change is tried again because somebody else changed the value.
 const ATTEMPTS_MAX: u32 = 32;
@@ -95,6 +96,9 @@ pub struct Valve {
     /// The configuration that the app was first filled with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filling: Option<String>,
+    /// The changed configuration that is carried out by stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Who passes everything that is stopped.
     pub passes: BTreeMap<ResourceId, Said>,
 }
@@ -111,9 +115,16 @@ pub enum Refusal {
     /// It is not paused.
     #[error("it is not paused")]
     NotPaused,
-    /// No guard rail holds anything, or not this operation.
-    #[error("no guard rail holds anything there; `rollcall app show` says what waits and why")]
+    /// No guard rail holds anything, or not this operation, and no rollout stopped.
+    #[error(
+        "no guard rail holds anything there, and no rollout stopped; `rollcall app show` says what waits and why"
+    )]
     NotTripped,
+    /// Neither the directory nor the app knows it.
+    #[error(
+        "neither the directory nor the app knows it; name somebody by an id, a userName or a group's displayName"
+    )]
+    Unknown,
     /// Nothing that was meant is held.
     #[error("nothing of that is held; `rollcall app held` shows what is")]
     NotHeld,
@@ -199,6 +210,12 @@ impl Valve {
             self.released.insert(operation, one);
         }
         Ok(released)
+    }
+
+    /// Lets a rollout go on that stopped; says whether one had.
+    pub fn roll_on(&mut self, said: &Said) -> Result<bool, Refusal> {
+        named(said)?;
+        Ok(self.rollout.as_mut().is_some_and(|rollout| rollout.release(said)))
     }
 
     /// Lets one person's work pass whatever is stopped.

@@ -5,9 +5,11 @@ mod asked;
 mod audit;
 mod config;
 mod feeds;
+mod import;
 mod members;
 mod people;
 mod problem;
+mod proof;
 mod reconcile;
 mod snapshot;
 mod status;
@@ -166,6 +168,8 @@ pub(crate) async fn serve(
         .merge(apps::routes())
         .merge(people::routes())
         .merge(reconcile::routes())
+        .merge(proof::routes())
+        .merge(import::routes())
         .merge(feeds::routes())
         .route("/api/v1/config/reload", post(config::reload))
         .with_state(about);

@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<About>> {
 
 impl About {
     /// The resource that an id means, or a user's unique value, or a group's name.
-    async fn someone(&self, tenant: &Tenant, text: &str) -> Result<ResourceId, Problem> {
+    pub(super) async fn someone(&self, tenant: &Tenant, text: &str) -> Result<ResourceId, Problem> {
         if let Ok(id) = text.parse() {
             return Ok(id);
         }

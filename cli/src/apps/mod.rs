@@ -1,6 +1,8 @@
 //! `rollcall app …`, `why`, `timeline` and `who`: what an operator asks and tells a running dispatcher.
 
+mod import;
 mod people;
+mod proof;
 
 use serde_json::{Map, Value, json};
 use url::form_urlencoded;
@@ -55,6 +57,9 @@ pub(crate) async fn run(settings: &Settings, command: AppCommand) -> Result<(), 
             let told = post(settings, &asked.answer, &path(&asked.app, "/redrive"), body).await?;
             show(&asked.answer, &told, &format!("{} are planned afresh", cell(told.get("total"))));
         }
+        AppCommand::Test(asked) => proof::test(settings, &asked).await?,
+        AppCommand::Import(asked) => import::run(settings, &asked).await?,
+        AppCommand::Provision(asked) => proof::provision(settings, &asked).await?,
         AppCommand::Plan(asked) => {
             let told = match asked.with {
                 None => {
@@ -203,6 +208,8 @@ fn state(app: &Value) -> String {
         "paused".to_string()
     } else if !tripped.is_empty() {
         format!("stopped: {}", tripped.join(", "))
+    } else if app.get("rollout").and_then(|rollout| rollout.get("stopped")).is_some_and(Value::is_object) {
+        "stopped: rollout".to_string()
     } else if let Some(why) = app.get("waitingFor").and_then(Value::as_str) {
         format!("waits: {why}")
     } else {
@@ -242,6 +249,7 @@ fn app(told: &Map<String, Value>) -> String {
     if let Some(last) = told.get("reconciliation").and_then(reconcile::last) {
         lines.push(reconcile::summary(last));
     }
+    lines.extend(told.get("rollout").map(rollout));
     if let Some(paused) = told.get("paused").filter(|paused| !paused.is_null()) {
         lines.push(format!("paused {}", said(paused)));
     }
@@ -253,6 +261,38 @@ fn app(told: &Map<String, Value>) -> String {
         lines.push(format!("{operation}: {count} released {}", said(released)));
     }
     lines.join("\n")
+}
+
+/// How far a changed configuration is carried out.
+fn rollout(told: &Value) -> String {
+    let say = |name: &str| cell(told.get(name));
+    let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let (stage, of, done) = (number("stage"), number("of"), number("done"));
+    let stages = told.get("stages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let count = usize::try_from(stage).ok().and_then(|stage| stages.get(stage.checked_sub(1)?));
+    let mut text = format!(
+        "configuration {} is rolled out since {}: stage {stage} of {}, {} of {of} resources; {done} done, {} wait",
+        say("configurationHash"),
+        say("beganAt"),
+        stages.len(),
+        cell(count.and_then(|stage| stage.get("count"))),
+        of.saturating_sub(done),
+    );
+    if let Some(stopped) = told.get("stopped").filter(|stopped| !stopped.is_null()) {
+        let say = |name: &str| cell(stopped.get(name));
+        text.push_str(&format!(
+            "\n  stopped since {}: {} ({}); release it, or change the configuration again",
+            say("at"),
+            say("why"),
+            say("id")
+        ));
+    } else if !say("settledAt").is_empty() {
+        text.push_str(&format!("\n  this stage is done since {}, the next one waits", say("settledAt")));
+    }
+    if let Some(released) = told.get("released").filter(|released| !released.is_null()) {
+        text.push_str(&format!("\n  let go on {}", said(released)));
+    }
+    text
 }
 
 /// What a guard rail holds, and how to go on.
@@ -350,6 +390,30 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+    }
+
+    #[test]
+    fn an_app_says_how_far_a_configuration_is_rolled_out() {
+        let mut told = json!({
+            "name": "wiki", "tenant": "corp",
+            "rollout": {"configurationHash": "abc", "beganAt": "B", "stage": 2, "of": 300, "done": 7,
+                "stages": [{"count": 1, "upTo": "0"}, {"count": 10, "upTo": "1"}, {"count": 300, "upTo": "f"}],
+                "settledAt": null, "stopped": {"at": "T", "why": "400 (title)", "id": "01"},
+                "released": {"by": "ann", "at": "R", "why": "known"}},
+        });
+        let text = app(&object(told.clone()));
+        for part in [
+            "stopped: rollout",
+            "configuration abc is rolled out since B: stage 2 of 3, 10 of 300 resources; 7 done, 293 wait",
+            "stopped since T: 400 (title) (01); release it, or change the configuration again",
+            "let go on by ann at R: known",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        told["rollout"]["stopped"] = Value::Null;
+        told["rollout"]["settledAt"] = "S".into();
+        let text = app(&object(told));
+        assert!(text.contains("this stage is done since S") && !text.contains("stopped"), "{text}");
     }
 
     #[test]

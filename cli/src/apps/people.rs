@@ -81,13 +81,16 @@ pub(super) fn why(told: &Map<String, Value>) -> String {
     for operation in told.get("tripped").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
         lines.push(format!("a guard rail holds {operation} until it is released"));
     }
+    if of("rollout", "letThrough") == "false" {
+        lines.push("what no event asks for waits for its stage of the rollout".to_string());
+    }
     lines.push(format!("next: {}", told.get("plan").map(step).unwrap_or_default()));
     lines.extend(items(told, "events").map(event));
     lines.join("\n")
 }
 
 /// One thing that happened, in the directory or at an app.
-fn event(item: &Value) -> String {
+pub(super) fn event(item: &Value) -> String {
     let say = |name: &str| cell(item.get(name));
     let place = match say("app") {
         none if none.is_empty() => "directory".to_string(),

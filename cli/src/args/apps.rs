@@ -26,7 +26,7 @@ pub(crate) enum App {
     /// Let a paused app go on
     #[command(after_help = "Example:\n  rollcall app resume wiki --by ann")]
     Resume(Operate),
-    /// Let go on what a guard rail holds; whoever caused it cannot
+    /// Let go on what a guard rail holds, or a rollout that stopped; whoever caused it cannot
     #[command(
         after_help = "Examples:\n  rollcall app show wiki\n  rollcall app release wiki --by ann --why 'the department is gone'\n  \
                             rollcall app release wiki --operation delete --by ann"
@@ -45,6 +45,24 @@ pub(crate) enum App {
                             rollcall app plan wiki --with new.toml --count 100"
     )]
     Plan(Plan),
+    /// Whether an app can be worked with: reached, known to it, searched and listed as its profile says; changes nothing
+    #[command(
+        after_help = "Exit code 1: a check failed.\n\nExamples:\n  rollcall app test wiki\n  rollcall app test wiki --json"
+    )]
+    Test(Show),
+    /// Work on one resource at once, before all others, and wait for what comes of it; guard rails hold it as ever
+    #[command(after_help = "Exit code 1: it is not as it should be, and the text says why.\n\nExamples:\n  \
+                            rollcall app provision wiki ada@example.com --by ann\n  \
+                            rollcall app provision wiki Engineers --by ann --why 'ticket 4711' --wait-seconds 300")]
+    Provision(Provision),
+    /// What an app holds: whose each account is or would become, and SCIM requests that make the others; changes nothing
+    #[command(
+        after_help = "Requests are lines of JSON, each an operation of a bulk request: method, path and data. Everything else is told on \
+                            the error output.\n\nExit code 1: the app did not list everything.\n\nExamples:\n  \
+                            rollcall app import wiki --out requests.jsonl\n  \
+                            rollcall app import wiki | jq -c .data\n  rollcall app import wiki --json --keep-ids"
+    )]
+    Import(Import),
 }
 
 #[derive(Args, Debug)]
@@ -86,7 +104,7 @@ pub(crate) struct Operate {
 pub(crate) struct Release {
     /// The app, as in [app.NAME]
     pub(crate) app: String,
-    /// Only this operation, and what is counted with it [default: all that are held]
+    /// Only this operation, and what is counted with it [default: all that are held, and the rollout]
     #[arg(long, value_name = "OPERATION")]
     pub(crate) operation: Option<String>,
     #[command(flatten)]
@@ -145,6 +163,36 @@ pub(crate) struct Plan {
     /// So many steps are told
     #[arg(long, default_value_t = 20)]
     pub(crate) count: usize,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Provision {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// An id, a userName or a group's displayName
+    pub(crate) who: String,
+    /// How long the outcome is waited for, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = dispatcher::PROVISION_SECONDS,
+        value_parser = clap::value_parser!(u64).range(1..=dispatcher::PROVISION_SECONDS_MAX))]
+    pub(crate) wait_seconds: u64,
+    #[command(flatten)]
+    pub(crate) said: By,
+    #[command(flatten)]
+    pub(crate) answer: Told,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// The app, as in [app.NAME]
+    pub(crate) app: String,
+    /// Write the requests to this file, which must not exist [default: the standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Name the app's id as externalId in each request
+    #[arg(long)]
+    pub(crate) keep_ids: bool,
     #[command(flatten)]
     pub(crate) answer: Told,
 }

@@ -5,7 +5,9 @@ mod audit;
 mod config;
 mod feeds;
 
-pub(crate) use apps::{App as AppCommand, By, Leave, Reconcile, Timeline, Told, WhoAt, Why};
+pub(crate) use apps::{
+    App as AppCommand, By, Import, Leave, Provision, Reconcile, Show as AppShow, Timeline, Told, WhoAt, Why,
+};
 pub(crate) use audit::{AdminApi, Answer, Audit, Explain, Format, Who};
 pub(crate) use config::{Config as ConfigCommand, ConfigReload};
 pub(crate) use feeds::{Ask, Feed};

@@ -17,6 +17,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one answer may take: the digest of a large directory is work.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1_800);
 
+/// How long it may take to list everything that an app holds.
+const LINES_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// Asks one process.
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -71,6 +74,35 @@ impl Client {
         self.ask(request.header("Content-Type", "application/json").body(body.to_string())).await
     }
 
+    /// Has something found out that is told line by line, for as long as it takes.
+    pub(crate) async fn post_lines(
+        &self,
+        path: &str,
+        body: &Value,
+        mut take: impl FnMut(Map<String, Value>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let request = self.http.post(format!("{}{path}", self.url)).timeout(LINES_TIMEOUT);
+        let request = request.header("Content-Type", "application/json").body(body.to_string());
+        let answer = request.bearer_auth(&self.token).send().await;
+        let mut answer = answer.map_err(|error| self.unreachable(error))?;
+        if answer.status() != StatusCode::OK {
+            let status = answer.status();
+            let text = answer.text().await.map_err(|error| self.unreachable(error))?;
+            return self.understood(status, &text).map(drop);
+        }
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(error))? {
+            rest.extend_from_slice(&chunk);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let line = serde_json::from_slice(&line)
+                    .map_err(|error| Failure::of("reading a line of the admin API's answer", &error))?;
+                take(line)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Has something done.
     pub(crate) async fn post(&self, path: &str) -> Result<Map<String, Value>, Failure> {
         self.ask(self.http.post(format!("{}{path}", self.url))).await
@@ -81,7 +113,11 @@ impl Client {
         let answer = answer.map_err(|error| self.unreachable(error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| self.unreachable(error))?;
-        match (status, serde_json::from_str(&text)) {
+        self.understood(status, &text)
+    }
+
+    fn understood(&self, status: StatusCode, text: &str) -> Result<Map<String, Value>, Failure> {
+        match (status, serde_json::from_str(text)) {
             (StatusCode::OK, Ok(Value::Object(body))) => Ok(body),
             (StatusCode::UNAUTHORIZED, _) => Err(Failure::new(format!(
                 "the admin API at {} refuses the token: it belongs to another installation. Name the data folder of the \

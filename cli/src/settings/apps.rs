@@ -12,6 +12,7 @@ use url::Url;
 
 use super::guard::{self, GuardSection};
 use super::profiles::{BudgetSection, profile};
+use super::rollout::RolloutSection;
 use super::{auth, environment, plans};
 use crate::file::{self, Mistakes};
 
@@ -71,6 +72,7 @@ pub(super) struct AppSection {
     attempts_max: u32,
     #[serde(default)]
     guard: GuardSection,
+    rollout: Option<RolloutSection>,
     #[serde(default)]
     read_only: bool,
     #[serde(default)]
@@ -125,6 +127,7 @@ pub(super) fn app(
     let matching = plans::matching(registry, place, &section, (profile.as_ref(), &mapping), mistakes);
     let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
+    let rollout = section.rollout.map(|section| section.config(&format!("{place}.rollout"), mistakes));
     for mistake in section.reconcile.mistakes() {
         mistakes.add(format!("{place}.reconcile: {mistake}"));
     }
@@ -147,6 +150,7 @@ pub(super) fn app(
         concurrency: section.concurrency.clamp(1, 64),
         attempts_max: section.attempts_max.max(1),
         guard,
+        rollout,
         read_only: section.read_only,
         reconcile: section.reconcile,
     })

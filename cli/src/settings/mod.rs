@@ -7,6 +7,7 @@ mod feeds;
 mod guard;
 mod plans;
 mod profiles;
+mod rollout;
 mod schemas;
 
 use std::collections::BTreeMap;

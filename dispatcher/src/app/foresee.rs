@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use eventlog::clock;
 use proto::ResourceId;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::look::Now;
 use super::perform::Performer;
 use super::railed::Railing;
+use super::rollout::Affected;
 use super::wanted::{Turn, Wanted, wanted};
 use super::{EVERYTHING, Worker};
 use crate::Error;
@@ -17,7 +19,7 @@ use crate::lease::{Lease, RENEW};
 use crate::link::Link;
 use crate::plan::{Plan, plan};
 use crate::rails::{Counted, Operation};
-use crate::valve::{EXAMPLES_MAX, Tripped};
+use crate::valve::{self, EXAMPLES_MAX, Tripped, Valve};
 
 /// A resource, what we know of it at the app, and the plan.
 pub(crate) struct Foreseen {
@@ -27,10 +29,19 @@ pub(crate) struct Foreseen {
 }
 
 impl Foreseen {
-    /// What the guard rails would count.
+    /// What the guard rails would count when no event asks for it.
     pub(crate) fn wanted(&self, id: ResourceId) -> Option<Wanted> {
+        self.counted(id, false)
+    }
+
+    /// What they would count when somebody asks for it.
+    pub(crate) fn asked_for(&self, id: ResourceId) -> Option<Wanted> {
+        self.counted(id, true)
+    }
+
+    fn counted(&self, id: ResourceId, asked: bool) -> Option<Wanted> {
         match &self.plan {
-            Plan::Call { call, .. } => wanted(Turn { id, until: EVERYTHING, asked: false }, &self.link, call),
+            Plan::Call { call, .. } => wanted(Turn { id, until: EVERYTHING, asked }, &self.link, call),
             Plan::Settled { .. } | Plan::ReadBack | Plan::Later { .. } | Plan::Held | Plan::Hold { .. } => {
                 None
             }
@@ -50,6 +61,34 @@ impl Performer {
 }
 
 impl Railing {
+    /// A whole configuration, before its first call: what it would do is counted, and held if it is too much.
+    pub(crate) async fn foresee(&self, would_be: &[Wanted]) -> Result<(), Error> {
+        let tripped = self.too_much(would_be);
+        let is_held = !tripped.is_empty();
+        for (operation, tripped) in tripped {
+            self.state().hold(operation, &tripped);
+            self.trip(operation, tripped).await?;
+        }
+        if is_held { Ok(()) } else { self.take_back().await }
+    }
+
+    /// What was foreseen of another configuration is not held any more: nothing of it was done.
+    pub(crate) async fn take_back(&self) -> Result<(), Error> {
+        let broker = &self.shared.broker;
+        let taken = self.state().valve.clone().take_back(&self.hash);
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = taken.into_iter().map(Operation::name).collect();
+        self.record("take_back", "the configuration is another", json!({"operations": names})).await?;
+        let change = |valve: &mut Valve| Ok(valve.take_back(&self.hash));
+        if let Ok((valve, _)) = valve::change(&*broker.leases, &self.name, change).await? {
+            self.state().set(valve);
+        }
+        tracing::info!(app = self.name, "the configuration that was held is taken back");
+        Ok(())
+    }
+
     /// Of what would be done together, what would be too much.
     pub(crate) fn too_much(&self, would_be: &[Wanted]) -> BTreeMap<Operation, Tripped> {
         let now = clock::now();
@@ -84,7 +123,7 @@ impl Worker {
         for kind in self.shared.registry.resource_types() {
             all.extend(projection.ids(&self.config.tenant, &kind.name));
         }
-        let mut would_be = Vec::new();
+        let (mut would_be, mut affected) = (Vec::new(), Affected::new(&self.hash));
         let mut renewed = Instant::now();
         for id in all {
             if renewed.elapsed() >= RENEW {
@@ -93,9 +132,12 @@ impl Worker {
                 }
                 renewed = Instant::now();
             }
-            would_be.extend(performer.foresee(id).await?.and_then(|foreseen| foreseen.wanted(id)));
+            let Some(foreseen) = performer.foresee(id).await? else { continue };
+            affected.note(id, &foreseen);
+            would_be.extend(foreseen.wanted(id));
         }
         railing.foresee(&would_be).await?;
+        railing.roll_out(affected).await?;
         Ok(true)
     }
 }

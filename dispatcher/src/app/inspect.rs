@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::checks::{Check, Drifted};
 use super::look::Now;
 use super::perform::{Ended, Performer, has_members};
+use super::rollout::BELIED;
 use super::verify::Step;
 use crate::Error;
 use crate::budget::Wanted;
@@ -122,6 +123,8 @@ impl Performer {
             let paths: BTreeSet<String> = reverted.intersection(&difference.paths).cloned().collect();
             if !paths.is_empty() {
                 tracing::warn!(app = self.name, resource.id = %id, ?paths, "the app does not keep what it is told");
+                let why = format!("the app does not keep {}", Vec::from_iter(paths.clone()).join(", "));
+                self.railing.rolling.fails(id, &why);
                 self.checks.keeps_not(Drifted { id, paths: paths.clone(), intended: intended.clone() });
             }
             difference.paths = difference.paths.difference(&paths).cloned().collect();
@@ -131,6 +134,9 @@ impl Performer {
             return Ok(Step::Plan);
         }
         self.report(id, &difference, intended);
+        if !difference.joined.is_empty() || !difference.left.is_empty() {
+            self.railing.rolling.fails(id, BELIED);
+        }
         match self.config.reconcile.drifted {
             OnDrift::Report => Ok(Step::Plan),
             OnDrift::Revert if self.railing.is_read_only() => Ok(Step::Plan),
@@ -252,6 +258,7 @@ impl Performer {
     /// must not make anybody anew.
     async fn is_missing(&self, id: ResourceId, now: &Now, link: &Link, check: &Check) -> Result<Step, Error> {
         if !check.was_not_listed {
+            self.railing.rolling.fails(id, BELIED);
             self.checks.was_read(id, |_| {});
             self.checks.want_full();
             return Ok(Step::Plan);

@@ -31,6 +31,9 @@ impl Worker {
         }
         for Affected { who, urgent } in affected {
             for id in self.look_up(who, sequence) {
+                if railing.comes_by_stage(id, sequence, urgent) {
+                    continue;
+                }
                 due.mark(id, sequence, urgent);
                 if urgent {
                     self.checks.ends(id, sequence, event.occurred_at);

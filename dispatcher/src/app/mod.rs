@@ -10,12 +10,14 @@ mod gates;
 mod inspect;
 mod look;
 mod marking;
+mod pages;
 mod pause;
 mod perform;
 mod railed;
 mod reconcile;
 pub(crate) mod reconciled;
 mod record;
+mod rollout;
 mod search;
 mod shaped;
 mod timers;
@@ -46,6 +48,7 @@ use due::{Due, Rank, Taken};
 use filling::Progress;
 pub(crate) use foresee::Foreseen;
 use gates::Gates;
+pub(crate) use pages::Pages;
 use pause::Pause;
 use perform::Ended;
 pub(crate) use perform::Performer;
@@ -228,6 +231,9 @@ impl Worker {
         for id in self.shared.links.take_redriven(&self.name) {
             due.mark(id, followed, true);
         }
+        for id in railing.roll().await? {
+            due.mark(id, EVERYTHING, false);
+        }
         Ok(())
     }
 
@@ -256,6 +262,7 @@ impl Worker {
             let from = watermark.position.map_or(0, |position| position.sequence);
             self.tell_again(due, from).await?;
             railing.take_back().await?;
+            railing.end_rollout().await?;
             self.take_up(due, from.max(1));
             return Ok(Some((from, railing)));
         }
@@ -266,7 +273,8 @@ impl Worker {
             );
         }
         projection.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
-        let from = projection.applied();
+        let rolls_from = railing.rolls_from(&found);
+        let from = rolls_from.unwrap_or_else(|| projection.applied());
         for kind in self.shared.registry.resource_types() {
             let rank = if has_members(&self.shared, kind) { Rank::Holder } else { Rank::Member };
             for id in projection.ids(&self.config.tenant, &kind.name) {
@@ -276,7 +284,7 @@ impl Worker {
         for id in self.shared.links.of_app(&self.name) {
             due.mark(id, EVERYTHING, false);
         }
-        self.take_up(due, EVERYTHING);
+        self.take_up(due, rolls_from.map_or(EVERYTHING, |from| from.max(1)));
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         if found == Found::None && railing.is_new().await? {
             railing.take_back().await?;
@@ -307,7 +315,7 @@ impl Worker {
                 self.checks.finish(id, taken.until, due.since(id).is_some());
             }
             Ok(Ended::Held { .. }) => {
-                railing.settled(id);
+                railing.held(id);
                 due.finish(id);
                 self.checks.hold(id);
             }

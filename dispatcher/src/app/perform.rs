@@ -15,7 +15,7 @@ use proto::provisioning::Kind;
 use scim::ResourceType;
 use tokio::time::Instant;
 
-use super::checks::Checks;
+use super::checks::{Check, Checks};
 use super::look::Now;
 use super::railed::Railing;
 use super::record::{done, outcome_event};
@@ -76,7 +76,7 @@ impl Performer {
         wait.map_err(projector::Error::from)?;
         let (railing, turn) = (&*self.railing, Turn { id, until, asked: self.asked });
         railing.forget(id);
-        let mut untold = false;
+        let (mut untold, mut tried) = (false, false);
         for _ in 0..STEPS_MAX {
             let link = self.shared.links.get(&self.name, id);
             let Some(mut now) = self.look(id, &link).await? else {
@@ -136,6 +136,10 @@ impl Performer {
                 Step::Plan => {}
                 Step::Again => continue,
                 Step::Ended(ended) => return Ok(ended),
+            }
+            // Others wait for what comes of it, so it is read once it is done.
+            if railing.rolling.is_tried(turn) && !std::mem::replace(&mut tried, true) {
+                self.checks.want(id, Check::default());
             }
             let freely = matches!(call, Call::Create { .. }) && !self.asked && railing.is_filled_freely();
             let why = if freely { FILLING } else { why };
@@ -266,6 +270,7 @@ impl Performer {
                 self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
             }
             Outcome::Refused { status, error } | Outcome::NoTarget { status, error } => {
+                self.railing.rolling.fails(id, &format!("the app refuses it ({error})"));
                 let link = self.not_done(id, now, &link, name, status, &error, why).await?;
                 if matches!(call, Call::ChangeMembers { .. }) {
                     // A member's account may have ended meanwhile; then the next plan does not name it.

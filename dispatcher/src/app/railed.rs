@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::due::{Due, Taken};
 use super::gates::Gates;
+use super::rollout::Rolling;
 use super::wanted::{Turn, Wanted, end, wanted};
 use crate::config::AppConfig;
 use crate::desired::Desired;
@@ -27,17 +28,19 @@ const OURSELVES: &str = "rollcall";
 /// What holds the calls of one app.
 pub(crate) struct Railing {
     pub(super) name: String,
-    hash: String,
+    pub(super) hash: String,
     pub(super) config: AppConfig,
     /// Nobody had an account there before: it is filled freely.
     is_new: AtomicBool,
     pub(super) shared: Shared,
     state: Mutex<State>,
+    /// Who comes first under a changed configuration.
+    pub(super) rolling: Rolling,
 }
 
 #[derive(Default)]
-struct State {
-    valve: Valve,
+pub(super) struct State {
+    pub(super) valve: Valve,
     /// What tripped and does not stand in the bucket yet.
     tripping: BTreeMap<Operation, Tripped>,
     waiting: BTreeMap<ResourceId, Waiting>,
@@ -75,7 +78,7 @@ impl State {
     }
 
     /// The value as it stands in the bucket, and what does not stand there yet.
-    fn set(&mut self, mut valve: Valve) {
+    pub(super) fn set(&mut self, mut valve: Valve) {
         for (operation, tripped) in &self.tripping {
             valve.trip(*operation, tripped.clone());
         }
@@ -83,7 +86,7 @@ impl State {
     }
 
     /// Holds an operation at once, before it is written down.
-    fn hold(&mut self, operation: Operation, tripped: &Tripped) {
+    pub(super) fn hold(&mut self, operation: Operation, tripped: &Tripped) {
         self.valve.trip(operation, tripped.clone());
         self.tripping.insert(operation, tripped.clone());
     }
@@ -98,8 +101,8 @@ impl State {
 impl Railing {
     pub(crate) fn new(name: &str, config: &AppConfig, shared: &Shared) -> Self {
         let (name, hash) = (name.to_string(), config.hash());
-        let (is_new, state) = (AtomicBool::default(), Mutex::default());
-        Self { name, hash, config: config.clone(), is_new, shared: shared.clone(), state }
+        let (is_new, state, rolling) = (AtomicBool::default(), Mutex::default(), Rolling::default());
+        Self { name, hash, config: config.clone(), is_new, shared: shared.clone(), state, rolling }
     }
 
     /// An app that was never filled to its end: whether it goes on being filled freely. With another configuration than it
@@ -133,7 +136,7 @@ impl Railing {
         self.is_new.store(false, Ordering::Relaxed);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,6 +166,7 @@ impl Railing {
 
     /// What waits, for whoever asks.
     pub(crate) fn waits_for(&self) -> Option<String> {
+        let rolling = self.rolling.waits_for();
         let state = self.state();
         if self.is_read_only() {
             let count = state.waiting.len();
@@ -174,7 +178,10 @@ impl Railing {
             .keys()
             .map(|operation| format!("{operation} ({})", state.waiting_for(*operation).len()))
             .collect();
-        (!tripped.is_empty()).then(|| format!("a person must release: {}", tripped.join(", ")))
+        if tripped.is_empty() {
+            return rolling;
+        }
+        Some(format!("a person must release: {}", tripped.join(", ")))
     }
 
     /// An event says that somebody leaves, and who caused it.
@@ -205,6 +212,7 @@ impl Railing {
 
     /// It is as it should be.
     pub(crate) fn settled(&self, id: ResourceId) {
+        self.rolling.settled(id);
         let mut state = self.state();
         state.leaving.remove(&id);
         state.authors.remove(&id);
@@ -226,6 +234,9 @@ impl Railing {
             self.wait(turn);
             return Ok(false);
         }
+        if !self.rolling.admits(turn) && !self.state().valve.passes.contains_key(&turn.id) {
+            return Ok(false);
+        }
         match wanted(turn, link, call) {
             Some(wanted) => self.ask(turn, turn.id, wanted).await,
             None => Ok(true),
@@ -234,7 +245,7 @@ impl Railing {
 
     /// Members whose account will end, but not yet, stay in their group; so does whoever would be one membership too many.
     pub(crate) async fn keep(&self, turn: Turn, link: &Link, desired: &mut Desired) -> Result<(), Error> {
-        if self.is_read_only() {
+        if self.is_read_only() || !self.rolling.lets(turn) {
             return Ok(());
         }
         let leaving: Vec<ResourceId> = link.members.difference(&desired.members).copied().collect();
@@ -365,36 +376,8 @@ impl Railing {
         }
     }
 
-    /// A whole configuration, before its first call: what it would do is counted, and held if it is too much.
-    pub(crate) async fn foresee(&self, would_be: &[Wanted]) -> Result<(), Error> {
-        let tripped = self.too_much(would_be);
-        let is_held = !tripped.is_empty();
-        for (operation, tripped) in tripped {
-            self.state().hold(operation, &tripped);
-            self.trip(operation, tripped).await?;
-        }
-        if is_held { Ok(()) } else { self.take_back().await }
-    }
-
-    /// What was foreseen of another configuration is not held any more: nothing of it was done.
-    pub(crate) async fn take_back(&self) -> Result<(), Error> {
-        let broker = &self.shared.broker;
-        let taken = self.state().valve.clone().take_back(&self.hash);
-        if taken.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<&str> = taken.into_iter().map(Operation::name).collect();
-        self.record("take_back", "the configuration is another", json!({"operations": names})).await?;
-        let change = |valve: &mut Valve| Ok(valve.take_back(&self.hash));
-        if let Ok((valve, _)) = valve::change(&*broker.leases, &self.name, change).await? {
-            self.state().set(valve);
-        }
-        tracing::info!(app = self.name, "the configuration that was held is taken back");
-        Ok(())
-    }
-
     /// Writes down that a guard rail holds an operation. Here it does already, so nothing goes on meanwhile.
-    async fn trip(&self, operation: Operation, tripped: Tripped) -> Result<(), Error> {
+    pub(super) async fn trip(&self, operation: Operation, tripped: Tripped) -> Result<(), Error> {
         let (counted, of, limit) = (tripped.counted, tripped.of, tripped.limit);
         tracing::error!(app = self.name, %operation, counted, of, %limit, "a guard rail holds this operation until a person releases it");
         metrics::counter!("rollcall_app_tripped_total", "app" => self.name.clone(), "operation" => operation.name()).increment(1);
@@ -410,7 +393,7 @@ impl Railing {
         Ok(())
     }
 
-    async fn record(&self, operation: &str, why: &str, detail: Value) -> Result<(), Error> {
+    pub(super) async fn record(&self, operation: &str, why: &str, detail: Value) -> Result<(), Error> {
         let (tenant, app) = (&self.config.tenant, self.name.as_str());
         let record = Record { tenant, app, actor: OURSELVES, why, operation, detail };
         Ok(valve::record(&self.shared.broker, record).await?)
@@ -424,8 +407,8 @@ impl Railing {
             Err(error) if error.is_retryable() => return Err(error.into()),
             Err(error) => {
                 let paused = Some(Said::now(OURSELVES, &error.to_string()));
-                let tripped = self.state().valve.tripped.clone();
-                Valve { paused, tripped, ..Valve::default() }
+                let Valve { tripped, rollout, .. } = self.state().valve.clone();
+                Valve { paused, tripped, rollout, ..Valve::default() }
             }
         };
         self.release(&valve);

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::checks::{Check, Findings, NAMED_MAX, Stranger};
 use super::look::Now;
+use super::pages::Pages;
 use super::perform::{Performer, has};
 use super::reconciled::{self, Reconciled};
 use crate::Error;
 use crate::config::OnStranger;
-use crate::connector::{Account, Listed, Place};
+use crate::connector::Account;
 use crate::drift::is_inactive;
 use crate::link::Link;
 use crate::plan::{Away, Leaving, Plan, plan};
@@ -37,14 +38,6 @@ pub(super) const STRANGER: Leaving =
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether everybody who is suspected was read.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
-/// Accounts that a page is asked for.
-const PAGE: u64 = 100;
-/// Pages of one list. An app that goes on for ever is not listed to its end.
-const PAGES_MAX: u32 = 200_000;
-/// Times in a row that a page is asked for before the list is given up.
-const PAGE_ATTEMPTS_MAX: u32 = 8;
-/// Longest wait for an app that does not answer.
-const PAGE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Strangers that are remembered; more are counted.
 const STRANGERS_MAX: usize = 10_000;
 /// Accounts that are compared before others may work.
@@ -195,52 +188,27 @@ impl Round {
             .map(|(remote_id, id)| (mark(&remote_id), id))
             .collect();
         let mut listing = Listing::default();
-        let most = u64::try_from(performer.app.own(kind).page_max).unwrap_or(PAGE);
-        let (mut place, mut count, mut failed) = (Place::Index(1), PAGE.min(most).max(1), 0);
-        for _ in 0..PAGES_MAX {
-            let page = match performer.app.list(kind, &place, count).await {
-                Listed::Page(page) => page,
-                Listed::TooLarge if count > 1 => {
-                    count /= 2;
-                    continue;
-                }
-                Listed::TooLarge => {
-                    listing.broken = Some(format!("one {} is larger than we read", kind.name));
+        let mut pages = Pages::new(&performer.app, kind);
+        loop {
+            let page = match pages.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(listing),
+                Err(broken) => {
+                    listing.broken = Some(broken);
                     return Ok(listing);
-                }
-                Listed::Refused { status } => {
-                    listing.broken = Some(format!("the app does not list {} ({status})", kind.name));
-                    return Ok(listing);
-                }
-                Listed::NotYet(denied) => {
-                    tokio::time::sleep(denied.after.min(PAGE_WAIT_MAX)).await;
-                    continue;
-                }
-                Listed::Unavailable { after, error } => {
-                    failed += 1;
-                    if failed >= PAGE_ATTEMPTS_MAX {
-                        listing.broken = Some(error);
-                        return Ok(listing);
-                    }
-                    let wait = after.unwrap_or(LOOK_INTERVAL * 2_u32.pow(failed.min(6)));
-                    tokio::time::sleep(wait.min(PAGE_WAIT_MAX)).await;
-                    continue;
                 }
             };
-            failed = 0;
             let known = listing.seen.len();
             self.compare(kind, &page.accounts, &owners, &mut listing).await?;
+            if page.next.is_some() && listing.seen.len() > known {
+                continue;
+            }
             let seen = u64::try_from(listing.seen.len()).unwrap_or(u64::MAX);
-            let Some(next) = page.next.filter(|_| listing.seen.len() > known) else {
-                if let Some(total) = page.total.filter(|total| seen < *total) {
-                    listing.broken = Some(format!("the app listed {seen} of {total} {}", kind.name));
-                }
-                return Ok(listing);
-            };
-            place = next;
+            if let Some(total) = page.total.filter(|total| seen < *total) {
+                listing.broken = Some(format!("the app listed {seen} of {total} {}", kind.name));
+            }
+            return Ok(listing);
         }
-        listing.broken = Some(format!("the app's list of {} does not end", kind.name));
-        Ok(listing)
     }
 
     /// Suspects the accounts of a page that are otherwise, and notes those that nobody owns.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::look::Now;
 use super::perform::{Ended, Performer, has};
+use super::rollout::BELIED;
 use crate::Error;
 use crate::connector::{Account, Read};
 use crate::desired::Desired;
@@ -144,7 +145,7 @@ impl Performer {
         members: Vec<ResourceId>,
     ) -> Result<Step, Error> {
         let call = unverified.operation.as_str();
-        tracing::warn!(app = self.name, resource.id = %id, call, "the app said that it was done, and it is not");
+        tracing::warn!(app = self.name, resource.id = %id, call, "{BELIED}");
         metrics::counter!("rollcall_app_belied_total", "app" => self.name.clone()).increment(1);
         let observed = Kind::Done {
             operation: if account { OBSERVE } else { OBSERVE_MEMBERS }.to_string(),
@@ -155,7 +156,8 @@ impl Performer {
             members_replaced: false,
             status: 200,
         };
-        self.write(id, now, link, observed, None, "the app said that it was done, and it is not").await?;
+        self.railing.rolling.fails(id, BELIED);
+        self.write(id, now, link, observed, None, BELIED).await?;
         let link = self.shared.links.get(&self.name, id);
         let belied = link.trust.belied;
         if belied >= READS_MAX {

@@ -1,6 +1,7 @@
 //! How an app wants to hear it. One file for each kind of app.
 
 mod answer;
+mod probe;
 mod read;
 mod scim;
 mod transport;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use crate::budget::Denied;
 
-pub(crate) use self::read::{Account, Listed, Place, Read};
+pub(crate) use self::probe::Probed;
+pub(crate) use self::read::{Account, Listed, Page, Place, Read};
 pub(crate) use self::scim::ScimApp;
 pub use self::transport::{NoAnswer, Transport};
 

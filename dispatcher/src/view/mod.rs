@@ -1,11 +1,16 @@
 //! What can be asked of a running dispatcher, and said to it: how every app is, what waits for a person, and to stop and
 //! go on. Every dispatcher can answer, whoever works for the app.
 
+mod import;
 mod past;
 mod plan;
+mod provision;
 mod redrive;
+mod test;
 
+pub use provision::{PROVISION_SECONDS, PROVISION_SECONDS_MAX};
 pub use redrive::Which;
+pub use test::{Check, Verdict};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -215,11 +220,18 @@ impl View {
         operation: Option<crate::Operation>,
         said: Said,
     ) -> Result<AppView, Unanswered> {
-        let release = |valve: &mut Valve| valve.release(operation, &said);
-        let detail = |released: BTreeMap<crate::Operation, valve::Released>| {
+        let release = |valve: &mut Valve| {
+            let rolls_on = operation.is_none() && valve.roll_on(&said)?;
+            match valve.release(operation, &said) {
+                Err(Refusal::NotTripped) if rolls_on => Ok((BTreeMap::new(), true)),
+                released => released.map(|released| (released, rolls_on)),
+            }
+        };
+        let detail = |(released, rolls_on): (BTreeMap<crate::Operation, valve::Released>, bool)| {
             let counts =
                 released.into_iter().map(|(operation, one)| (operation.to_string(), one.allowance.into()));
-            Value::Object(counts.collect())
+            let rollout = rolls_on.then(|| ("rollout".to_string(), true.into()));
+            Value::Object(counts.chain(rollout).collect())
         };
         self.operate(name, &said, "release", release, detail).await
     }

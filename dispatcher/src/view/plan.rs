@@ -19,7 +19,7 @@ const EVENTS_TOLD: usize = 20;
 
 impl View {
     /// Plans as a worker would, and calls nothing.
-    fn performer(&self, name: &str, config: &AppConfig) -> Result<Performer, Unanswered> {
+    pub(super) fn performer(&self, name: &str, config: &AppConfig) -> Result<Performer, Unanswered> {
         // Nothing is called, so nothing is paid for.
         let purse = Purses::default().of(&config.purse(name), &config.all_budgets());
         let app = ScimApp::new(config, purse, None)
@@ -191,6 +191,9 @@ impl View {
             "plan": self.step(config, id, &foreseen, true),
             "paused": valve.paused,
             "tripped": valve.tripped,
+            "rollout": valve.rollout.map(|rollout| json!({
+                "stage": rollout.stage, "stages": rollout.stages.len(), "letThrough": rollout.reaches(id),
+            })),
             "events": self.done_about(&config.tenant, Some(name), id, EVENTS_TOLD).await?,
         }))
     }

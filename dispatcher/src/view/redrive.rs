@@ -153,7 +153,7 @@ impl View {
         Ok(passed)
     }
 
-    async fn record(
+    pub(super) async fn record(
         &self,
         name: &str,
         config: &AppConfig,

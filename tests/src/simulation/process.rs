@@ -183,6 +183,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         attempts_max: 20,
         // Chance deletes as much as it likes.
         guard: Rails { limits: BTreeMap::new(), ..Rails::default() },
+        rollout: None,
         read_only: false,
         // Whoever is read by chance must be found as he was told to be.
         reconcile: ReconcileConfig { sample: 4, sample_minutes: 1, ..ReconcileConfig::default() },
