@@ -80,6 +80,9 @@ pub struct Timing {
     pub dates: Dates,
 }
 
+/// The name of a group's members, beside the paths of attributes.
+pub(crate) const MEMBERS: &str = "members";
+
 /// What is done about an account that the app holds otherwise than it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,6 +117,8 @@ pub struct ReconcileConfig {
     pub sample_minutes: u64,
     /// What is done about accounts of ours.
     pub drifted: OnDrift,
+    /// What is done instead about single attributes of theirs, by their paths, and about `members`.
+    pub attributes: BTreeMap<String, OnDrift>,
     /// What is done about accounts of nobody.
     pub strangers: OnStranger,
 }
@@ -121,7 +126,7 @@ pub struct ReconcileConfig {
 impl Default for ReconcileConfig {
     fn default() -> Self {
         let (drifted, strangers) = (OnDrift::default(), OnStranger::default());
-        Self { hours: 24, sample: 20, sample_minutes: 60, drifted, strangers }
+        Self { hours: 24, sample: 20, sample_minutes: 60, drifted, attributes: BTreeMap::new(), strangers }
     }
 }
 
@@ -132,6 +137,40 @@ impl ReconcileConfig {
     pub const SAMPLE_MAX: usize = 10_000;
     /// Longest time between two samples: a month.
     pub const SAMPLE_MINUTES_MAX: u64 = 44_640;
+
+    /// What is done when this path is otherwise at the app: what is said of it, or of what it is a part of.
+    pub(crate) fn on_drift(&self, path: &str) -> OnDrift {
+        let is_within = |whole: &str| {
+            let rest = path
+                .get(whole.len()..)
+                .filter(|_| path.get(..whole.len()).is_some_and(|own| own.eq_ignore_ascii_case(whole)));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':']))
+        };
+        let said = self.attributes.iter().filter(|(whole, _)| is_within(whole));
+        said.max_by_key(|(whole, _)| whole.len()).map_or(self.drifted, |(_, on_drift)| *on_drift)
+    }
+
+    /// Paths of which single attributes are spoken that no resource type has.
+    pub fn unknown(&self, registry: &Registry) -> Vec<String> {
+        let is_known = |path: &str| {
+            let head = path.split('.').next().unwrap_or(path);
+            let core = |name: &str| {
+                let kinds = registry.resource_types().iter();
+                kinds.flat_map(|kind| registry.core(kind)).any(|one| one.name.eq_ignore_ascii_case(name))
+            };
+            let mut extensions = registry.resource_types().iter().flat_map(|kind| registry.extensions(kind));
+            core(head)
+                || extensions.any(|schema| {
+                    let own =
+                        path.get(..schema.id.len()).is_some_and(|own| own.eq_ignore_ascii_case(&schema.id));
+                    let name = path.get(schema.id.len()..).unwrap_or_default();
+                    let name = name.strip_prefix(':').unwrap_or(name).split('.').next().unwrap_or_default();
+                    own && (name.is_empty()
+                        || schema.attributes.iter().any(|one| one.name.eq_ignore_ascii_case(name)))
+                })
+        };
+        self.attributes.keys().filter(|path| !is_known(path)).cloned().collect()
+    }
 
     /// What of it cannot be, for a person to read.
     pub fn mistakes(&self) -> Vec<String> {
@@ -326,4 +365,45 @@ impl FeedConfig {
 /// 16 hexadecimal digits.
 pub(crate) fn short_hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+
+    fn config(attributes: &[(&str, OnDrift)]) -> ReconcileConfig {
+        let attributes = attributes.iter().map(|(path, on_drift)| (path.to_string(), *on_drift)).collect();
+        ReconcileConfig { attributes, ..ReconcileConfig::default() }
+    }
+
+    #[test]
+    fn what_is_said_of_a_part_counts_before_the_whole() {
+        use OnDrift::{Report, Revert};
+        let config =
+            config(&[("name", Report), ("name.familyName", Revert), ("TITLE", Report), (ENTERPRISE, Report)]);
+        let of_extension = format!("{ENTERPRISE}:department");
+        for (path, expected) in [
+            ("title", Report),
+            ("titles", Revert),
+            ("name.givenName", Report),
+            ("name.familyName", Revert),
+            ("members", Revert),
+            (of_extension.as_str(), Report),
+        ] {
+            assert_eq!(config.on_drift(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_that_nobody_has_is_a_mistake() {
+        let registry = Registry::built_in().unwrap();
+        let department = format!("{ENTERPRISE}:department");
+        let wrong = format!("{ENTERPRISE}:colour");
+        let known = ["title", "name.givenName", "members", ENTERPRISE, department.as_str()];
+        let all: Vec<(&str, OnDrift)> =
+            known.into_iter().chain(["colour", wrong.as_str()]).map(|path| (path, OnDrift::Report)).collect();
+        assert_eq!(config(&all).unknown(&registry), ["colour".to_string(), wrong]);
+    }
 }

@@ -256,3 +256,20 @@ fn one_that_was_interrupted_begins_again() {
     scene.house.start_again();
     scene.whole("what was otherwise is set right after the restart");
 }
+
+#[test]
+fn what_is_done_about_drift_can_be_said_of_one_attribute() {
+    let scene = Scene::start("[app.wiki.reconcile.attributes]\ntitle = \"report\"\nmembers = \"report\"\n");
+    scene.title("u1", "Prof");
+    scene.app.edit("/Users", "u2", |account| drop(account.insert("displayName".to_string(), json!("Z"))));
+    scene.app.edit("/Groups", "Team", |team| drop(team.insert("members".to_string(), json!([]))));
+    let found = scene.reconcile()["findings"].clone();
+    assert_eq!((&found["drifted"], &found["membersTooFew"]), (&json!(2), &json!(5)), "{found}");
+    eventually("the name is told again", || {
+        let account = scene.app.account("u2")?;
+        (account.get("displayName") == Some(&json!("Person u2"))).then_some(())
+    });
+    let title = scene.app.account("u1").and_then(|account| account.get("title").cloned());
+    assert_eq!(title, Some(json!("Prof")), "it is only said");
+    assert_eq!(scene.app.groups().get("Team").map(BTreeSet::len), Some(0));
+}

@@ -128,6 +128,9 @@ pub(super) fn app(
     let timing = plans::timing(registry, place, &section, mistakes);
     let guard = guard::rails(&format!("{place}.guard"), section.guard, mistakes);
     let rollout = section.rollout.map(|section| section.config(&format!("{place}.rollout"), mistakes));
+    for path in section.reconcile.unknown(registry) {
+        mistakes.add(format!("{place}.reconcile.attributes: no resource type has {path:?}; write title, name.givenName, members"));
+    }
     for mistake in section.reconcile.mistakes() {
         mistakes.add(format!("{place}.reconcile: {mistake}"));
     }

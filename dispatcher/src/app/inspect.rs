@@ -17,7 +17,7 @@ use super::rollout::BELIED;
 use super::verify::Step;
 use crate::Error;
 use crate::budget::Wanted;
-use crate::config::OnDrift;
+use crate::config::{MEMBERS, OnDrift, ReconcileConfig};
 use crate::connector::{Account, Outcome, Read};
 use crate::drift::{drift, is_inactive};
 use crate::link::Link;
@@ -41,10 +41,17 @@ impl Difference {
         self.paths.is_empty() && self.joined.is_empty() && self.left.is_empty()
     }
 
+    /// What of it the configuration says to set right.
+    fn to_revert(&self, config: &ReconcileConfig) -> Self {
+        let reverts = |path: &str| config.on_drift(path) == OnDrift::Revert;
+        let paths = self.paths.iter().filter(|path| reverts(path)).cloned().collect();
+        if reverts(MEMBERS) { Self { paths, ..self.clone() } } else { Self { paths, ..Self::default() } }
+    }
+
     /// The names of all that differs.
     fn names(&self) -> BTreeSet<String> {
         let members = !self.joined.is_empty() || !self.left.is_empty();
-        self.paths.iter().cloned().chain(members.then(|| "members".to_string())).collect()
+        self.paths.iter().cloned().chain(members.then(|| MEMBERS.to_string())).collect()
     }
 }
 
@@ -137,11 +144,11 @@ impl Performer {
         if !difference.joined.is_empty() || !difference.left.is_empty() {
             self.railing.rolling.fails(id, BELIED);
         }
-        match self.config.reconcile.drifted {
-            OnDrift::Report => Ok(Step::Plan),
-            OnDrift::Revert if self.railing.is_read_only() => Ok(Step::Plan),
-            OnDrift::Revert => self.revert(id, now, link, account, &difference).await,
+        let told = difference.to_revert(&self.config.reconcile);
+        if told.is_none() || self.railing.is_read_only() {
+            return Ok(Step::Plan);
         }
+        self.revert(id, now, link, account, &told).await
     }
 
     fn report(&self, id: ResourceId, difference: &Difference, intended: String) {
