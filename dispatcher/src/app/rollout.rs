@@ -395,7 +395,8 @@ mod tests {
         assert!(!rolling.admits(turn(id(200), false)) || rolling.lets(turn(id(200), false)));
         assert_eq!(rolling.inner().more, 1);
         rolling.inner().rollout.as_mut().unwrap().stage = 3;
-        assert_eq!(rolling.inner().freed().len(), rolling.inner().waiting.len() + 1);
+        let freed = rolling.inner().freed();
+        assert_eq!((freed, rolling.inner().waiting.len()), (vec![id(200)], 0));
         assert!(rolling.waits_for().unwrap().contains("stage 3 of 3, 30 wait"));
     }
 

@@ -28,6 +28,10 @@ const APART: Duration = Duration::from_millis(1_500);
 /// Apps that mark the same events, and the events, when nothing else is said.
 const APPS: usize = 50;
 const EVENTS: usize = 20_000;
+/// Changes whose way to a healthy app is timed, when nothing else is said.
+const SAMPLES: usize = 300;
+/// Between two of them.
+const BETWEEN: Duration = Duration::from_millis(30);
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(1_800);
 
@@ -39,6 +43,8 @@ pub(crate) fn run(words: &[String]) {
         leave(number.unwrap_or(BACKLOG));
     } else if words.iter().any(|word| word == "mark") {
         mark(number.unwrap_or(EVENTS));
+    } else if words.iter().any(|word| word == "sick") {
+        sick(number.unwrap_or(SAMPLES));
     } else {
         converge(number.unwrap_or(PEOPLE));
     }
@@ -271,4 +277,52 @@ fn due(house: &House) -> Vec<usize> {
     let begun =
         apps.values().filter(|app| app["waitingFor"].as_str().is_none_or(|why| why.starts_with("paused")));
     begun.filter_map(|app| app["due"].as_u64().and_then(|due| usize::try_from(due).ok())).collect()
+}
+
+/// How long a change takes from its acknowledgement to a healthy app: alone, and beside one that is dead, one that answers
+/// after five seconds and one that answers 429.
+fn sick(samples: usize) {
+    let [well, dead, late, busy] = [(); 4].map(|()| App::start(Kind::Scim));
+    for app in [&well, &dead, &late, &busy] {
+        app.remember_nothing();
+    }
+    dead.stop();
+    late.delay(Duration::from_secs(5));
+    busy.answer_all_with(429);
+    let alone = House::feeding(&[("well", &well, "")]);
+    let before = arrivals(&alone, &well, "alone", samples);
+    before.show("a change, alone");
+    drop(alone);
+    let apps = [("well", &well, ""), ("dead", &dead, ""), ("late", &late, ""), ("busy", &busy, "")];
+    let beside = arrivals(&House::feeding(&apps), &well, "beside", samples);
+    beside.show("a change, beside three sick apps");
+    println!("  p99 beside the sick ones: {:.2} x of alone", beside.p99 / before.p99);
+}
+
+/// Somebody's title is changed again and again.
+fn arrivals(house: &House, app: &App, name: &str, samples: usize) -> load::Figures {
+    let corp = house.corp();
+    let id = corp.post("/Users", &user(name)).expect(201).id();
+    soon("the account", || app.account(name));
+    let title = |number: usize| json!(format!("Title {number}"));
+    let (begun, mut took) = (Instant::now(), Vec::new());
+    for number in 0..samples {
+        let operations = json!([{"op": "replace", "path": "title", "value": title(number)}]);
+        corp.patch(&format!("/Users/{id}"), operations).expect(200);
+        let acknowledged = Instant::now();
+        while app.account(name).is_none_or(|account| account.get("title") != Some(&title(number))) {
+            nap(Duration::from_millis(1));
+        }
+        took.push(acknowledged.elapsed());
+        nap(BETWEEN);
+    }
+    load::figures(took, begun.elapsed())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a condition that is looked at every twenty milliseconds measures those"
+)]
+fn nap(time: Duration) {
+    std::thread::sleep(time);
 }
