@@ -146,6 +146,46 @@ fn a_scope_that_matches_everybody_is_held_before_its_first_call() {
     eventually("everybody has an account", || (app.accounts().len() == 26).then_some(()));
 }
 
+/// The directory said so while nobody worked for the app, and the configuration that waits is another matter.
+#[test]
+fn a_leaver_waits_for_no_release_of_a_configuration() {
+    let app = App::start(Kind::Scim);
+    let guard = "[app.wiki.guard]\nunasked_create = { percent = 50 }\n";
+    let staff = format!("users = 'title eq \"Staff\"'\n{guard}");
+    let mut house = House::feeding(&[("wiki", &app, &staff)]);
+    let join = |name: String, title: &str| {
+        let mut body = user(&name);
+        body["title"] = json!(title);
+        house.corp().post("/Users", &body).expect(201).id()
+    };
+    let ids: Vec<String> = (0..4).map(|number| join(format!("s{number}"), "Staff")).collect();
+    (0..10).for_each(|number| drop(join(format!("g{number}"), "Guest")));
+    eventually("the staff's accounts", || {
+        let told = shown(&house, "wiki");
+        (told["linked"] == 4 && told["due"] == 0).then_some(())
+    });
+    assert!(house.stop());
+    house.configure("");
+    house.start_again();
+    let corp = house.corp();
+    corp.delete(&format!("/Users/{}", ids[0])).expect(204);
+    let operations = json!([{"op": "replace", "path": "displayName", "value": "Guest 3"}]);
+    let guest =
+        corp.get("/Users?filter=userName%20eq%20%22g3%22").expect(200).body["Resources"][0]["id"].clone();
+    corp.patch(&format!("/Users/{}", guest.as_str().unwrap()), operations).expect(200);
+    assert!(house.stop());
+    house.configure(&app.configuration("wiki", guard));
+    house.start_again();
+    eventually("the configuration is held", || {
+        shown(&house, "wiki")["tripped"]["unasked_create"]["waiting"]
+            .as_u64()
+            .filter(|waiting| *waiting == 10)
+    });
+    eventually("the leaver is gone", || app.account("s0").is_none().then_some(()));
+    let names: Vec<String> = app.accounts().into_keys().collect();
+    assert_eq!(names, ["s1", "s2", "s3"], "nobody of those who wait came in");
+}
+
 #[test]
 fn a_pause_outlasts_a_restart() {
     let app = App::start(Kind::Scim);

@@ -31,7 +31,7 @@ impl Worker {
         }
         for Affected { who, urgent } in affected {
             for id in self.look_up(who, sequence) {
-                if railing.comes_by_stage(id, sequence, urgent) {
+                if railing.comes_by_itself(id, sequence, urgent) {
                     continue;
                 }
                 due.mark(id, sequence, urgent);

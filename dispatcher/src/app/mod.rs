@@ -273,8 +273,15 @@ impl Worker {
             );
         }
         projection.catch_up(Instant::now() + CATCH_UP_TIMEOUT).await?;
-        let rolls_from = railing.rolls_from(&found);
-        let from = rolls_from.unwrap_or_else(|| projection.applied());
+        railing.comes_after(&found, projection.applied());
+        // Whoever was to leave meanwhile leaves under any configuration, and waits for nobody's release.
+        let asked_from = match &found {
+            Found::Trusted(watermark) => {
+                Some(watermark.position.as_ref().map_or(0, |position| position.sequence))
+            }
+            Found::None | Found::OtherTimeline | Found::Restored(_) => None,
+        };
+        let from = asked_from.unwrap_or_else(|| projection.applied());
         for kind in self.shared.registry.resource_types() {
             let rank = if has_members(&self.shared, kind) { Rank::Holder } else { Rank::Member };
             for id in projection.ids(&self.config.tenant, &kind.name) {
@@ -284,7 +291,7 @@ impl Worker {
         for id in self.shared.links.of_app(&self.name) {
             due.mark(id, EVERYTHING, false);
         }
-        self.take_up(due, rolls_from.map_or(EVERYTHING, |from| from.max(1)));
+        self.take_up(due, asked_from.map_or(EVERYTHING, |from| from.max(1)));
         tracing::info!(app = self.name, due = due.len(), "planning everything");
         if found == Found::None && railing.is_new().await? {
             railing.take_back().await?;

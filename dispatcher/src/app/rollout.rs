@@ -65,6 +65,8 @@ pub(super) struct Rolling(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     rollout: Option<Rollout>,
+    /// The last event that was known when another configuration came into force.
+    known_until: u64,
     /// The configuration that the watermark names, when another one is to be carried out by stages.
     before: Option<String>,
     pending: BTreeSet<(Rank, ResourceId)>,
@@ -176,13 +178,15 @@ impl Rolling {
 }
 
 impl Railing {
-    /// Where events are read from when a changed configuration is rolled out: whatever they asked for and nobody did is
-    /// done without waiting for its stage.
-    pub(super) fn rolls_from(&self, found: &Found) -> Option<u64> {
-        self.config.rollout.as_ref()?;
-        let Found::Trusted(watermark) = found else { return None };
-        self.rolling.inner().before = Some(watermark.configuration_hash.clone());
-        Some(watermark.position.map_or(0, |position| position.sequence))
+    /// Another configuration comes into force: events until now are read once more, and the one before may have answered
+    /// them.
+    pub(super) fn comes_after(&self, found: &Found, applied: u64) {
+        let Found::Trusted(watermark) = found else { return };
+        let mut inner = self.rolling.inner();
+        inner.known_until = applied;
+        if self.config.rollout.is_some() {
+            inner.before = Some(watermark.configuration_hash.clone());
+        }
     }
 
     /// A whole configuration, before its first call: those whom it affects have their turns by stages, if it is configured
@@ -226,14 +230,18 @@ impl Railing {
             self.state().set(valve);
         }
         let mut inner = self.rolling.inner();
-        *inner = Inner { rollout: Some(begun), pending: all, late, ..Inner::default() };
+        let known_until = inner.known_until;
+        *inner = Inner { rollout: Some(begun), known_until, pending: all, late, ..Inner::default() };
         Ok(())
     }
 
     /// No configuration is rolled out: the one that was is in force as a whole, or is not to be carried out any more.
     pub(super) async fn end_rollout(&self) -> Result<(), Error> {
         let Some(known) = self.state().valve.rollout.clone() else { return Ok(()) };
-        *self.rolling.inner() = Inner::default();
+        {
+            let mut inner = self.rolling.inner();
+            *inner = Inner { known_until: inner.known_until, ..Inner::default() };
+        }
         let (operation, why) = if known.configuration_hash == self.hash {
             (Step::Finished.name(), "")
         } else {
@@ -343,11 +351,19 @@ impl Railing {
     }
 
     /// Whether an event that is read once more changes nothing about whose turn it is: one that the configuration before may
-    /// have answered. Whoever loses access, or has no account yet, waits for no stage.
-    pub(super) fn comes_by_stage(&self, id: ResourceId, sequence: u64, urgent: bool) -> bool {
-        let is_old =
-            self.rolling.inner().rollout.as_ref().is_some_and(|rollout| sequence <= rollout.known_until);
-        is_old && !urgent && self.shared.links.remote_id(&self.name, id).is_some()
+    /// have answered. Whoever loses access waits for nobody, and in a rollout neither does whoever has no account yet.
+    pub(super) fn comes_by_itself(&self, id: ResourceId, sequence: u64, urgent: bool) -> bool {
+        if urgent {
+            return false;
+        }
+        let (rolls_until, known_until) = {
+            let inner = self.rolling.inner();
+            (inner.rollout.as_ref().map(|rollout| rollout.known_until), inner.known_until)
+        };
+        match rolls_until {
+            Some(until) => sequence <= until && self.shared.links.remote_id(&self.name, id).is_some(),
+            None => sequence <= known_until,
+        }
     }
 
     /// It waits for a person because of what the app did.
