@@ -94,7 +94,7 @@ pub struct Valve {
     /// What was released last.
     pub released: BTreeMap<Operation, Released>,
     /// The configuration that the app was first filled with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "filled_with", alias = "filling", skip_serializing_if = "Option::is_none")]
     pub filling: Option<String>,
     /// The changed configuration that is carried out by stages.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -78,13 +78,16 @@ fn converge(people: usize) {
 
 /// So many calls a second were done and written down, after everything waited.
 fn converged(house: &House, call: &str, count: usize, work: impl FnOnce()) -> f64 {
-    operate(house, "pause");
-    work();
     let before = done(house, call);
+    operate(house, "pause");
+    // It is obeyed within half a second.
+    nap(Duration::from_secs(2));
+    work();
+    let begun_with = done(house, call);
     operate(house, "resume");
-    let first = soon("the first", || (done(house, call) > before).then(Instant::now));
+    let first = soon("the first", || (done(house, call) > begun_with).then(Instant::now));
     soon("the last", || (done(house, call) >= before + count as u64).then_some(()));
-    count as f64 / first.elapsed().as_secs_f64()
+    (before + count as u64 - begun_with) as f64 / first.elapsed().as_secs_f64()
 }
 
 fn operate(house: &House, what: &str) {
