@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 
 use crate::Error;
 
-/// Events that a voice remembers.
+/// Events that a voice remembers, and their bytes in the log: resources can be large.
 const REMEMBERED: usize = 1_024;
+const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Events that are read before anybody hears them.
 const AT_ONCE: usize = 256;
@@ -28,6 +29,8 @@ pub(crate) struct Heard {
     pub(crate) sequence: u64,
     pub(crate) event: Event,
     pub(crate) body: Option<Body>,
+    /// Its length in the log.
+    bytes: usize,
 }
 
 /// All voices. Cheap to clone.
@@ -57,6 +60,7 @@ struct Said {
     first: u64,
     next: u64,
     events: VecDeque<Arc<Heard>>,
+    bytes: usize,
     /// It reads no more.
     is_over: bool,
 }
@@ -84,7 +88,7 @@ impl Herald {
         let known = voices.iter().filter_map(Weak::upgrade).find(|voice| voice.said().knows(next));
         known.unwrap_or_else(|| {
             let reading = Reading { messages: self.log.follow(next), fetched: None };
-            let said = Said { first: next, next, events: VecDeque::new(), is_over: false };
+            let said = Said { first: next, next, events: VecDeque::new(), bytes: 0, is_over: false };
             let voice =
                 Arc::new(Voice { said: Mutex::new(said), reading: reading.into(), spoke: Notify::new() });
             voices.push(Arc::downgrade(&voice));
@@ -106,10 +110,14 @@ impl Said {
 
     fn add(&mut self, heard: Heard) {
         self.next = heard.sequence + 1;
+        self.bytes += heard.bytes;
         self.events.push_back(Arc::new(heard));
-        if self.events.len() > REMEMBERED
+        // The last one is remembered, however large it is.
+        while (self.events.len() > REMEMBERED || self.bytes > REMEMBERED_BYTES)
+            && self.events.len() > 1
             && let Some(forgotten) = self.events.pop_front()
         {
+            self.bytes -= forgotten.bytes;
             self.first = forgotten.sequence + 1;
         }
     }
@@ -208,7 +216,7 @@ impl Listener {
 
 /// Reads an event and opens its body, if its key still exists.
 pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<Heard, Error> {
-    let sequence = message.sequence;
+    let (sequence, bytes) = (message.sequence, message.payload.len());
     let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
     let encoded = proto::codec::decode(message.payload).map_err(unreadable)?;
     let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
@@ -218,7 +226,7 @@ pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<Heard, E
             Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
         },
     };
-    Ok(Heard { sequence, event: encoded.event, body })
+    Ok(Heard { sequence, event: encoded.event, body, bytes })
 }
 
 #[cfg(test)]

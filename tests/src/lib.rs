@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod cluster;
+pub mod control;
 pub mod dialogue;
 pub mod doors;
 pub mod expected;

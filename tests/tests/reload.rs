@@ -2,11 +2,9 @@
 
 #![cfg(test)]
 
-use std::time::Duration;
-
-use futures::StreamExt;
-use proto::control::{self, Kind};
+use proto::control::Kind;
 use serde_json::{Value, json};
+use street::control::control;
 use street::house::{Options, eventually, user};
 use street::subscriber::{Subscriber, Verdict};
 use street::{Client, House};
@@ -16,22 +14,11 @@ const SHOWN: &str = "attributes = [\"userName\"]\nbegin = \"start\"\n";
 
 /// What was applied, as CONTROL tells it: to what, and by whom.
 fn applied(house: &House) -> Vec<(String, String)> {
-    let url = house.env("NATS_URL").to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let connect_timeout = Duration::from_secs(60);
-        let config = eventlog::nats::Config { url, replicas: 1, connect_timeout, ..Default::default() };
-        let control = eventlog::nats::connect(&config).await.unwrap().control;
-        let last = control.last_sequence().await.unwrap();
-        let messages = control.follow(1).take(usize::try_from(last).unwrap());
-        let events = messages.map(|message| control::decode(message.unwrap().payload).unwrap());
-        let events: Vec<control::Event> = events.collect().await;
-        let applied = events.into_iter().filter_map(|event| match event.kind {
-            Kind::ConfigurationApplied { subject, .. } => Some((subject, event.actor)),
-            _ => None,
-        });
-        applied.collect()
-    })
+    let applied = control(house).into_iter().filter_map(|event| match event.kind {
+        Kind::ConfigurationApplied { subject, .. } => Some((subject, event.actor)),
+        _ => None,
+    });
+    applied.collect()
 }
 
 fn names(subscriber: &Subscriber) -> Vec<String> {

@@ -3,13 +3,12 @@
 #![cfg(test)]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use futures::StreamExt;
-use proto::control::{self, Kind as Said};
+use proto::control::Kind as Said;
 use serde_json::{Value, json};
 use street::House;
 use street::apps::{App, Kind};
+use street::control::control;
 use street::house::{eventually, user};
 
 const BEFORE: &str = "[app.wiki.map]\nuserName = 'user.userName'\ntitle = { constant = 'before' }\n";
@@ -68,22 +67,11 @@ fn writes(app: &App) -> usize {
 
 /// What CONTROL tells of rollouts: the operations, in their order.
 fn written(house: &House) -> Vec<String> {
-    let url = house.env("NATS_URL").to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let connect_timeout = Duration::from_secs(60);
-        let config = eventlog::nats::Config { url, replicas: 1, connect_timeout, ..Default::default() };
-        let control = eventlog::nats::connect(&config).await.unwrap().control;
-        let last = control.last_sequence().await.unwrap();
-        let messages = control.follow(1).take(usize::try_from(last).unwrap());
-        let events = messages.map(|message| control::decode(message.unwrap().payload).unwrap());
-        let events: Vec<control::Event> = events.collect().await;
-        let operated = events.into_iter().filter_map(|event| match event.kind {
-            Said::Operated { operation, .. } => Some(operation),
-            _ => None,
-        });
-        operated.filter(|operation| operation != "reconcile").collect()
-    })
+    let operated = control(house).into_iter().filter_map(|event| match event.kind {
+        Said::Operated { operation, .. } => Some(operation),
+        _ => None,
+    });
+    operated.filter(|operation| operation != "reconcile").collect()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::herald::Heard;
 impl Worker {
     /// Marks whom an event affects.
     pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Heard) -> Result<(), Error> {
-        let Heard { sequence, event, body } = heard;
+        let Heard { sequence, event, body, .. } = heard;
         let sequence = *sequence;
         if event.tenant != self.config.tenant {
             return Ok(());

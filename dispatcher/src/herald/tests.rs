@@ -16,22 +16,26 @@ fn herald() -> (Herald, Broker) {
     (Herald::new(broker.identity.clone(), keyring), broker)
 }
 
+fn deleted() -> Event {
+    Event {
+        id: clock::new_event_id(),
+        tenant: "corp".parse().unwrap(),
+        resource_type: "User".to_string(),
+        resource_id: proto::ResourceId::new(clock::new_uuid()),
+        source: "hr".to_string(),
+        actor: "hr".to_string(),
+        txn: String::new(),
+        occurred_at: Timestamp::UNIX_EPOCH,
+        reason: String::new(),
+        key_ref: None,
+        continued: false,
+        kind: Kind::Deleted,
+    }
+}
+
 async fn write(broker: &Broker, count: u64) {
     for _ in 0..count {
-        let event = Event {
-            id: clock::new_event_id(),
-            tenant: "corp".parse().unwrap(),
-            resource_type: "User".to_string(),
-            resource_id: proto::ResourceId::new(clock::new_uuid()),
-            source: "hr".to_string(),
-            actor: "hr".to_string(),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            reason: String::new(),
-            key_ref: None,
-            continued: false,
-            kind: Kind::Deleted,
-        };
+        let event = deleted();
         let append = Append {
             subject: format!("identity.corp.User.{}", event.resource_id),
             guard: Guard::None,
@@ -107,4 +111,17 @@ async fn what_was_not_waited_for_is_heard_later() {
         tokio::task::yield_now().await;
     }
     writer.await.unwrap();
+}
+
+#[test]
+fn large_events_are_not_remembered_for_long() {
+    let mut said = Said { first: 1, next: 1, events: VecDeque::new(), bytes: 0, is_over: false };
+    for sequence in 1..=100 {
+        let heard = Heard { sequence, event: deleted(), body: None, bytes: REMEMBERED_BYTES / 10 };
+        said.add(heard);
+    }
+    assert_eq!((said.events.len(), said.first, said.next), (10, 91, 101));
+    said.add(Heard { sequence: 101, event: deleted(), body: None, bytes: REMEMBERED_BYTES * 2 });
+    assert_eq!((said.events.len(), said.first, said.next), (1, 101, 102));
+    assert!(said.knows(101) && !said.knows(100));
 }

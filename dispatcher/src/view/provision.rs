@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use eventlog::{Append, Guard, clock};
 use projector::Moment;
-use proto::provisioning::{self, Event, Kind};
-use proto::{ResourceId, subject};
+use proto::ResourceId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::redrive::WRITE_TIMEOUT;
 use super::{Unanswered, View};
 use crate::app::Foreseen;
 use crate::config::AppConfig;
@@ -26,8 +25,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const NOTICE: Duration = Duration::from_secs(3);
 /// How often it is asked for again because something else was written about the resource meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
-/// How long writing may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls that are told.
 const EVENTS_TOLD: usize = 200;
 
@@ -102,31 +99,9 @@ impl View {
     ) -> Result<(), Unanswered> {
         for _ in 0..ATTEMPTS_MAX {
             let link = self.shared.links.get(name, id);
-            let event = Event {
-                id: clock::new_event_id(),
-                tenant: config.tenant.clone(),
-                app: name.to_string(),
-                resource_type: resource_type.to_string(),
-                resource_id: id,
-                txn: clock::new_uuid().to_string(),
-                occurred_at: clock::now(),
-                key_ref: None,
-                caused_by: self.shared.projection.applied(),
-                configuration_hash: config.hash(),
-                why: said.why.clone(),
-                kind: Kind::Released { actor: said.by.clone() },
-            };
-            let append = Append {
-                subject: subject::provisioning(&config.tenant, name, resource_type, id),
-                guard: Guard::Last(link.last),
-                id: event.id,
-                payload: provisioning::encode(&event, None),
-                headers: Vec::new(),
-            };
-            let deadline = Instant::now() + WRITE_TIMEOUT;
-            match self.shared.broker.provisioning.append(append, deadline).await {
+            match self.want_now(name, config, resource_type, (id, link.last), said).await {
                 Ok(sequence) => {
-                    self.shared.links.wait_until(sequence, deadline).await;
+                    self.shared.links.wait_until(sequence, Instant::now() + WRITE_TIMEOUT).await;
                     return Ok(());
                 }
                 // It is worked on at this moment.

@@ -14,7 +14,7 @@ use crate::link::Held;
 use crate::valve::{self, Record, Refusal, Said, Valve};
 
 /// How long writing may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ids that are written down with one command.
 const IDS_TOLD: usize = 100;
 
@@ -83,11 +83,28 @@ impl View {
         if link.held.is_none() {
             return Ok(false);
         }
+        match self.want_now(name, config, &resource_type, (id, link.last), said).await {
+            Ok(_) => Ok(true),
+            Err(eventlog::Error::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down that somebody wants it to be planned afresh, before all others, if nothing was written about it since
+    /// this sequence.
+    pub(super) async fn want_now(
+        &self,
+        name: &str,
+        config: &AppConfig,
+        resource_type: &str,
+        (id, last): (ResourceId, u64),
+        said: &Said,
+    ) -> Result<u64, eventlog::Error> {
         let event = Event {
             id: clock::new_event_id(),
             tenant: config.tenant.clone(),
             app: name.to_string(),
-            resource_type: resource_type.clone(),
+            resource_type: resource_type.to_string(),
             resource_id: id,
             txn: clock::new_uuid().to_string(),
             occurred_at: clock::now(),
@@ -98,17 +115,13 @@ impl View {
             kind: Kind::Released { actor: said.by.clone() },
         };
         let append = Append {
-            subject: subject::provisioning(&config.tenant, name, &resource_type, id),
-            guard: Guard::Last(link.last),
+            subject: subject::provisioning(&config.tenant, name, resource_type, id),
+            guard: Guard::Last(last),
             id: event.id,
             payload: provisioning::encode(&event, None),
             headers: Vec::new(),
         };
-        match self.shared.broker.provisioning.append(append, Instant::now() + WRITE_TIMEOUT).await {
-            Ok(_) => Ok(true),
-            Err(eventlog::Error::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.shared.broker.provisioning.append(append, Instant::now() + WRITE_TIMEOUT).await
     }
 
     /// The type under which something was written about a resource.

@@ -35,12 +35,12 @@ const BETWEEN: Duration = Duration::from_millis(30);
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(1_800);
 
-/// Words: a number of people or events, `leave`, `mark`, `sick`.
+/// Words: a number of people or events, `leave` (with `budget` the app's limit is configured), `mark`, `sick`.
 pub(crate) fn run(words: &[String]) {
     println!("client, gateway, broker, dispatcher and app share this machine");
     let number = words.iter().find_map(|word| word.parse().ok());
     if words.iter().any(|word| word == "leave") {
-        leave(number.unwrap_or(BACKLOG));
+        leave(number.unwrap_or(BACKLOG), words.iter().any(|word| word == "budget"));
     } else if words.iter().any(|word| word == "mark") {
         mark(number.unwrap_or(EVENTS));
     } else if words.iter().any(|word| word == "sick") {
@@ -206,14 +206,20 @@ impl Work for Floor {
     }
 }
 
-fn leave(backlog: usize) {
+fn leave(backlog: usize, with_budget: bool) {
     let app = App::start(Kind::Scim);
     app.remember_nothing();
-    let house = house(&app);
+    let mut house = house(&app);
     make(&house, backlog);
     soon("everybody has an account", || (done(&house, "create") >= backlog as u64).then_some(()));
     let ids = created_ids(&house);
     app.allow(ALLOWED, Duration::from_secs(1));
+    if with_budget {
+        assert!(house.stop());
+        let budget = format!("concurrency = {CONCURRENCY}\n[app.wiki.budget]\nrate_per_second = {ALLOWED}\n");
+        house.configure(&app.configuration("wiki", &budget));
+        house.start_again();
+    }
     retitle(&house, &ids, "Waiting");
     let corp = house.corp();
     let took: Mutex<Vec<Duration>> = Mutex::default();
