@@ -1,5 +1,6 @@
 //! `rollcall.toml` and what it includes, as one table; every mistake is collected, none stops the reading.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -16,6 +17,13 @@ impl Mistakes {
     /// Remembers one mistake.
     pub(crate) fn add(&mut self, mistake: impl Into<String>) {
         self.0.push(mistake.into());
+    }
+
+    /// A number that is out of its range.
+    pub(crate) fn check_range(&mut self, place: &str, name: &str, value: u64, range: RangeInclusive<u64>) {
+        if !range.contains(&value) {
+            self.add(format!("{place}.{name}: must be {} to {}", range.start(), range.end()));
+        }
     }
 
     /// How many there are.

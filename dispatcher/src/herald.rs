@@ -6,12 +6,12 @@
 //! behind that the voice has forgotten what he needs gets a voice of his own, and joins the others when he has caught up.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use eventlog::{Keyring, Log, Message};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use proto::{Body, Event};
+use proto::{Body, Event, ResourceId};
 use tokio::sync::Notify;
 
 use crate::Error;
@@ -22,6 +22,9 @@ const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Events that are read before anybody hears them.
 const AT_ONCE: usize = 256;
+/// Events that a listener takes at once, and their bytes in the log.
+const TAKEN: usize = 64;
+const TAKEN_BYTES: usize = 1024 * 1024;
 
 /// An event of IDENTITY, opened as far as its key still exists.
 #[derive(Debug)]
@@ -31,6 +34,16 @@ pub(crate) struct Heard {
     pub(crate) body: Option<Body>,
     /// Its length in the log.
     bytes: usize,
+    /// Who names the resource, once somebody looked it up: it is the same for all apps, and whoever changes it later does
+    /// so by an event of his own.
+    naming: OnceLock<Vec<ResourceId>>,
+}
+
+impl Heard {
+    /// Who names the resource, looked up for all by the first who asks once the directory is as far as the event.
+    pub(crate) fn naming(&self, look_up: impl FnOnce() -> Vec<ResourceId>) -> &[ResourceId] {
+        self.naming.get_or_init(look_up)
+    }
 }
 
 /// All voices. Cheap to clone.
@@ -45,8 +58,10 @@ pub(crate) struct Herald {
 pub(crate) struct Listener {
     herald: Herald,
     voice: Arc<Voice>,
-    /// The first sequence that was not heard yet.
+    /// The first sequence that was not taken from the voice yet.
     next: u64,
+    /// Taken and not heard yet.
+    taken: VecDeque<Arc<Heard>>,
 }
 
 struct Voice {
@@ -78,7 +93,7 @@ impl Herald {
 
     /// Listens from a sequence on.
     pub(crate) fn listen(&self, from: u64) -> Listener {
-        Listener { herald: self.clone(), voice: self.voice(from), next: from }
+        Listener { herald: self.clone(), voice: self.voice(from), next: from, taken: VecDeque::new() }
     }
 
     /// The eldest voice that knows what comes at this sequence, or comes to it next; else a new one.
@@ -102,10 +117,15 @@ impl Said {
         !self.is_over && self.first <= next && next <= self.next
     }
 
-    /// The first event at or after a sequence.
-    fn at(&self, next: u64) -> Option<Arc<Heard>> {
+    /// The first events at or after a sequence.
+    fn from(&self, next: u64) -> VecDeque<Arc<Heard>> {
         let place = self.events.partition_point(|heard| heard.sequence < next);
-        self.events.get(place).cloned()
+        let mut bytes = 0;
+        let mut fits = |heard: &Arc<Heard>| {
+            bytes += heard.bytes;
+            bytes <= TAKEN_BYTES || bytes == heard.bytes
+        };
+        self.events.iter().skip(place).take(TAKEN).take_while(|heard| fits(heard)).cloned().collect()
     }
 
     fn add(&mut self, heard: Heard) {
@@ -184,19 +204,23 @@ impl Listener {
     /// when it is not waited for to its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Arc<Heard>>, Error> {
         loop {
+            if let Some(heard) = self.taken.pop_front() {
+                return Ok(Some(heard));
+            }
             let voice = self.voice.clone();
             let spoke = voice.spoke.notified();
-            let (known, heard) = {
+            let (known, taken) = {
                 let said = voice.said();
-                (said.knows(self.next), said.at(self.next))
+                (said.knows(self.next), said.from(self.next))
             };
             if !known {
                 self.voice = self.herald.voice(self.next);
                 continue;
             }
-            if let Some(heard) = heard {
-                self.next = heard.sequence + 1;
-                return Ok(Some(heard));
+            if let Some(last) = taken.back() {
+                self.next = last.sequence + 1;
+                self.taken = taken;
+                continue;
             }
             // Here this voice knows no more than any other that comes here: all go on with the eldest.
             let eldest = self.herald.voice(self.next);
@@ -226,7 +250,7 @@ pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<Heard, E
             Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
         },
     };
-    Ok(Heard { sequence, event: encoded.event, body, bytes })
+    Ok(Heard { sequence, event: encoded.event, body, bytes, naming: OnceLock::new() })
 }
 
 #[cfg(test)]

@@ -134,6 +134,13 @@ pub(super) fn app(
     for mistake in section.reconcile.mistakes() {
         mistakes.add(format!("{place}.reconcile: {mistake}"));
     }
+    for (name, value, range) in [
+        ("timeout_ms", section.timeout_ms, 100..=25_000),
+        ("concurrency", section.concurrency as u64, 1..=1_024),
+        ("attempts_max", u64::from(section.attempts_max), 1..=100),
+    ] {
+        mistakes.check_range(place, name, value, range);
+    }
     let token = (section.token, section.token_env, section.token_file);
     let auth = auth::auth(place, section.auth, token, mistakes);
     Some(AppConfig {
@@ -149,9 +156,9 @@ pub(super) fn app(
         timing,
         mapping,
         matching,
-        timeout_ms: section.timeout_ms.clamp(100, 25_000),
-        concurrency: section.concurrency.clamp(1, 64),
-        attempts_max: section.attempts_max.max(1),
+        timeout_ms: section.timeout_ms,
+        concurrency: section.concurrency,
+        attempts_max: section.attempts_max,
         guard,
         rollout,
         read_only: section.read_only,

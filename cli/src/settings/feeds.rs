@@ -111,9 +111,7 @@ pub(super) fn feed(
         ("attempts_max", u64::from(section.attempts_max), 1..=100),
         ("held_max", section.held_max as u64, 1..=10_000),
     ] {
-        if !range.contains(&value) {
-            mistakes.add(format!("{place}.{name}: must be {} to {}", range.start(), range.end()));
-        }
+        mistakes.check_range(place, name, value, range);
     }
     let config = FeedConfig {
         tenant: section.tenant,

@@ -177,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_out_of_range_are_refused() {
+        check("concurrency = 1024\ntimeout_ms = 25000\nattempts_max = 100", &[]);
+        check("concurrency = 0", &["app.wiki.concurrency: must be 1 to 1024"]);
+        check("timeout_ms = 30000", &["app.wiki.timeout_ms: must be 100 to 25000"]);
+        check("attempts_max = 0", &["app.wiki.attempts_max: must be 1 to 100"]);
+    }
+
+    #[test]
     fn who_belongs() {
         check("users = 'active eq true'\nusers_in = [\"VPN\"]\ngroups = 'displayName sw \"App\"'", &[]);
         check("users = 'active zz true'", &["app.wiki: the filter for User"]);

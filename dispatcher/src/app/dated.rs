@@ -62,7 +62,7 @@ impl Found {
 
 impl Worker {
     /// What waits for its time, and the look at everybody that finds the rest. When everything is due, the plans tell.
-    pub(super) fn timers(&self, due: &Due, from: u64, railing: &Arc<Railing>) -> (Timers, Dated) {
+    pub(super) fn timers(&self, due: &mut Due, from: u64, railing: &Arc<Railing>) -> (Timers, Dated) {
         let mut timers = Timers::default();
         let timing = &self.config.timing;
         let (sender, found) = mpsc::channel(FOUND_MAX);

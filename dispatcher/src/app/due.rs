@@ -1,11 +1,17 @@
 //! Which resources wait for their turn, who comes first, and up to where everything is done.
 //!
-//! Whoever is ready stands in one order, whoever rests in another by time: a turn costs the same however many wait.
+//! Events come in order, so whoever they make due only joins the end of a line, which costs little even when a hundred apps
+//! mark a backlog. Whoever comes out of order (in a hurry, put back, marked while worked on) stands apart in sets: of those
+//! who are ready, of those who rest, by time. A turn costs the same however many wait.
 
-use std::collections::BTreeSet;
-#[expect(clippy::disallowed_types, reason = "whatever has an order stands in the sets beside it")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "whatever has an order stands in the line or the sets beside it"
+)]
 use std::collections::HashMap;
+use std::collections::{BTreeSet, VecDeque};
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use proto::ResourceId;
 
@@ -19,8 +25,19 @@ struct Mark {
     urgent: bool,
     /// Among those of the same event: who comes later.
     rank: Rank,
-    /// Not before.
-    not_before: Option<Timestamp>,
+    place: Place,
+}
+
+/// Where somebody waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In the line, among those of the same event.
+    #[default]
+    Line,
+    /// Apart: ready, or being worked on.
+    Apart,
+    /// Apart, and not before a time.
+    Resting(Timestamp),
 }
 
 /// Who comes first when everything is due: members before whatever holds them, so that a group is told of its members once.
@@ -32,19 +49,21 @@ pub(crate) enum Rank {
 }
 
 /// The due set. What is taken stays in it until it is finished or put back, so the watermark never passes it.
-#[expect(clippy::disallowed_types, reason = "whatever has an order stands in the sets beside it")]
+#[expect(clippy::disallowed_types, reason = "whatever has an order stands in the line or the sets beside it")]
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    waiting: HashMap<ResourceId, Mark>,
-    /// Those whose time has come and that nobody works on: reductions of access before everything else, then in the
+    waiting: HashMap<ResourceId, Mark, RandomState>,
+    /// Ordinary members in the order of their events. Whoever left it is only passed over later.
+    line: VecDeque<(u64, ResourceId)>,
+    /// Those apart whose time has come and that nobody works on: reductions of access before everything else, then in the
     /// order of their events, and members before those that hold them.
     ready: BTreeSet<(bool, u64, Rank, ResourceId)>,
     /// Those whose time has not come.
     resting: BTreeSet<(Timestamp, ResourceId)>,
-    /// All that wait, by the first event that they answer.
+    /// All that wait apart, by the first event that they answer.
     ages: BTreeSet<(u64, ResourceId)>,
     /// Work that goes on.
-    taken: HashMap<ResourceId, Taken>,
+    taken: HashMap<ResourceId, Taken, RandomState>,
 }
 
 /// Work on a resource: the first and the last event that it answers.
@@ -64,45 +83,58 @@ impl Due {
 
     /// Marks a resource; an earlier mark keeps its place, an urgent one overtakes and waits for nothing.
     pub(crate) fn mark(&mut self, id: ResourceId, sequence: u64, urgent: bool) {
-        let old = self.waiting.get_mut(&id);
-        if let Some(old) = old
-            && old.since <= sequence
-            && old.not_before.is_none()
-            && (old.urgent || !urgent)
-        {
-            // It keeps its place in every order.
-            old.until = old.until.max(sequence);
+        let Some(old) = self.waiting.get_mut(&id) else {
+            let mark = Mark { since: sequence, until: sequence, urgent, ..Mark::default() };
+            return self.insert(id, mark);
+        };
+        old.until = old.until.max(sequence);
+        // Most keep their place.
+        if old.since <= sequence && !matches!(old.place, Place::Resting(_)) && (old.urgent || !urgent) {
             return;
         }
-        let old = self.waiting.get(&id).copied();
-        let mark = Mark {
-            since: old.map_or(sequence, |old| old.since.min(sequence)),
-            until: old.map_or(sequence, |old| old.until.max(sequence)),
-            urgent: urgent || old.is_some_and(|old| old.urgent),
-            rank: old.map_or(Rank::Member, |old| old.rank),
-            not_before: None,
-        };
+        let (since, urgent) = (old.since.min(sequence), old.urgent || urgent);
+        let mark = Mark { since, urgent, place: Place::default(), ..*old };
         self.insert(id, mark);
     }
 
     /// Marks a resource whose turn is among the others of its sequence.
     pub(crate) fn mark_in_order(&mut self, id: ResourceId, sequence: u64, rank: Rank) {
-        self.insert(id, Mark { since: sequence, until: sequence, urgent: false, rank, not_before: None });
+        let place = Place::default();
+        self.insert(id, Mark { since: sequence, until: sequence, urgent: false, rank, place });
     }
 
     fn insert(&mut self, id: ResourceId, mark: Mark) {
         self.forget(id);
+        let place = match mark.place {
+            Place::Resting(time) => Place::Resting(time),
+            Place::Line | Place::Apart if self.joins_the_line(id, &mark) => Place::Line,
+            Place::Line | Place::Apart => Place::Apart,
+        };
+        let mark = Mark { place, ..mark };
         self.waiting.insert(id, mark);
-        self.ages.insert((mark.since, id));
-        self.line_up(id, mark);
+        if place == Place::Line {
+            self.line.push_back((mark.since, id));
+        } else {
+            self.ages.insert((mark.since, id));
+            self.line_up(id, mark);
+        }
+    }
+
+    fn joins_the_line(&self, id: ResourceId, mark: &Mark) -> bool {
+        !mark.urgent
+            && mark.rank == Rank::Member
+            && self.line.back().is_none_or(|(last, _)| *last <= mark.since)
+            && !self.taken.contains_key(&id)
     }
 
     /// Takes a resource out of every order.
     fn forget(&mut self, id: ResourceId) -> Option<Mark> {
         let old = self.waiting.remove(&id)?;
-        self.ages.remove(&(old.since, id));
-        self.ready.remove(&(!old.urgent, old.since, old.rank, id));
-        if let Some(time) = old.not_before {
+        if old.place != Place::Line {
+            self.ages.remove(&(old.since, id));
+            self.ready.remove(&(!old.urgent, old.since, old.rank, id));
+        }
+        if let Place::Resting(time) = old.place {
             self.resting.remove(&(time, id));
         }
         Some(old)
@@ -110,24 +142,47 @@ impl Due {
 
     /// Nobody is worked on twice at once: what is taken lines up when it is finished.
     fn line_up(&mut self, id: ResourceId, mark: Mark) {
-        match mark.not_before {
-            Some(time) => drop(self.resting.insert((time, id))),
-            None if self.taken.contains_key(&id) => {}
-            None => drop(self.ready.insert((!mark.urgent, mark.since, mark.rank, id))),
+        match mark.place {
+            Place::Line => {}
+            Place::Resting(time) => drop(self.resting.insert((time, id))),
+            Place::Apart if self.taken.contains_key(&id) => {}
+            Place::Apart => drop(self.ready.insert((!mark.urgent, mark.since, mark.rank, id))),
         }
+    }
+
+    /// Who is first in the line, once whoever left it is passed over.
+    fn first_in_line(&mut self) -> Option<(u64, ResourceId)> {
+        while let Some((since, id)) = self.line.front().copied() {
+            if self.stands_in_line(since, id) {
+                return Some((since, id));
+            }
+            self.line.pop_front();
+        }
+        None
+    }
+
+    fn stands_in_line(&self, since: u64, id: ResourceId) -> bool {
+        self.waiting.get(&id).is_some_and(|mark| mark.place == Place::Line && mark.since == since)
+    }
+
+    /// Who is first of all that are ready, and whether it is in no hurry.
+    fn first(&mut self) -> Option<(bool, ResourceId)> {
+        let in_line = self.first_in_line().map(|(since, id)| (true, since, Rank::Member, id));
+        let first = self.ready.first().copied().into_iter().chain(in_line).min()?;
+        Some((first.0, first.3))
     }
 
     /// The next resource whose time has come and that nobody works on.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         self.wake(now);
-        let (_, _, _, id) = self.ready.first().copied()?;
+        let (_, id) = self.first()?;
         Some(self.hand_out(id))
     }
 
     /// The next one whose access may be reduced, while everything else has to wait.
     pub(crate) fn take_urgent(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         self.wake(now);
-        let (ordinary, _, _, id) = self.ready.first().copied()?;
+        let (ordinary, id) = self.first()?;
         if ordinary { None } else { Some(self.hand_out(id)) }
     }
 
@@ -142,7 +197,7 @@ impl Due {
         {
             self.resting.remove(&(time, id));
             if let Some(mark) = self.waiting.get_mut(&id) {
-                mark.not_before = None;
+                mark.place = Place::Apart;
                 let mark = *mark;
                 self.line_up(id, mark);
             }
@@ -180,7 +235,10 @@ impl Due {
                 let (since, until) = (mark.since.min(since), mark.until.max(until));
                 self.insert(id, Mark { since, until, urgent: mark.urgent || urgent, ..mark });
             }
-            None => self.insert(id, Mark { since, until, urgent, rank, not_before }),
+            None => {
+                let place = not_before.map_or(Place::Apart, Place::Resting);
+                self.insert(id, Mark { since, until, urgent, rank, place });
+            }
         }
     }
 
@@ -190,14 +248,18 @@ impl Due {
     }
 
     /// The first event that is not answered yet.
-    pub(crate) fn oldest(&self) -> Option<u64> {
-        let waiting = self.ages.first().map(|(since, _)| *since);
-        waiting.into_iter().chain(self.taken.values().map(|taken| taken.since)).min()
+    pub(crate) fn oldest(&mut self) -> Option<u64> {
+        let in_line = self.first_in_line().map(|(since, _)| since);
+        let apart = self.ages.first().map(|(since, _)| *since);
+        let waiting = apart.into_iter().chain(in_line);
+        waiting.chain(self.taken.values().map(|taken| taken.since)).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn id(number: u32) -> ResourceId {
@@ -308,5 +370,76 @@ mod tests {
             }
         }
         assert_eq!((turns.len(), due.len()), (50_000, 0));
+    }
+
+    /// Who waits, said as simply as it can be: since, until, urgent, rests.
+    #[derive(Default)]
+    struct Model {
+        waiting: BTreeMap<ResourceId, (u64, u64, bool, bool)>,
+        taken: BTreeMap<ResourceId, Taken>,
+    }
+
+    impl Model {
+        fn mark(&mut self, id: ResourceId, sequence: u64, urgent: bool) {
+            let mark = self.waiting.entry(id).or_insert((sequence, sequence, urgent, false));
+            *mark = (mark.0.min(sequence), mark.1.max(sequence), mark.2 || urgent, false);
+        }
+
+        /// Who comes first, by hurry and age.
+        fn first(&self) -> Option<(bool, u64)> {
+            let ready = self.waiting.iter().filter(|(id, mark)| !mark.3 && !self.taken.contains_key(id));
+            ready.map(|(_, mark)| (!mark.2, mark.0)).min()
+        }
+
+        fn oldest(&self) -> Option<u64> {
+            let waiting = self.waiting.values().map(|mark| mark.0);
+            waiting.chain(self.taken.values().map(|taken| taken.since)).min()
+        }
+    }
+
+    #[test]
+    fn whatever_happens_the_first_is_the_first() {
+        let (mut due, mut model, now) = (Due::default(), Model::default(), Timestamp::UNIX_EPOCH);
+        let mut chance = 1_u64;
+        let mut roll = |below: u64| {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (chance >> 33) % below
+        };
+        for step in 1..20_000 {
+            let someone = id(u32::try_from(roll(12)).unwrap());
+            match roll(6) {
+                0 | 1 => {
+                    let (sequence, urgent) = (step - roll(2) * roll(9).min(step), roll(8) == 0);
+                    due.mark(someone, sequence, urgent);
+                    model.mark(someone, sequence, urgent);
+                }
+                2 | 3 => {
+                    let first = model.first();
+                    let found = due.take(now);
+                    assert_eq!(found.map(|(_, taken)| (!taken.urgent, taken.since)), first, "step {step}");
+                    if let Some((id, taken)) = found {
+                        let (since, until, urgent, _) = model.waiting.remove(&id).unwrap();
+                        assert_eq!(taken, Taken { since, until, urgent, rank: Rank::Member });
+                        assert_eq!(model.taken.insert(id, taken), None, "worked on twice at once");
+                    }
+                }
+                4 => {
+                    due.finish(someone);
+                    model.taken.remove(&someone);
+                }
+                _ => {
+                    if let Some(taken) = model.taken.remove(&someone) {
+                        let rests = roll(2) == 0;
+                        due.put_back(someone, taken, rests.then_some(Timestamp::MAX));
+                        let known = model.waiting.entry(someone);
+                        let mark = known.or_insert((taken.since, taken.until, taken.urgent, rests));
+                        let urgent = mark.2 || taken.urgent;
+                        *mark = (mark.0.min(taken.since), mark.1.max(taken.until), urgent, mark.3);
+                    }
+                }
+            }
+            assert_eq!(due.oldest(), model.oldest(), "step {step}");
+            assert_eq!(due.len(), model.waiting.len() + model.taken.len(), "step {step}");
+        }
     }
 }

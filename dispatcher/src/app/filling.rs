@@ -33,7 +33,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// What is due at the start, when that is everything.
-    pub(super) fn begin(due: &Due, now: Timestamp) -> Self {
+    pub(super) fn begin(due: &mut Due, now: Timestamp) -> Self {
         let everything = due.oldest() == Some(EVERYTHING);
         let filling = everything.then(|| Filling { done: 0, of: due.len(), since: now, until: None });
         Self { filling, told_at: now }
@@ -96,7 +96,7 @@ mod tests {
         let mut due = Due::default();
         due.mark(id(1), EVERYTHING, false);
         due.mark(id(2), EVERYTHING, false);
-        let mut progress = Progress::begin(&due, now);
+        let mut progress = Progress::begin(&mut due, now);
         assert_eq!(progress.now().map(|filling| (filling.done, filling.of)), Some((0, 2)));
         let (first, taken) = due.take(now).unwrap();
         due.put_back(first, taken, None);
@@ -111,6 +111,6 @@ mod tests {
         progress.finished("wiki", second, taken, &due, now);
         assert_eq!(progress.now(), None);
         due.mark(id(1), 5, false);
-        assert_eq!(Progress::begin(&due, now).now(), None);
+        assert_eq!(Progress::begin(&mut due, now).now(), None);
     }
 }

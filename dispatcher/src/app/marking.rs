@@ -30,7 +30,7 @@ impl Worker {
             wait.map_err(projector::Error::from)?;
         }
         for Affected { who, urgent } in affected {
-            for id in self.look_up(who, sequence) {
+            for id in self.look_up(who, heard) {
                 if railing.comes_by_itself(id, sequence, urgent) {
                     continue;
                 }
@@ -44,14 +44,14 @@ impl Worker {
     }
 
     /// Who it is, as of now. What happened between the event and now marks whom it took away.
-    fn look_up(&self, who: Who, sequence: u64) -> Vec<ResourceId> {
+    fn look_up(&self, who: Who, heard: &Heard) -> Vec<ResourceId> {
         let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
         let now = projector::Moment::NOW;
         let with_below = |ids: Vec<ResourceId>| -> Vec<ResourceId> {
             let below = ids.iter().flat_map(|id| projection.descendants(tenant, *id)).collect::<Vec<_>>();
             ids.into_iter().chain(below).collect()
         };
-        let ended = |stay: &projector::Stay| stay.to.is_some_and(|(at, _)| at == sequence);
+        let ended = |stay: &projector::Stay| stay.to.is_some_and(|(at, _)| at == heard.sequence);
         match who {
             Who::One(id) => vec![id],
             Who::These(ids) => with_below(ids),
@@ -65,7 +65,7 @@ impl Worker {
                 stays.map(|stay| stay.group).collect()
             }
             Who::Groups(id) => projection.groups_of(tenant, id),
-            Who::Naming(id) => self.naming.of(projection, tenant, id),
+            Who::Naming(id) => heard.naming(|| self.naming.of(projection, tenant, id)).to_vec(),
             Who::Everybody => self.shared.links.of_app(&self.name),
         }
     }

@@ -142,7 +142,7 @@ impl Worker {
         }
         let mut due = Due::default();
         let Some((from, railing)) = self.begin(&mut due, lease).await? else { return Ok(()) };
-        let (mut timers, mut dated) = self.timers(&due, from, &railing);
+        let (mut timers, mut dated) = self.timers(&mut due, from, &railing);
         let mut events = self.shared.herald.listen(from + 1);
         let mut followed = from;
         let mut saved = None;
@@ -151,7 +151,7 @@ impl Worker {
         let mut renew = tokio::time::interval(RENEW);
         let mut paused = Pause::default();
         let mut gates = Gates::default();
-        let mut filling = Progress::begin(&due, clock::now());
+        let mut filling = Progress::begin(&mut due, clock::now());
         let (marks, mut marked) = mpsc::channel(MARKS_MAX);
         let rounds = reconcile::rounds(self.performer(&railing, false), marks);
         tokio::pin!(rounds);

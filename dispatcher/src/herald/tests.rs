@@ -117,11 +117,23 @@ async fn what_was_not_waited_for_is_heard_later() {
 fn large_events_are_not_remembered_for_long() {
     let mut said = Said { first: 1, next: 1, events: VecDeque::new(), bytes: 0, is_over: false };
     for sequence in 1..=100 {
-        let heard = Heard { sequence, event: deleted(), body: None, bytes: REMEMBERED_BYTES / 10 };
+        let heard = Heard {
+            sequence,
+            event: deleted(),
+            body: None,
+            bytes: REMEMBERED_BYTES / 10,
+            naming: OnceLock::new(),
+        };
         said.add(heard);
     }
     assert_eq!((said.events.len(), said.first, said.next), (10, 91, 101));
-    said.add(Heard { sequence: 101, event: deleted(), body: None, bytes: REMEMBERED_BYTES * 2 });
+    said.add(Heard {
+        sequence: 101,
+        event: deleted(),
+        body: None,
+        bytes: REMEMBERED_BYTES * 2,
+        naming: OnceLock::new(),
+    });
     assert_eq!((said.events.len(), said.first, said.next), (1, 101, 102));
     assert!(said.knows(101) && !said.knows(100));
 }

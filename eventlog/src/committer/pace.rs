@@ -2,7 +2,9 @@
 //!
 //! What a message costs alone and in a batch depends on the disk, on replicas, on how the broker syncs and on who else
 //! needs the processors, so nothing of it is a constant here. While many want to write, one way is used for a while and
-//! its rate is taken; the other is tried now and then, the more rarely the worse it was. Pure: time is an argument.
+//! its rate is taken; the other is tried now and then, the more rarely the worse it was. The same writers are a smaller
+//! crowd where they are answered sooner, so what a change of the way brings counts for the crowd that it was made for.
+//! Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -91,11 +93,14 @@ pub(super) struct Pace {
     way: Way,
     levels: [Rates; LEVELS],
     epoch: Option<Epoch>,
+    /// The way was just changed for a crowd of this size.
+    changed_for: Option<usize>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { way: Way::Together, levels: [Rates::default(); LEVELS], epoch: None }
+        let levels = [Rates::default(); LEVELS];
+        Self { way: Way::Together, levels, epoch: None, changed_for: None }
     }
 }
 
@@ -124,9 +129,10 @@ impl Pace {
         }
         let (rate, peak) = (epoch.messages as f64 / lasted.as_secs_f64(), epoch.peak);
         self.epoch = None;
+        let level = self.changed_for.take().unwrap_or_else(|| level_of(peak));
         // An idle while in it says nothing about how fast a way is.
         if peak >= CROWD && lasted < 8 * EPOCH {
-            self.learn(level_of(peak), rate, now);
+            self.learn(level, rate, now);
         }
     }
 
@@ -134,7 +140,9 @@ impl Pace {
         let Some(rates) = self.levels.get_mut(level) else { return };
         let known = rates.of(self.way);
         *known = Some(known.map_or(rate, |known| known + NEW * (rate - known)));
-        self.way = rates.next(self.way, now);
+        let next = rates.next(self.way, now);
+        self.changed_for = (next != self.way).then_some(level);
+        self.way = next;
     }
 }
 
@@ -176,6 +184,23 @@ mod tests {
         // And back.
         use_for(&mut pace, &mut now, 64, 1_000.0, 6_400.0, ten * 4);
         assert!(use_for(&mut pace, &mut now, 64, 1_000.0, 6_400.0, ten) > 0.9);
+    }
+
+    /// Writers with something else to do between two messages: alone they wait less, and are fewer at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_way_is_not_forgotten_because_it_makes_the_crowd_smaller() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let (end, mut together) = (now + Duration::from_secs(10), 0);
+        while now < end {
+            let (messages, present, rate) = match pace.way(12) {
+                Way::Alone => (1, 12, 3_500.0),
+                Way::Together => (32, 40, 2_000.0),
+            };
+            now += Duration::from_secs_f64(messages as f64 / rate);
+            pace.finished(messages, present, now);
+            together += messages - 1;
+        }
+        assert!(together < 3_500, "{together} messages of 35,000 went the slower way");
     }
 
     #[tokio::test(start_paused = true)]

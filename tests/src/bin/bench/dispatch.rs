@@ -9,12 +9,15 @@ use street::apps::{App, Kind};
 use street::house::{Options, eventually, user};
 use street::{Client, House};
 
+use crate::floor;
 use crate::load::{self, Pace, Target, Work};
 
 /// People, when nothing else is said.
 const PEOPLE: usize = 5_000;
-/// Calls at the same time.
-const CONCURRENCY: usize = 32;
+/// Calls at the same time: the app takes as many as come, and more of them share a sync of the broker's disk.
+const CONCURRENCY: usize = 256;
+/// And at an app that takes few.
+const FEW: usize = 32;
 /// Connections that make and change people.
 const WRITERS: usize = 64;
 /// Leavers, one after another.
@@ -50,8 +53,8 @@ pub(crate) fn run(words: &[String]) {
     }
 }
 
-fn house(app: &App) -> House {
-    let more = format!("concurrency = {CONCURRENCY}");
+fn house(app: &App, concurrency: usize) -> House {
+    let more = format!("concurrency = {concurrency}");
     let configuration = Some(app.configuration("wiki", &more));
     House::start_with(Options { configuration, flags: vec!["--no-demo".to_string()], ..Options::default() })
 }
@@ -66,12 +69,19 @@ fn converge(people: usize) {
 
     let app = App::start(Kind::Scim);
     app.remember_nothing();
-    let house = house(&app);
+    let house = house(&app, CONCURRENCY);
     let created = converged(&house, "create", people, || make(&house, people));
-    println!("  made:    {people} accounts, {created:.0}/s");
+    let writes = floor::Running::start(house.env("NATS_URL"));
+    let works = Arc::new(Writes { target: writes.target.clone() });
+    let writes = load::run(&writes.target, CONCURRENCY, Pace::Closed, lasts, works);
+    writes.show("floor: one guarded publish, at the same broker");
+    println!(
+        "  made:    {people} accounts, {created:.0}/s, {:.2} x the publishes that they need",
+        2.0 * created / writes.rate
+    );
     let ids = created_ids(&house);
     let changed = converged(&house, "update", people, || retitle(&house, &ids, "Converged"));
-    println!("  changed: {people} accounts, {changed:.0}/s");
+    println!("  changed: {people} accounts, {changed:.0}/s, {:.2} x", 2.0 * changed / writes.rate);
     let held = house.rollcall(&["app", "show", "wiki"]);
     println!("{held}");
 }
@@ -206,17 +216,31 @@ impl Work for Floor {
     }
 }
 
+struct Writes {
+    target: Target,
+}
+
+impl Work for Writes {
+    fn request(&self, number: usize) -> Vec<u8> {
+        self.target.request("POST", "/floor", &user(&format!("floor-{number}")).to_string())
+    }
+
+    fn answered(&self, _: usize, status: u16, _: &[u8]) {
+        assert_eq!(status, 201);
+    }
+}
+
 fn leave(backlog: usize, with_budget: bool) {
     let app = App::start(Kind::Scim);
     app.remember_nothing();
-    let mut house = house(&app);
+    let mut house = house(&app, FEW);
     make(&house, backlog);
     soon("everybody has an account", || (done(&house, "create") >= backlog as u64).then_some(()));
     let ids = created_ids(&house);
     app.allow(ALLOWED, Duration::from_secs(1));
     if with_budget {
         assert!(house.stop());
-        let budget = format!("concurrency = {CONCURRENCY}\n[app.wiki.budget]\nrate_per_second = {ALLOWED}\n");
+        let budget = format!("concurrency = {FEW}\n[app.wiki.budget]\nrate_per_second = {ALLOWED}\n");
         house.configure(&app.configuration("wiki", &budget));
         house.start_again();
     }
