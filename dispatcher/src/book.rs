@@ -16,6 +16,10 @@ pub(crate) struct Book {
     links: BTreeMap<ResourceId, Link>,
     /// Who has an account, by a hash of the app's id.
     owners: BTreeSet<(u64, ResourceId)>,
+    /// Who was given a name that must be the only one, by a hash of it.
+    names: BTreeSet<(u64, ResourceId)>,
+    /// Names that are about to be given, and are not written down yet.
+    set_aside: BTreeMap<ResourceId, BTreeSet<u64>>,
     held: BTreeSet<ResourceId>,
     deactivated: BTreeSet<ResourceId>,
     unfinished: BTreeSet<ResourceId>,
@@ -30,6 +34,8 @@ impl Default for Book {
         Self {
             links: BTreeMap::new(),
             owners: BTreeSet::new(),
+            names: BTreeSet::new(),
+            set_aside: BTreeMap::new(),
             held: BTreeSet::new(),
             deactivated: BTreeSet::new(),
             unfinished: BTreeSet::new(),
@@ -70,6 +76,9 @@ impl Book {
         }
         link.last = sequence;
         self.put(id, link);
+        if matches!(event.kind, Kind::Decided { .. }) {
+            self.give_back(id);
+        }
     }
 
     /// Takes a link out of every list.
@@ -77,6 +86,9 @@ impl Book {
         let Some(link) = self.links.remove(&id) else { return Link::default() };
         if let Some(remote_id) = &link.remote_id {
             self.owners.remove(&(hash(remote_id), id));
+        }
+        for name in link.decisions.names() {
+            self.names.remove(&(name, id));
         }
         for list in [&mut self.held, &mut self.deactivated, &mut self.unfinished] {
             list.remove(&id);
@@ -88,6 +100,7 @@ impl Book {
         if let Some(remote_id) = &link.remote_id {
             self.owners.insert((hash(remote_id), id));
         }
+        self.names.extend(link.decisions.names().map(|name| (name, id)));
         let lists = [
             (&mut self.held, link.held.is_some()),
             (&mut self.deactivated, link.deactivated_at.is_some()),
@@ -99,6 +112,23 @@ impl Book {
             }
         }
         self.links.insert(id, link);
+    }
+
+    /// Whether another resource has a name, or is about to have it.
+    pub(crate) fn is_named(&self, name: u64, id: ResourceId) -> bool {
+        let first = (name, ResourceId::new(uuid::Uuid::nil()));
+        let last = (name, ResourceId::new(uuid::Uuid::max()));
+        self.names.range(first..=last).any(|(_, other)| *other != id)
+            || self.set_aside.iter().any(|(other, names)| *other != id && names.contains(&name))
+    }
+
+    /// Sets a name aside for a resource until it is written down.
+    pub(crate) fn set_aside(&mut self, name: u64, id: ResourceId) {
+        self.set_aside.entry(id).or_default().insert(name);
+    }
+
+    pub(crate) fn give_back(&mut self, id: ResourceId) {
+        self.set_aside.remove(&id);
     }
 
     /// What an event tells beside the link.
@@ -118,7 +148,8 @@ impl Book {
             | Kind::Held { .. }
             | Kind::ScopeEntered
             | Kind::ScopeLeft
-            | Kind::Verified => {
+            | Kind::Verified
+            | Kind::Decided { .. } => {
                 self.redriven.remove(&event.resource_id);
             }
         }

@@ -14,6 +14,7 @@ mod config;
 mod connector;
 mod crew;
 mod dates;
+mod decided;
 mod desired;
 mod drift;
 mod feed;

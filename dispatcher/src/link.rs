@@ -8,6 +8,7 @@ use proto::provisioning::{Details, Event, Kind};
 use serde_json::Value;
 
 use crate::config::short_hash;
+use crate::decided::{ADOPT, Decisions};
 use crate::told::Told;
 use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust};
 
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
     pub(crate) held: Option<Held>,
+    /// What was decided of single attributes.
+    pub(crate) decisions: Decisions,
     /// How far the app is believed about it.
     pub(crate) trust: Trust,
     /// Failures since the last success.
@@ -64,6 +67,10 @@ pub(crate) fn is_off(attributes: &scim::Object) -> bool {
     attributes.get("active") == Some(&Value::Bool(false))
 }
 
+fn intended(attributes: &scim::Object) -> String {
+    short_hash(Value::Object(attributes.clone()).to_string().as_bytes())
+}
+
 impl Link {
     /// The link after an event.
     pub(crate) fn apply(
@@ -73,6 +80,7 @@ impl Link {
         remote_id_of: impl Fn(ResourceId) -> Option<String>,
     ) {
         self.trust.apply(event, details, self.remote_id.as_deref(), &self.known_as);
+        self.decisions.apply(event, details);
         match &event.kind {
             Kind::Intended { operation } => {
                 self.intent_open = true;
@@ -96,8 +104,10 @@ impl Link {
                 );
                 let attempts = if read { self.attempts } else { 0 };
                 let trust = std::mem::take(&mut self.trust);
+                let decisions = std::mem::take(&mut self.decisions);
                 let (renamed_at, renamed_by) = (self.renamed_at, self.renamed_by);
-                let kept = Self { last: self.last, renamed_at, renamed_by, trust, ..Self::default() };
+                let kept =
+                    Self { last: self.last, renamed_at, renamed_by, trust, decisions, ..Self::default() };
                 let settled = Self { attempts, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
@@ -138,9 +148,7 @@ impl Link {
                     ("adopt" | OBSERVE | STRANGER, _) => None,
                     ("change_members" | OBSERVE_MEMBERS, _) => before.intended,
                     ("deactivate", _) => Some(crate::plan::DEACTIVATED.to_string()),
-                    (_, Some(details)) => {
-                        Some(short_hash(Value::Object(details.intended.clone()).to_string().as_bytes()))
-                    }
+                    (_, Some(details)) => Some(intended(&details.intended)),
                     (_, None) => None,
                 };
             }
@@ -167,7 +175,14 @@ impl Link {
                 self.next_due_at = None;
             }
             Kind::Verified => (self.attempts, self.next_due_at) = (0, None),
-            Kind::ScopeEntered | Kind::ScopeLeft => {}
+            // The app holds already what is intended from now on.
+            Kind::Decided { operation, .. } if operation == ADOPT && self.intended.is_some() => {
+                if let Some(details) = details {
+                    self.intended = Some(intended(&details.intended));
+                    self.told = Some(Told::of(&details.intended));
+                }
+            }
+            Kind::Decided { .. } | Kind::ScopeEntered | Kind::ScopeLeft => {}
         }
     }
 }

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::book::Book;
+use crate::decided::name;
 use crate::link::{Held, Link};
+use crate::mapping::Open;
 use crate::rails::{Rails, Tally};
 
 /// How long to wait before keys are asked for again.
@@ -175,6 +177,38 @@ impl Links {
             owner.is_some_and(|link| link.remote_id.is_some() || link.intent_open)
                 || book.owners(remote_id).any(|(other, link)| other != id && !link.trust.stranger)
         })
+    }
+
+    /// The name that a resource would be given now.
+    pub(crate) fn free_name(&self, app: &str, id: ResourceId, kind: &str, open: &Open) -> Option<String> {
+        let attribute = open.name();
+        self.book(app, |book| {
+            let found =
+                open.choose(&BTreeSet::new(), |value| book.is_named(name(kind, &attribute, value), id));
+            found.map(|(value, _)| value)
+        })
+    }
+
+    /// The same, which nobody else is given until it is written down; and the candidate that it is made of.
+    pub(crate) fn set_aside(
+        &self,
+        app: &str,
+        id: ResourceId,
+        kind: &str,
+        open: &Open,
+        refused: &BTreeSet<String>,
+    ) -> Option<(String, String)> {
+        let attribute = open.name();
+        self.book(app, |book| {
+            let found = open.choose(refused, |value| book.is_named(name(kind, &attribute, value), id))?;
+            book.set_aside(name(kind, &attribute, &found.0), id);
+            Some(found)
+        })
+    }
+
+    /// Nothing is set aside for a resource any more.
+    pub(crate) fn give_back(&self, app: &str, id: ResourceId) {
+        self.book(app, |book| book.give_back(id));
     }
 
     /// Whether a resource waits to be read back because of a restore.

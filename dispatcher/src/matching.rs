@@ -68,8 +68,18 @@ impl Matching {
         Ok(())
     }
 
-    /// By what a type is looked for, in this order.
-    pub(crate) fn keys(&self, registry: &Registry, kind: &ResourceType) -> Vec<AttrPath> {
+    /// By what a type is looked for, in this order. Whoever has what the mapping makes unique is somebody else, so nobody is
+    /// looked for by that.
+    pub(crate) fn keys(&self, registry: &Registry, kind: &ResourceType, mapping: &Mapping) -> Vec<AttrPath> {
+        let mut keys = self.all_keys(registry, kind);
+        if let Some(mapping) = mapping.of(&kind.name) {
+            keys.retain(|key| !mapping.is_unique(key));
+        }
+        keys
+    }
+
+    /// The same with what the mapping makes unique.
+    pub(crate) fn all_keys(&self, registry: &Registry, kind: &ResourceType) -> Vec<AttrPath> {
         self.keys.get(&kind.name).cloned().unwrap_or_else(|| {
             let unique = registry.unique_attribute(kind).map(|attribute| attribute.name.as_str());
             [OUR_ID].into_iter().chain(unique).map(AttrPath::of).collect()
@@ -132,6 +142,11 @@ fn key(
         | Type::DateTime
         | Type::Binary => return Err(format!("{text:?} is no text that can be searched for")),
     }
+    if mapping.of(&kind.name).is_some_and(|mapping| mapping.is_unique(&path)) {
+        return Err(format!(
+            "{text:?}: the mapping makes it unique, so whoever has it is somebody else; name another"
+        ));
+    }
     if !own.can_search(&path.to_string()) {
         return Err(format!(
             "{text:?}: its profile cannot search a {} by it; it can by {} (see search in docs/profiles.md)",
@@ -169,6 +184,7 @@ mod tests {
             ("emails", rule("user.emails")),
             ("nickName", rule("user.nickName")),
             (DEPARTMENT, rule("user.title")),
+            ("title", rule("unique(user.title)")),
         ];
         let mut mapping = Mapping::default();
         mapping.choose(&registry, kind, &rules.map(|(name, rule)| (name.to_string(), rule)).into()).unwrap();
@@ -190,7 +206,8 @@ mod tests {
     fn what_is_not_said_is_our_id_and_the_unique_attribute() {
         let registry = Registry::built_in().unwrap();
         let keys = |name: &str| {
-            let keys = Matching::default().keys(&registry, registry.by_name(name).unwrap());
+            let kind = registry.by_name(name).unwrap();
+            let keys = Matching::default().keys(&registry, kind, &Mapping::default());
             keys.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(keys("User"), ["externalId", "userName"]);
@@ -216,7 +233,7 @@ mod tests {
             "its profile cannot search a User by it; it can by externalId, userName, emails",
         );
         check(&["userName", "USERNAME"], "\"USERNAME\" is named twice");
-        check(&["title"], "\"title\": the app is never told it");
+        check(&["title"], "\"title\": the mapping makes it unique");
         check(&["nickName"], "\"nickName\": the app is never told it");
     }
 

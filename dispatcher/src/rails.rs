@@ -304,7 +304,8 @@ pub(crate) fn counted(event: &Event, details: Option<&Details>, was_off: bool) -
         | Kind::Released { .. }
         | Kind::ScopeEntered
         | Kind::ScopeLeft
-        | Kind::Verified => Vec::new(),
+        | Kind::Verified
+        | Kind::Decided { .. } => Vec::new(),
     }
 }
 

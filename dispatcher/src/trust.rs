@@ -98,7 +98,8 @@ impl Trust {
             | Kind::Retrying { .. }
             | Kind::Refused { .. }
             | Kind::ScopeEntered
-            | Kind::ScopeLeft => {}
+            | Kind::ScopeLeft
+            | Kind::Decided { .. } => {}
         }
     }
 

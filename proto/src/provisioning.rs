@@ -103,6 +103,13 @@ pub enum Kind {
     ScopeLeft,
     /// The app was read and holds what it should.
     Verified,
+    /// What an attribute is at the app was decided, beside what the mapping says.
+    Decided {
+        /// What kind of decision.
+        operation: String,
+        /// The attributes' paths.
+        attributes: Vec<String>,
+    },
 }
 
 impl Kind {
@@ -118,6 +125,7 @@ impl Kind {
             Self::ScopeEntered => "ScopeEntered",
             Self::ScopeLeft => "ScopeLeft",
             Self::Verified => "Verified",
+            Self::Decided { .. } => "Decided",
         }
     }
 }
@@ -129,6 +137,8 @@ pub struct Details {
     pub intended: Object,
     /// The app's own words, bounded.
     pub detail: String,
+    /// What was decided of each attribute, by its path.
+    pub decided: Object,
 }
 
 /// A message that was read, its details still sealed.
@@ -142,8 +152,11 @@ pub struct Encoded {
 /// Writes an event, and its details if it has any.
 pub fn encode(event: &Event, details: Option<(&Details, &DataKey, Nonce)>) -> Bytes {
     let plain = details.map(|(details, key, nonce)| {
-        let details =
-            wire::Details { intended: json(&details.intended), detail: details.detail.clone().into() };
+        let details = wire::Details {
+            intended: json(&details.intended),
+            detail: details.detail.clone().into(),
+            decided: json(&details.decided),
+        };
         (details.encode_to_vec(), key, nonce)
     });
     Frame::seal(to_wire(event).encode_to_vec(), plain)
@@ -166,7 +179,7 @@ impl Encoded {
     pub fn open(&self, key: &DataKey) -> Result<Details, Error> {
         let details = wire::Details::decode(Bytes::from(self.frame.open(key)?))?;
         let detail = String::from_utf8_lossy(&details.detail).into_owned();
-        Ok(Details { intended: object(&details.intended)?, detail })
+        Ok(Details { intended: object(&details.intended)?, detail, decided: object(&details.decided)? })
     }
 }
 
@@ -202,6 +215,7 @@ fn to_wire(event: &Event) -> wire::Event {
         Kind::ScopeEntered => Wire::ScopeEntered(wire::ScopeEntered {}),
         Kind::ScopeLeft => Wire::ScopeLeft(wire::ScopeLeft {}),
         Kind::Verified => Wire::Verified(wire::Verified {}),
+        Kind::Decided { operation, attributes } => Wire::Decided(wire::Decided { operation, attributes }),
     };
     wire::Event {
         id: Bytes::copy_from_slice(event.id.as_bytes()),
@@ -247,6 +261,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         Wire::ScopeEntered(_) => Kind::ScopeEntered,
         Wire::ScopeLeft(_) => Kind::ScopeLeft,
         Wire::Verified(_) => Kind::Verified,
+        Wire::Decided(kind) => Kind::Decided { operation: kind.operation, attributes: kind.attributes },
     };
     Ok(Event {
         id: EventId::from_bytes(&event.id)?,

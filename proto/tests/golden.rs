@@ -124,6 +124,7 @@ fn provisioning_events() {
         Kind::ScopeEntered,
         Kind::ScopeLeft,
         Kind::Verified,
+        Kind::Decided { operation: operation(), attributes: vec!["userName".to_string()] },
     ];
     for kind in kinds {
         let name = kind.name();
@@ -141,8 +142,10 @@ fn provisioning_events() {
             why: "missing at the app".to_string(),
             kind,
         };
-        let details =
-            Details { intended: scim::Object::clone(&body().document), detail: "words".to_string() };
+        let intended = scim::Object::clone(&body().document);
+        let decided =
+            if matches!(event.kind, Kind::Decided { .. }) { intended.clone() } else { scim::Object::new() };
+        let details = Details { intended, detail: "words".to_string(), decided };
         let key = DataKey::new(KEY);
         let bytes = provisioning::encode(&event, Some((&details, &key, NONCE)));
         let read = provisioning::decode(golden("provisioning", name, &bytes)).unwrap();

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes as attributes_for};
 use crate::link::Link;
-use crate::mapping::{Mapped, Person, TypeMapping};
+use crate::mapping::{Mapped, Open, Person, TypeMapping, set};
 use crate::plan::{Leaving, Next};
 use crate::profile::Missing;
 use crate::scope::{Holder, Needs};
@@ -30,6 +30,16 @@ pub(crate) struct Now {
     pub(super) next: Option<Next>,
     /// Why nobody knows what the app should hold, where that is more than the plan says.
     pub(super) unclear: Option<String>,
+    /// Attributes of which no other account may have the same.
+    pub(super) open: Vec<Open>,
+}
+
+impl Now {
+    /// What is not in the directory, or has no more to be said of it.
+    pub(super) fn of(kind: ResourceType, desired: Result<Desired, Leaving>) -> Self {
+        let (key_ref, missing, next, unclear) = (None, None, None, None);
+        Self { kind, desired, key_ref, missing, next, unclear, open: Vec::new() }
+    }
 }
 
 impl Performer {
@@ -37,7 +47,8 @@ impl Performer {
     pub(super) async fn look(&self, id: ResourceId, link: &Link) -> Result<Option<Now>, Error> {
         let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
         let Some(name) = projection.type_of(tenant, id) else {
-            if link.remote_id.is_none() && !link.intent_open && link.trust.unverified.is_none() {
+            let is_known = link.remote_id.is_some() || link.intent_open || !link.decisions.is_empty();
+            if !is_known && link.trust.unverified.is_none() {
                 return Ok(None);
             }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
@@ -47,16 +58,19 @@ impl Performer {
             let (policy, grace) = (self.config.on_delete, self.config.timing.delete_after);
             let deleted = self.leaving(&kind, policy, grace, "deleted in the directory");
             let desired = Err(if link.trust.stranger { STRANGER } else { deleted });
-            return Ok(Some(Now { kind, desired, key_ref: None, missing: None, next: None, unclear: None }));
+            return Ok(Some(Now::of(kind, desired)));
         };
         let Some(kind) = self.shared.registry.by_name(&name).cloned() else { return Ok(None) };
         let Some(stored) = projection.resource(tenant, &name, id).await? else { return Ok(None) };
         let key_ref = stored.key_ref;
-        let wanted = self.wanted(&kind, &stored, clock::now());
-        let (desired, missing) = match wanted.desired {
+        let wanted = self.wanted(&kind, &stored, link, clock::now());
+        let (mut desired, missing) = match wanted.desired {
             Ok(desired) => self.shaped(&kind, desired),
             Err(leaving) => (Err(leaving), None),
         };
+        if let Ok(desired) = &mut desired {
+            link.decisions.leave(&mut desired.attributes, desired.partial);
+        }
         Ok(Some(Now { kind, desired, key_ref, missing, ..wanted }))
     }
 
@@ -72,14 +86,11 @@ impl Performer {
     }
 
     /// What the app should hold of a resource at a time, and when that changes by itself.
-    fn wanted(&self, kind: &ResourceType, stored: &Stored, now: Timestamp) -> Now {
+    fn wanted(&self, kind: &ResourceType, stored: &Stored, link: &Link, now: Timestamp) -> Now {
         let timing = &self.config.timing;
         let can = has(&self.shared, kind, "active");
         let leaving = |why| self.leaving(kind, self.config.on_leave, timing.leave_grace, why);
-        let with = |desired, next| {
-            let (kind, key_ref, missing) = (kind.clone(), None, None);
-            Now { kind, desired, key_ref, missing, next, unclear: None }
-        };
+        let with = |desired, next| Now { next, ..Now::of(kind.clone(), desired) };
         if !self.in_scope(kind, stored) {
             return with(Err(leaving("left the app's scope")), None);
         }
@@ -97,12 +108,12 @@ impl Performer {
                 }
             }
         };
-        match self.desired(kind, stored) {
-            Ok(mut desired) => {
+        match self.desired(kind, stored, link) {
+            Ok((mut desired, open)) => {
                 if !is_active {
                     desired.attributes.insert("active".to_string(), false.into());
                 }
-                with(Ok(desired), next)
+                Now { open, ..with(Ok(desired), next) }
             }
             Err(unclear) => {
                 let leaving = Leaving::unclear("its mapping gives nothing");
@@ -126,13 +137,20 @@ impl Performer {
         groups.map(|(id, _)| Holder { id, name: name(id) }).collect()
     }
 
-    fn desired(&self, kind: &ResourceType, stored: &Stored) -> Result<Desired, String> {
+    fn desired(
+        &self,
+        kind: &ResourceType,
+        stored: &Stored,
+        link: &Link,
+    ) -> Result<(Desired, Vec<Open>), String> {
         let links = &self.shared.links;
         let mapping = self.config.mapping.of(&kind.name);
-        let Mapped { attributes, once } = match mapping {
-            None => Mapped { attributes: Object::clone(&stored.document), once: Object::new() },
+        let mut mapped = match mapping {
+            None => Mapped { attributes: Object::clone(&stored.document), ..Mapped::default() },
             Some(mapping) => self.mapped(mapping, kind, stored)?,
         };
+        self.name(stored.id, kind, link, &mut mapped)?;
+        let Mapped { attributes, once, open } = mapped;
         let partial = mapping.is_some_and(|mapping| mapping.is_partial());
         let registry = &self.shared.registry;
         let attributes = attributes_for(registry, kind, stored.id, attributes, partial, |id| {
@@ -144,7 +162,29 @@ impl Performer {
         } else {
             BTreeSet::new()
         };
-        Ok(Desired { attributes, once, partial, members })
+        Ok((Desired { attributes, once, partial, members }, open))
+    }
+
+    /// What must be the only one is what was chosen, or else what would be chosen now.
+    fn name(
+        &self,
+        id: ResourceId,
+        kind: &ResourceType,
+        link: &Link,
+        mapped: &mut Mapped,
+    ) -> Result<(), String> {
+        let is_over = |open: &Open| {
+            open.create_only && link.remote_id.is_some() && open.standing(&link.decisions).is_none()
+        };
+        mapped.open.retain(|open| !is_over(open));
+        for open in &mapped.open {
+            let chosen = open.standing(&link.decisions).map(|choice| choice.after.clone());
+            let chosen = chosen.or_else(|| self.shared.links.free_name(&self.name, id, &kind.name, open));
+            let value = chosen.ok_or_else(|| format!("no name is left for {}", open.path))?;
+            let object = if open.create_only { &mut mapped.once } else { &mut mapped.attributes };
+            set(object, &open.path, value.into());
+        }
+        Ok(())
     }
 
     /// A resource as the app calls it. Whether it is switched on is told in any case.

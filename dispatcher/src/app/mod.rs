@@ -3,6 +3,7 @@
 mod afford;
 pub(crate) mod checks;
 mod dated;
+mod decide;
 mod due;
 pub(crate) mod filling;
 mod foresee;

@@ -98,6 +98,11 @@ impl Performer {
             }
             let (call, why) = match planned {
                 Plan::Settled { next } => {
+                    match self.decide(id, &now, &link).await? {
+                        Step::Plan => {}
+                        Step::Again => continue,
+                        Step::Ended(ended) => return Ok(ended),
+                    }
                     if link.held.is_some() {
                         let released = Kind::Released { actor: RELEASED_BY.to_string() };
                         self.write(id, &now, &link, released, None, "it is not wished any more").await?;

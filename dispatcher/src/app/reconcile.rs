@@ -350,14 +350,7 @@ impl Performer {
     /// the same guards as everybody else.
     async fn take_charge_of(&self, kind: &ResourceType, remote_id: &str) -> Result<ResourceId, Error> {
         let id = clock::new_resource_id();
-        let now = Now {
-            kind: kind.clone(),
-            desired: Err(STRANGER),
-            key_ref: None,
-            missing: None,
-            next: None,
-            unclear: None,
-        };
+        let now = Now::of(kind.clone(), Err(STRANGER));
         let found = Kind::Done {
             operation: TAKEN_CHARGE.to_string(),
             linked: true,

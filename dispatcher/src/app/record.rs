@@ -87,12 +87,12 @@ impl Performer {
         intended: Option<Object>,
         why: &str,
     ) -> Result<(), Error> {
-        let details = intended.map(|intended| Details { intended, detail: String::new() });
+        let details = intended.map(|intended| Details { intended, ..Details::default() });
         self.write_details(id, now, link, kind, details, why).await
     }
 
     /// Appends under the guard of the link; our own links show it as soon as it is acknowledged.
-    async fn write_details(
+    pub(super) async fn write_details(
         &self,
         id: ResourceId,
         now: &Now,

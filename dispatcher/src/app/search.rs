@@ -27,7 +27,7 @@ pub(super) struct Searched {
 }
 
 impl Performer {
-    /// Before an account is made: is it there already?
+    /// Before an account is made or changed: is it there already, and what is decided when it is needed?
     pub(super) async fn meet(
         &self,
         id: ResourceId,
@@ -35,10 +35,17 @@ impl Performer {
         link: &Link,
         call: &Call,
     ) -> Result<Step, Error> {
+        if matches!(call, Call::Create { .. } | Call::Update { .. }) {
+            match self.decide(id, now, link).await? {
+                Step::Plan => {}
+                decided @ (Step::Again | Step::Ended(_)) => return Ok(decided),
+            }
+        }
         if !matches!(call, Call::Create { .. }) || !self.config.matching.looks_first(&now.kind.name) {
             return Ok(Step::Plan);
         }
-        let keys = self.config.matching.keys(&self.shared.registry, &now.kind);
+        let (matching, mapping) = (&self.config.matching, &self.config.mapping);
+        let keys = matching.keys(&self.shared.registry, &now.kind, mapping);
         let Searched { found, by } = self.look_for(id, now, &keys).await;
         let ended = match found {
             Found::None | Found::Unsearchable => return Ok(Step::Plan),
@@ -57,7 +64,9 @@ impl Performer {
         now: &Now,
         link: &Link,
     ) -> Result<Option<Ended>, Error> {
-        let Searched { found, by } = self.search(id, now, link).await;
+        // Where our id is not kept, a name was asked for before it was chosen: who has it was made by the call.
+        let by_names = !self.app.own(&now.kind).can_search(OUR_ID);
+        let Searched { found, by } = self.search(id, now, link, by_names).await;
         match found {
             // Where our id is not kept, the app was searched before the call: what is there now is what the call made.
             Found::One(remote_id)
@@ -97,7 +106,7 @@ impl Performer {
         status: u16,
         why: &str,
     ) -> Result<Option<Ended>, Error> {
-        let Searched { found, by } = self.search(id, now, link).await;
+        let Searched { found, by } = self.search(id, now, link, false).await;
         match found {
             Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
                 self.take(id, now, link, remote_id, &by).await
@@ -107,6 +116,11 @@ impl Performer {
             // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
             Found::One(_) | Found::None | Found::Unsearchable => {
                 let link = self.not_done(id, now, link, name, status, "taken", why).await?;
+                match self.choose_again(id, now, &link).await? {
+                    Step::Plan => {}
+                    Step::Again => return Ok(None),
+                    Step::Ended(ended) => return Ok(Some(ended)),
+                }
                 self.retry(id, now, &link, name, 409).await
             }
             Found::Many(count) => self.hold(id, now, link, name, &ambiguous(count, &by)).await,
@@ -139,7 +153,7 @@ impl Performer {
     }
 
     /// The account at the app that is this resource's, whatever happened: by our id before all else, because it is surely ours.
-    pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link) -> Searched {
+    pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link, by_names: bool) -> Searched {
         // Where our id is not kept, a name that is about to change would find nobody, or somebody else.
         if let Some(remote_id) = &link.remote_id
             && !self.app.own(&now.kind).can_search(OUR_ID)
@@ -147,7 +161,12 @@ impl Performer {
             let found = self.app.there(&now.kind, remote_id).await;
             return Searched { found, by: "id".to_string() };
         }
-        let mut keys = self.config.matching.keys(&self.shared.registry, &now.kind);
+        let (matching, registry) = (&self.config.matching, &self.shared.registry);
+        let mut keys = if by_names {
+            matching.all_keys(registry, &now.kind)
+        } else {
+            matching.keys(registry, &now.kind, &self.config.mapping)
+        };
         keys.retain(|key| !key.is(OUR_ID));
         keys.insert(0, AttrPath::of(OUR_ID));
         self.look_for(id, now, &keys).await

@@ -6,6 +6,7 @@ use scim::{AttrPath, Attribute, Registry, ResourceType, Type};
 
 use super::expression::Expression;
 use super::password::GENERATE;
+use super::unique::{UNIQUE, candidates};
 use crate::scope::{Needs, path_needs};
 
 /// Bytes of an expression.
@@ -117,7 +118,10 @@ pub(super) fn checked(
     }
     let expression = Expression::read(text)?;
     let mut walk = Walk { registry, kind, needs: Needs::default(), local: Vec::new(), loops: 0 };
-    let gives = given(walk.shape(expression.program().expression())?);
+    let gives = match candidates(expression.program().expression()) {
+        Some(candidates) => Some(walk.candidates(candidates)?),
+        None => given(walk.shape(expression.program().expression())?),
+    };
     let needs = walk.needs;
     Ok((expression, Checked { needs, gives }))
 }
@@ -201,6 +205,20 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What could be a name: at least one text.
+    fn candidates(&mut self, candidates: &[IdedExpr]) -> Result<Given, String> {
+        if candidates.is_empty() {
+            return Err(format!("{UNIQUE}() names no candidate: write what it could be, the best first"));
+        }
+        for candidate in candidates {
+            match given(self.shape(candidate)?) {
+                None | Some(Given::Text) => {}
+                Some(other) => return Err(format!("a candidate of {UNIQUE} gives {}", other.name())),
+            }
+        }
+        Ok(Given::Text)
+    }
+
     fn name(&mut self, name: &str) -> Result<Shape<'a>, String> {
         if let Some((_, shape)) = self.local.iter().rev().find(|(known, _)| known == name) {
             return Ok(*shape);
@@ -257,7 +275,7 @@ impl<'a> Walk<'a> {
     fn call(&mut self, call: &CallExpr) -> Result<Shape<'a>, String> {
         let name = call.func_name.as_str();
         let is_operator = !name.starts_with(|letter: char| letter.is_ascii_alphabetic());
-        if name == GENERATE {
+        if name == GENERATE || name == UNIQUE {
             return Err(format!("{name}() stands alone: nothing else can be said beside it"));
         }
         if !is_operator && !FUNCTIONS.contains(&name) {

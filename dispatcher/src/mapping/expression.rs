@@ -7,6 +7,8 @@ use cel::{Context, Env, ExecutionError, Program};
 use scim::Object;
 use serde_json::{Value, json};
 
+use super::unique::candidates;
+
 /// Whom an expression is asked about.
 pub(crate) struct Person<'a> {
     /// As clients see it.
@@ -79,18 +81,28 @@ impl Expression {
     }
 
     pub(super) fn evaluate(&self, context: &Context<'_, '_>) -> Evaluated {
-        match self.program.execute(context) {
-            Ok(cel::Value::Null) => Evaluated::Nothing,
-            Ok(value) => match value.json() {
-                Ok(Value::Null) => Evaluated::Nothing,
-                Ok(value) => Evaluated::Value(value),
-                Err(_) => Evaluated::Failed("gives what no attribute can hold"),
-            },
-            // The names were checked: what is missing has no value.
-            Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => Evaluated::Nothing,
-            // The errors of the library quote values.
-            Err(_) => Evaluated::Failed("cannot be evaluated"),
-        }
+        evaluated(self.program.execute(context))
+    }
+
+    /// What the candidates of `unique(...)` give; of an expression that is something else, nothing.
+    pub(super) fn candidates(&self, context: &Context<'_, '_>) -> Vec<Evaluated> {
+        let candidates = candidates(self.program.expression()).unwrap_or_default();
+        candidates.iter().map(|candidate| evaluated(cel::Value::resolve(candidate, context))).collect()
+    }
+}
+
+fn evaluated(result: Result<cel::Value, ExecutionError>) -> Evaluated {
+    match result {
+        Ok(cel::Value::Null) => Evaluated::Nothing,
+        Ok(value) => match value.json() {
+            Ok(Value::Null) => Evaluated::Nothing,
+            Ok(value) => Evaluated::Value(value),
+            Err(_) => Evaluated::Failed("gives what no attribute can hold"),
+        },
+        // The names were checked: what is missing has no value.
+        Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => Evaluated::Nothing,
+        // The errors of the library quote values.
+        Err(_) => Evaluated::Failed("cannot be evaluated"),
     }
 }
 

@@ -4,6 +4,7 @@
 mod check;
 mod expression;
 mod password;
+mod unique;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::scope::Needs;
 pub(crate) use expression::Person;
 use expression::{Evaluated, Expression};
+pub(crate) use unique::Open;
 
 /// How an app calls what the directory knows, by resource type. A type that is not named is called as the directory
 /// calls it.
@@ -85,6 +87,8 @@ enum Source {
     Constant(Value),
     /// Made up when the account is made.
     Password,
+    /// One of these, or the first with a number, that no other account has.
+    Unique(Expression),
 }
 
 /// What an app should hold, as it calls it.
@@ -93,6 +97,8 @@ pub(crate) struct Mapped {
     pub(crate) attributes: Object,
     /// Said once, when the account is made.
     pub(crate) once: Object,
+    /// What must be decided, because no other account may have the same.
+    pub(crate) open: Vec<Open>,
 }
 
 impl Mapping {
@@ -156,6 +162,15 @@ impl TypeMapping {
             let value = match &target.source {
                 Source::Constant(value) => Some(value.clone()),
                 Source::Password => continue,
+                Source::Unique(expression) => {
+                    let candidates = names(expression.candidates(&context)).map_err(wrong)?;
+                    if !candidates.is_empty() {
+                        let (path, create_only) = (target.path.clone(), target.create_only);
+                        mapped.open.push(Open { path, candidates, create_only });
+                        continue;
+                    }
+                    None
+                }
                 Source::Expression(expression) => match expression.evaluate(&context) {
                     Evaluated::Value(value) => Some(value),
                     Evaluated::Nothing => None,
@@ -178,6 +193,12 @@ impl TypeMapping {
             }
         }
         Ok(mapped)
+    }
+
+    /// Whether no two accounts may have the same there.
+    pub(crate) fn is_unique(&self, path: &AttrPath) -> bool {
+        let unique = |target: &&Target| matches!(target.source, Source::Unique(_));
+        self.targets.iter().filter(unique).any(|target| target.path == *path)
     }
 
     /// Whether the mapping says what an attribute, or a part of it, is.
@@ -203,7 +224,9 @@ impl fmt::Display for Mapping {
             write!(f, "{kind}:")?;
             for Target { path, source, default, create_only, on_null, .. } in &mapping.targets {
                 let text = match source {
-                    Source::Expression(expression) => expression.text().to_string(),
+                    Source::Expression(expression) | Source::Unique(expression) => {
+                        expression.text().to_string()
+                    }
                     Source::Constant(value) => format!("={value}"),
                     Source::Password => password::GENERATE.to_string(),
                 };
@@ -254,7 +277,16 @@ fn target(
                     of.kind.as_str()
                 ));
             }
-            (Source::Expression(expression), checked.needs)
+            if unique::candidates(expression.program().expression()).is_none() {
+                (Source::Expression(expression), checked.needs)
+            } else if rule.default.is_some() {
+                return Err(format!(
+                    "{0}(...) has no default: write it as the last candidate",
+                    unique::UNIQUE
+                ));
+            } else {
+                (Source::Unique(expression), checked.needs)
+            }
         }
         (None, Some(value)) => (Source::Constant(value.clone()), Needs::default()),
         (_, _) => return Err("needs one of value and constant".to_string()),
@@ -268,6 +300,21 @@ fn target(
     }
     let (kind, multi_valued) = (of.kind, of.multi_valued);
     Ok((Target { path, kind, multi_valued, source, default, create_only, on_null }, needs))
+}
+
+/// The candidates that say something.
+fn names(evaluated: Vec<Evaluated>) -> Result<Vec<String>, &'static str> {
+    let mut names = Vec::new();
+    for candidate in evaluated {
+        match candidate {
+            Evaluated::Value(Value::String(name)) if name.trim().is_empty() => {}
+            Evaluated::Value(Value::String(name)) => names.push(name),
+            Evaluated::Value(_) => return Err("has a candidate that is no text"),
+            Evaluated::Nothing => {}
+            Evaluated::Failed(why) => return Err(why),
+        }
+    }
+    Ok(names)
 }
 
 /// Whether a value is of a type.
@@ -289,7 +336,7 @@ fn fits(value: &Value, kind: Type, multi_valued: bool) -> Result<(), String> {
 }
 
 /// Writes a value at a path.
-fn set(object: &mut Object, path: &AttrPath, value: Value) {
+pub(crate) fn set(object: &mut Object, path: &AttrPath, value: Value) {
     let names = [&path.schema, &path.name, &path.sub].into_iter().flatten();
     let mut names: Vec<&String> = names.collect();
     let Some(last) = names.pop() else { return };
@@ -306,168 +353,4 @@ fn set(object: &mut Object, path: &AttrPath, value: Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn mapping(rules: Value) -> Result<Mapping, Vec<String>> {
-        let registry = Registry::built_in().unwrap();
-        let kind = registry.by_name("User").unwrap();
-        let rule = |value: &Value| match value.as_str() {
-            Some(text) => MapRule { value: Some(text.to_string()), ..MapRule::default() },
-            None => serde_json::from_value(value.clone()).unwrap(),
-        };
-        let rules = rules.as_object().unwrap().iter().map(|(name, value)| (name.clone(), rule(value)));
-        let mut mapping = Mapping::default();
-        mapping.choose(&registry, kind, &rules.collect()).map(|()| mapping)
-    }
-
-    fn mapped(rules: Value) -> Result<Mapped, String> {
-        let user = json!({
-            "userName": "Ada@Example.test", "title": "Dr", "name": {"givenName": "Ada", "familyName": "Lovelace"},
-            "emails": [{"value": "home@x.test", "type": "home"}, {"value": "ada@x.test", "type": "work"}],
-            "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"department": "R&D"},
-        });
-        let user = user.as_object().unwrap().clone();
-        let person = Person { resource: &user, groups: &["VPN".to_string()], app: "wiki" };
-        mapping(rules).unwrap().of("User").unwrap().map(&person)
-    }
-
-    #[track_caller]
-    fn check(rule: Value, expected: Value) {
-        let found = mapped(json!({"userName": "user.userName", "nickName": rule})).unwrap();
-        assert_eq!(found.attributes.get("nickName").cloned().unwrap_or_default(), expected);
-    }
-
-    #[test]
-    fn expressions_constants_and_defaults() {
-        check(json!("user.userName.lowerAscii()"), json!("ada@example.test"));
-        check(json!("user.emails.filter(e, e.type == 'work')[0].value"), json!("ada@x.test"));
-        check(
-            json!("user['urn:ietf:params:scim:schemas:extension:enterprise:2.0:User'].department"),
-            json!("R&D"),
-        );
-        check(json!("'VPN' in groups ? 'in' : 'out'"), json!("in"));
-        check(
-            json!(
-                "has(user.displayName) ? user.displayName : user.name.givenName + ' ' + user.name.familyName"
-            ),
-            json!("Ada Lovelace"),
-        );
-        check(json!("app.name + '/' + string(size(user.emails))"), json!("wiki/2"));
-        check(json!("user.userName.split('@')[0].matches('^[A-Z]') ? 'big' : 'small'"), json!("big"));
-        check(json!({"constant": "fixed"}), json!("fixed"));
-        check(json!("user.displayName"), json!(null));
-        check(json!("user.phoneNumbers[0].value"), json!(null));
-        check(json!({"value": "user.displayName", "default": "nobody"}), json!("nobody"));
-    }
-
-    #[test]
-    fn what_is_said_once_is_said_apart_and_what_ends_is_told() {
-        let found = mapped(json!({
-            "userName": "user.userName",
-            "name.givenName": "user.name.givenName",
-            "title": {"value": "user.title", "create_only": true},
-            "displayName": "user.displayName",
-            "locale": {"value": "user.locale", "on_null": "leave"},
-        }));
-        let expected = Mapped {
-            attributes: json!({
-                "userName": "Ada@Example.test", "name": {"givenName": "Ada"}, "displayName": null
-            })
-            .as_object()
-            .unwrap()
-            .clone(),
-            once: json!({"title": "Dr"}).as_object().unwrap().clone(),
-        };
-        assert_eq!(found, Ok(expected));
-    }
-
-    #[test]
-    fn a_password_is_made_up_when_an_account_is_made_and_stands_nowhere_else() {
-        let rules = json!({
-            "userName": "user.userName", "password": {"value": "generate_password()", "create_only": true}
-        });
-        let found = mapped(rules.clone()).unwrap();
-        assert!(found.once.is_empty() && !found.attributes.contains_key("password"), "{found:?}");
-        let mapping = mapping(rules).unwrap();
-        let said = |own: &crate::profile::Type| {
-            let mut said = found.attributes.clone();
-            let random = || Ok::<_, ()>(std::array::from_fn(|place| u8::try_from(place * 3).unwrap()));
-            mapping.of("User").unwrap().add_passwords(own, &mut said, random).unwrap();
-            said.remove("password")
-        };
-        assert!(said(&crate::profile::Type::default()).is_some_and(|password| password.is_string()));
-        let dropped = vec!["password".to_string()];
-        assert_eq!(said(&crate::profile::Type { dropped, ..crate::profile::Type::default() }), None);
-    }
-
-    #[test]
-    fn a_failure_names_the_attribute_and_no_value() {
-        let check = |rule: Value, expected: &str| {
-            let found = mapped(json!({"userName": "user.userName", "nickName": rule}));
-            assert_eq!(found, Err(expected.to_string()));
-        };
-        check(json!("user.userName + 1"), "the mapping of nickName cannot be evaluated");
-        check(json!("size(user.emails)"), "the mapping of nickName gives what is not string");
-        check(
-            json!({"value": "user.displayName", "on_null": "hold"}),
-            "the mapping of nickName gives no value",
-        );
-    }
-
-    #[test]
-    fn mistakes_are_found_at_the_start() {
-        #[track_caller]
-        fn check(name: &str, rule: Value, expected: &str) {
-            let mut rules = json!({"userName": "user.userName"});
-            rules[name] = rule;
-            let mistakes = mapping(rules).unwrap_err();
-            assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-            assert!(
-                mistakes[0].starts_with(&format!("{name}: ")) && mistakes[0].contains(expected),
-                "{mistakes:?}"
-            );
-        }
-        check("shoe", json!("user.title"), "is no attribute of a User");
-        check("id", json!("user.title"), "is rollcall's to say");
-        check("emails.value", json!("user.title"), "holds several values");
-        check("title", json!("user.titel"), "\"titel\" is no attribute of a User");
-        check("title", json!("user.Title"), "is written \"title\"");
-        check("title", json!("user.name.first"), "\"first\" is no part of name");
-        check("title", json!("user.emails.value"), "emails holds several");
-        check(
-            "title",
-            json!("user.emails.filter(e, e.kind == 'work')[0].value"),
-            "\"kind\" is no part of emails",
-        );
-        check("title", json!("user['urn:x'].y"), "\"urn:x\" is no attribute of a User");
-        check("title", json!("person.title"), "\"person\" is not known");
-        check("title", json!("user.title.shout()"), "there is no function \"shout\"");
-        check("title", json!("user.title +"), "cannot be read");
-        check("title", json!("user.active"), "the expression gives boolean, and it holds string");
-        check("active", json!("user.title == 'x' ? 'a' : 'b'"), "gives string, and it holds boolean");
-        check("title", json!({"constant": 7}), "gives what is not string");
-        check("title", json!({}), "needs one of value and constant");
-        check("title", json!("x".repeat(2000)), "longer than");
-        check("title", json!(format!("{}1{}", "(".repeat(40), ")".repeat(40))), "deeper than");
-        check("title", json!("user.emails.map(e, user.emails.map(f, f.value))"), "within");
-        check("password", json!("generate_password()"), "said once: write create_only = true");
-        let once = |text: &str| json!({"value": text, "create_only": true});
-        check("password", once("generate_password() + 'x'"), "generate_password() stands alone");
-        check("emails", once("generate_password()"), "gives string, and it holds complex");
-        let mistakes = mapping(json!({"title": "user.title"})).unwrap_err();
-        assert_eq!(mistakes, ["userName: a User needs it, and nothing says what it is"]);
-    }
-
-    #[test]
-    fn what_an_expression_asks_for_is_known() {
-        let needs = |text: &str| mapping(json!({"userName": text})).unwrap().needs();
-        assert_eq!(needs("user.userName"), Needs::default());
-        let groups = Needs { groups: true, group_names: true, ..Needs::default() };
-        assert_eq!(needs("'VPN' in groups ? 'a' : 'b'"), groups);
-        assert_eq!(needs("user.groups[0].display"), groups);
-        let urn = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
-        assert!(needs(&format!("user['{urn}'].manager.displayName")).named);
-    }
-}
+mod tests;

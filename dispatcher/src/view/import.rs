@@ -137,7 +137,7 @@ impl View {
     async fn index(&self, name: &str, kind: &ResourceType) -> Result<Index, Unanswered> {
         let config = self.config(name)?;
         let performer = self.performer(name, config)?;
-        let keys = config.matching.keys(&self.shared.registry, kind);
+        let keys = config.matching.keys(&self.shared.registry, kind, &config.mapping);
         let mut index = Index { keys: keys.clone(), ..Index::default() };
         for (number, id) in self.shared.projection.ids(&config.tenant, &kind.name).into_iter().enumerate() {
             if number % LOOKS == 0 {

@@ -198,6 +198,17 @@ fn done(
             say("reason", reason.clone().into());
         }
         Kind::Released { actor } => say("actor", actor.clone().into()),
+        Kind::Decided { operation, attributes } => {
+            say("operation", operation.clone().into());
+            say("attributes", json!(attributes));
+            if let Some(details) = details {
+                let change = |(path, decided): (&String, &Value)| json!({"path": path, "before": decided.get("before"), "after": decided.get("after")});
+                say("changes", details.decided.iter().map(change).collect());
+                if !details.intended.is_empty() {
+                    before.insert(event.app.clone(), details.intended.clone());
+                }
+            }
+        }
         Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
     }
     item

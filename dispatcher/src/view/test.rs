@@ -105,7 +105,8 @@ impl View {
         let kinds = registry.resource_types().iter().filter(|kind| config.scope.of(&kind.name).is_some());
         let kept = kinds.map(|kind| {
             let (own, core) = (app.own(kind), registry.core(kind));
-            let keys = config.matching.keys(registry, kind).into_iter().map(|key| key.to_string());
+            let keys =
+                config.matching.keys(registry, kind, &config.mapping).into_iter().map(|key| key.to_string());
             Kept {
                 kind,
                 own,

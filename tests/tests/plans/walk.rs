@@ -363,3 +363,17 @@ fn a_mapping_that_asks_for_groups_and_for_the_names_of_others() {
     };
     check(700, config, |_| true);
 }
+
+/// Names that are chosen depend on who came first, and stay as they were chosen.
+#[test]
+fn a_mapping_that_chooses_names() {
+    let config = |registry: &Registry| {
+        let rules = json!({
+            "userName": "unique(user.displayName.lowerAscii(), user.title.lowerAscii())",
+            "nickName": "unique(user.title)",
+            "title": "user.title",
+        });
+        mapped(registry, rules, keeping(registry, (None, Some("vpn")), None))
+    };
+    check(1000, config, |user| in_group(user, "VPN"));
+}
