@@ -80,6 +80,8 @@ pub struct Timing {
     pub dates: Dates,
 }
 
+/// Who has access, and whose an account is, no app decides by itself.
+const OURS: [&str; 3] = ["active", MEMBERS, "externalId"];
 /// The name of a group's members, beside the paths of attributes.
 pub(crate) const MEMBERS: &str = "members";
 
@@ -92,6 +94,8 @@ pub enum OnDrift {
     Revert,
     /// It is said.
     Report,
+    /// What the app changed of an attribute stays, until the directory changes it.
+    Adopt,
 }
 
 /// What is done about an account that nobody of ours owns.
@@ -175,6 +179,18 @@ impl ReconcileConfig {
     /// What of it cannot be, for a person to read.
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
+        if self.drifted == OnDrift::Adopt {
+            mistakes.push(
+                "drifted = \"adopt\" is said of single attributes: write them under attributes".to_string(),
+            );
+        }
+        let adopted = self.attributes.iter().filter(|(_, on_drift)| **on_drift == OnDrift::Adopt);
+        let is_ours = |path: &&String| OURS.iter().any(|ours| path.eq_ignore_ascii_case(ours));
+        for path in adopted.map(|(path, _)| path).filter(is_ours) {
+            mistakes.push(format!(
+                "attributes: {path} is the directory's to say: write \"revert\" or \"report\", not \"adopt\""
+            ));
+        }
         if self.hours > Self::HOURS_MAX {
             mistakes.push(format!("hours is {}, at most {}; 0 switches it off", self.hours, Self::HOURS_MAX));
         }
@@ -394,6 +410,17 @@ mod tests {
         ] {
             assert_eq!(config.on_drift(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn access_is_never_the_apps_to_say() {
+        let mistakes = |attributes: &[(&str, OnDrift)]| config(attributes).mistakes();
+        assert_eq!(mistakes(&[("title", OnDrift::Adopt), ("active", OnDrift::Report)]), Vec::<String>::new());
+        for path in ["active", "MEMBERS", "externalId"] {
+            assert!(mistakes(&[(path, OnDrift::Adopt)])[0].contains("the directory's to say"), "{path}");
+        }
+        let all = ReconcileConfig { drifted: OnDrift::Adopt, ..config(&[]) };
+        assert!(all.mistakes()[0].contains("single attributes"));
     }
 
     #[test]

@@ -258,6 +258,48 @@ fn one_that_was_interrupted_begins_again() {
 }
 
 #[test]
+fn what_an_app_changed_may_stay_until_the_directory_changes_it() {
+    let mut scene = Scene::start("[app.wiki.reconcile.attributes]\ntitle = \"adopt\"\n");
+    let title = |scene: &Scene, name: &str| scene.app.account(name).unwrap().get("title").cloned();
+    let write = |scene: &Scene, path: &str, value: &str| {
+        let operations = json!([{"op": "replace", "path": path, "value": value}]);
+        scene.house.corp().patch(&format!("/Users/{}", scene.ids[1]), operations).expect(200);
+    };
+    let named = |scene: &Scene, path: &str, value: &str| {
+        eventually(value, || {
+            let account = scene.app.account("u1")?;
+            (account.get(path) == Some(&json!(value)) && scene.due() == 0).then_some(())
+        });
+    };
+    scene.title("u1", "Prof");
+    scene.app.edit("/Users", "u2", |account| drop(account.insert("displayName".to_string(), json!("Z"))));
+    scene.app.edit("/Users", "u3", |account| drop(account.remove("title")));
+    scene.app.forget_calls();
+    counts(&scene.reconcile(), 3, 0, 0, 0, 0);
+    eventually("what is said of nothing is told again", || {
+        let account = scene.app.account("u2")?;
+        (account.get("displayName") == Some(&json!("Person u2")) && scene.due() == 0).then_some(())
+    });
+    assert_eq!(scene.writes().len(), 1, "{:?}", scene.writes());
+    assert_eq!((title(&scene, "u1"), title(&scene, "u3")), (Some(json!("Prof")), None));
+    counts(&scene.reconcile(), 0, 0, 0, 0, 0);
+    let why = scene.house.rollcall(&["why", &scene.ids[1], "wiki"]);
+    assert!(why.contains("Decided") && why.contains("title: \"Dr\" -> \"Prof\""), "{why}");
+    assert!(why.contains("it is left there: title"), "{why}");
+    // It is left there when something else is told, and after a restart.
+    scene.house.kill();
+    scene.house.start_again();
+    write(&scene, "displayName", "Countess");
+    named(&scene, "displayName", "Countess");
+    assert_eq!(title(&scene, "u1"), Some(json!("Prof")));
+    // What the directory changes is the directory's again, also when it changes it back.
+    write(&scene, "title", "Lady");
+    named(&scene, "title", "Lady");
+    write(&scene, "title", "Dr");
+    named(&scene, "title", "Dr");
+}
+
+#[test]
 fn what_is_done_about_drift_can_be_said_of_one_attribute() {
     let scene = Scene::start("[app.wiki.reconcile.attributes]\ntitle = \"report\"\nmembers = \"report\"\n");
     scene.title("u1", "Prof");

@@ -124,6 +124,11 @@ impl Performer {
         check: &Check,
         account: &Account,
     ) -> Result<Step, Error> {
+        let over = self.left_too_long(link);
+        if !over.is_empty() && !self.railing.is_read_only() {
+            self.take_back(id, now, link, over).await?;
+            return Ok(Step::Again);
+        }
         let mut difference = self.difference(id, now, link, account);
         let intended = now.desired.as_ref().map(|desired| desired.hash()).unwrap_or_default();
         if let Some(reverted) = &check.reverted {
@@ -144,11 +149,19 @@ impl Performer {
         if !difference.joined.is_empty() || !difference.left.is_empty() {
             self.railing.rolling.fails(id, BELIED);
         }
-        let told = difference.to_revert(&self.config.reconcile);
-        if told.is_none() || self.railing.is_read_only() {
+        if self.railing.is_read_only() {
             return Ok(Step::Plan);
         }
-        self.revert(id, now, link, account, &told).await
+        let is_left = self.leave_there(id, now, link, account, &difference.paths).await?;
+        let told = difference.to_revert(&self.config.reconcile);
+        match (told.is_none(), is_left) {
+            (true, true) => Ok(Step::Again),
+            (true, false) => Ok(Step::Plan),
+            (false, _) => {
+                let link = self.shared.links.get(&self.name, id);
+                self.revert(id, now, &link, account, &told).await
+            }
+        }
     }
 
     fn report(&self, id: ResourceId, difference: &Difference, intended: String) {
@@ -277,7 +290,7 @@ impl Performer {
             findings.name(Drifted { id, paths: ["missing".to_string()].into(), intended: String::new() });
         });
         match self.config.reconcile.drifted {
-            OnDrift::Report => return Ok(Step::Plan),
+            OnDrift::Report | OnDrift::Adopt => return Ok(Step::Plan),
             OnDrift::Revert => {}
         }
         let observed = Kind::Done {

@@ -1,5 +1,6 @@
 //! One app's worker: marks what events affect, plans it, performs it, writes down what came of it.
 
+mod adopt;
 mod afford;
 pub(crate) mod checks;
 mod dated;

@@ -260,7 +260,10 @@ impl Round {
         let Some(now) = performer.look(id, &link).await? else { return Ok(false) };
         let desired = now.desired.as_ref().map_err(|leaving| *leaving);
         match plan(desired, &link, &performer.hash, clock::now()) {
-            Plan::Settled { .. } => Ok(!performer.difference(id, &now, &link, account).is_none()),
+            Plan::Settled { .. } => {
+                let differs = !performer.difference(id, &now, &link, account).is_none();
+                Ok(differs || !performer.left_too_long(&link).is_empty())
+            }
             Plan::ReadBack | Plan::Call { .. } | Plan::Later { .. } | Plan::Held | Plan::Hold { .. } => {
                 Ok(false)
             }
