@@ -119,6 +119,21 @@ impl Scope {
 }
 
 impl Chosen {
+    /// Who satisfies it belongs, if he is in the groups.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    /// Whether only whoever is in certain groups belongs.
+    pub(crate) fn is_within_groups(&self) -> bool {
+        self.within.is_some()
+    }
+
+    /// Whether it is one of these groups.
+    pub(crate) fn has_group(&self, holder: &Holder) -> bool {
+        self.within.as_ref().is_some_and(|within| within.has(holder))
+    }
+
     /// Whether a resource belongs. `holders` are all groups that hold it; `resource` shows it with what the filter needs.
     pub(crate) fn holds(&self, holders: &[Holder], resource: impl FnOnce() -> Object) -> bool {
         let is_within = self.within.as_ref().is_none_or(|within| holders.iter().any(|one| within.has(one)));

@@ -1,5 +1,7 @@
 //! Moments: the directory as of an event or an instant.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use proto::{ResourceId, Tenant};
 
@@ -96,5 +98,20 @@ impl Projection {
             })
         })
         .flatten()
+    }
+
+    /// Every resource of a type: whoever changed last first, and those who never did in the order of creation.
+    pub fn last_changed_first(&self, tenant: &Tenant, resource_type: &str) -> Vec<ResourceId> {
+        let found = self.with(tenant, |directory| {
+            let slots = directory.of_type(resource_type).into_iter().flat_map(|list| list.from(0));
+            let seen = slots.filter_map(|slot| directory.seen(slot, NOW));
+            let changed =
+                |modified_ms: i64, created_ms: i64| Some(modified_ms).filter(|_| modified_ms > created_ms);
+            let all = seen.map(|seen| (Reverse(changed(seen.modified_ms, seen.created_ms)), seen.id));
+            all.collect::<Vec<_>>()
+        });
+        let mut found = found.unwrap_or_default();
+        found.sort_by_key(|(changed, _)| *changed);
+        found.into_iter().map(|(_, id)| id).collect()
     }
 }

@@ -42,10 +42,32 @@ enum Place {
 
 /// Who comes first when everything is due: members before whatever holds them, so that a group is told of its members once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
+pub(crate) enum Class {
+    /// Who works there, as far as that is known.
     #[default]
     Member,
+    /// Who is switched off, or not in scope.
+    Later,
+    /// What holds others.
     Holder,
+}
+
+/// A class, and a place among those of the same class. Four bytes, because everything may be due at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank(u32);
+
+impl Rank {
+    const PLACE_BITS: u32 = 30;
+
+    pub(crate) fn new(class: Class, place: usize) -> Self {
+        let last = (1 << Self::PLACE_BITS) - 1;
+        let class = match class {
+            Class::Member => 0,
+            Class::Later => 1,
+            Class::Holder => 2,
+        };
+        Self(class << Self::PLACE_BITS | u32::try_from(place).unwrap_or(last).min(last))
+    }
 }
 
 /// The due set. What is taken stays in it until it is finished or put back, so the watermark never passes it.
@@ -122,7 +144,7 @@ impl Due {
 
     fn joins_the_line(&self, id: ResourceId, mark: &Mark) -> bool {
         !mark.urgent
-            && mark.rank == Rank::Member
+            && mark.rank == Rank::default()
             && self.line.back().is_none_or(|(last, _)| *last <= mark.since)
             && !self.taken.contains_key(&id)
     }
@@ -167,7 +189,7 @@ impl Due {
 
     /// Who is first of all that are ready, and whether it is in no hurry.
     fn first(&mut self) -> Option<(bool, ResourceId)> {
-        let in_line = self.first_in_line().map(|(since, id)| (true, since, Rank::Member, id));
+        let in_line = self.first_in_line().map(|(since, id)| (true, since, Rank::default(), id));
         let first = self.ready.first().copied().into_iter().chain(in_line).min()?;
         Some((first.0, first.3))
     }
@@ -267,7 +289,7 @@ mod tests {
     }
 
     fn one(sequence: u64, urgent: bool) -> Taken {
-        Taken { since: sequence, until: sequence, urgent, rank: Rank::Member }
+        Taken { since: sequence, until: sequence, urgent, rank: Rank::default() }
     }
 
     #[test]
@@ -294,7 +316,7 @@ mod tests {
         due.mark(id(1), 14, true);
         assert_eq!(
             due.take(now),
-            Some((id(1), Taken { since: 13, until: 14, urgent: true, rank: Rank::Member }))
+            Some((id(1), Taken { since: 13, until: 14, urgent: true, rank: Rank::default() }))
         );
         due.finish(id(1));
         assert_eq!((due.oldest(), due.len(), due.next_rested()), (None, 0, None));
@@ -303,17 +325,36 @@ mod tests {
     #[test]
     fn a_group_comes_after_everybody_it_may_hold() {
         let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
-        due.mark_in_order(id(1), 0, Rank::Holder);
-        due.mark_in_order(id(2), 0, Rank::Member);
+        let holder = Rank::new(Class::Holder, 0);
+        due.mark_in_order(id(1), 0, holder);
+        due.mark_in_order(id(2), 0, Rank::new(Class::Member, 7));
         let (first, taken) = due.take(now).unwrap();
         assert_eq!(first, id(2));
         due.put_back(first, taken, None);
         assert_eq!(due.take(now).unwrap().0, id(2), "also the second time");
         let (group, taken) = due.take(now).unwrap();
-        assert_eq!((group, taken.rank), (id(1), Rank::Holder));
+        assert_eq!((group, taken.rank), (id(1), holder));
         due.put_back(group, taken, None);
         due.mark(id(1), 5, true);
         assert_eq!(due.take(now).unwrap().0, id(1), "a reduction of access waits for nobody");
+    }
+
+    #[test]
+    fn whoever_needs_it_most_comes_first() {
+        let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+        let ranks = [
+            (1, Class::Holder, 0),
+            (2, Class::Later, 0),
+            (3, Class::Member, usize::MAX),
+            (4, Class::Later, 1),
+            (5, Class::Member, 0),
+        ];
+        for (number, class, place) in ranks {
+            due.mark_in_order(id(number), 0, Rank::new(class, place));
+        }
+        let order: Vec<ResourceId> = std::iter::from_fn(|| due.take(now).map(|(id, _)| id)).collect();
+        assert_eq!(order, [5, 3, 2, 4, 1].map(id));
+        assert_eq!(size_of::<Rank>(), 4, "a million may be due");
     }
 
     /// Planned with what was true at the first of its events, the last one would be forgotten.
@@ -323,7 +364,7 @@ mod tests {
         for sequence in [4, 6, 8] {
             due.mark(id(1), sequence, false);
         }
-        let taken = Taken { since: 4, until: 8, urgent: false, rank: Rank::Member };
+        let taken = Taken { since: 4, until: 8, urgent: false, rank: Rank::default() };
         assert_eq!(due.take(Timestamp::UNIX_EPOCH), Some((id(1), taken)));
         assert_eq!(due.oldest(), Some(4));
     }
@@ -341,7 +382,7 @@ mod tests {
         due.put_back(id(2), taken, Some(Timestamp::MAX));
         assert_eq!(
             due.take_urgent(now),
-            Some((id(2), Taken { since: 2, until: 3, urgent: true, rank: Rank::Member }))
+            Some((id(2), Taken { since: 2, until: 3, urgent: true, rank: Rank::default() }))
         );
     }
 
@@ -419,7 +460,7 @@ mod tests {
                     assert_eq!(found.map(|(_, taken)| (!taken.urgent, taken.since)), first, "step {step}");
                     if let Some((id, taken)) = found {
                         let (since, until, urgent, _) = model.waiting.remove(&id).unwrap();
-                        assert_eq!(taken, Taken { since, until, urgent, rank: Rank::Member });
+                        assert_eq!(taken, Taken { since, until, urgent, rank: Rank::default() });
                         assert_eq!(model.taken.insert(id, taken), None, "worked on twice at once");
                     }
                 }

@@ -7,6 +7,7 @@ mod dated;
 mod decide;
 mod due;
 pub(crate) mod filling;
+mod first;
 mod foresee;
 mod gates;
 mod inspect;
@@ -46,7 +47,7 @@ use crate::scope::Needs;
 use crate::watermark::{self, Found};
 use crate::{Error, Shared, Status};
 use checks::Checks;
-use due::{Due, Rank, Taken};
+use due::{Due, Taken};
 use filling::Progress;
 pub(crate) use foresee::Foreseen;
 use gates::Gates;
@@ -54,7 +55,6 @@ pub(crate) use pages::Pages;
 use pause::Pause;
 use perform::Ended;
 pub(crate) use perform::Performer;
-use perform::has_members;
 pub(crate) use railed::Railing;
 pub(crate) use wanted::{Turn, wanted};
 
@@ -285,8 +285,7 @@ impl Worker {
         };
         let from = asked_from.unwrap_or_else(|| projection.applied());
         for kind in self.shared.registry.resource_types() {
-            let rank = if has_members(&self.shared, kind) { Rank::Holder } else { Rank::Member };
-            for id in projection.ids(&self.config.tenant, &kind.name) {
+            for (id, rank) in self.in_order(kind) {
                 due.mark_in_order(id, EVERYTHING, rank);
             }
         }
