@@ -127,8 +127,18 @@ impl Node {
         catch_up(&projection).await?;
 
         let scim_address = bound.as_ref().map(Bound::address);
+        let tokens = Tokens::new(broker.control.clone());
+        let parts = gateway::Parts {
+            broker: broker.clone(),
+            projection: projection.clone(),
+            keyring: keyring.clone(),
+            secret,
+            registry: registry.clone(),
+            tokens: tokens.clone(),
+        };
+        // Where nothing is served, it still carries out what an operator asks for.
+        let gateway = Gateway::new(&settings.gateway, parts);
         if let Some(bound) = bound {
-            let tokens = Tokens::new(broker.control.clone());
             let (following, stop) = (tokens.clone(), shutdown.clone());
             tasks.spawn(async move {
                 following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error))
@@ -137,24 +147,15 @@ impl Node {
                 .catch_up(Instant::now() + Duration::from_secs(60))
                 .await
                 .map_err(|error| Failure::of("reading the tokens", &error))?;
-            let parts = gateway::Parts {
-                broker: broker.clone(),
-                projection: projection.clone(),
-                keyring: keyring.clone(),
-                secret,
-                registry: registry.clone(),
-                tokens,
-            };
-            let gateway = Gateway::new(&settings.gateway, parts);
             tracing::info!(address = %bound.address(), tls = settings.gateway.tls.is_some(), "SCIM is served");
             let (accepted, stop) = (gateway.clone(), shutdown.clone());
             tasks.spawn(async move {
                 accepted.take_over(stop).await;
                 Ok(())
             });
-            let stop = shutdown.clone();
+            let (served, stop) = (gateway.clone(), shutdown.clone());
             tasks.spawn(async move {
-                bound.serve(&gateway, stop).await.map_err(|error| Failure::new(error.to_string()))
+                bound.serve(&served, stop).await.map_err(|error| Failure::new(error.to_string()))
             });
         }
 
@@ -169,6 +170,7 @@ impl Node {
             limits: settings.gateway.limits.clone(),
             snapshots_kept: settings.snapshots.kept,
             scim_url: scim_url(settings, scim_address),
+            gateway,
         }));
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
         let (kept, thinned, stop) = (settings.history_kept, projection.clone(), shutdown.clone());

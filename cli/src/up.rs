@@ -110,6 +110,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         profile: Arc::new(dispatcher::Profile::scim()),
         budgets: Vec::new(),
         budget_shared_as: None,
+        budget_weight: 1,
         on_delete: dispatcher::Leave::Delete,
         on_leave: dispatcher::Leave::Deactivate,
         timing: dispatcher::Timing::default(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use proto::ResourceId;
 use proto::provisioning::{Details, Event, Kind};
 
-use crate::link::{Held, Link, RELEASED_BY};
+use crate::link::{Held, IMPORT, Link, RELEASED_BY};
 use crate::rails::{self, Rails, Tally};
 
 /// The links of one app.
@@ -25,6 +25,8 @@ pub(crate) struct Book {
     unfinished: BTreeSet<ResourceId>,
     /// Who was released by a person and not looked at since.
     redriven: BTreeSet<ResourceId>,
+    /// Who was given an account by a person and not looked at since.
+    imported: BTreeSet<ResourceId>,
     /// What was done lately.
     tally: Tally,
 }
@@ -40,6 +42,7 @@ impl Default for Book {
             deactivated: BTreeSet::new(),
             unfinished: BTreeSet::new(),
             redriven: BTreeSet::new(),
+            imported: BTreeSet::new(),
             tally: Tally::new(Rails::default()),
         }
     }
@@ -137,6 +140,9 @@ impl Book {
             self.tally.add(operation, counted, event.occurred_at);
         }
         match &event.kind {
+            Kind::Done { operation, linked: true, .. } if operation == IMPORT => {
+                self.imported.insert(event.resource_id);
+            }
             Kind::Released { actor } if actor != RELEASED_BY => {
                 self.redriven.insert(event.resource_id);
             }
@@ -151,6 +157,7 @@ impl Book {
             | Kind::Verified
             | Kind::Decided { .. } => {
                 self.redriven.remove(&event.resource_id);
+                self.imported.remove(&event.resource_id);
             }
         }
     }
@@ -161,6 +168,10 @@ impl Book {
 
     pub(crate) fn take_redriven(&mut self) -> BTreeSet<ResourceId> {
         std::mem::take(&mut self.redriven)
+    }
+
+    pub(crate) fn take_imported(&mut self) -> BTreeSet<ResourceId> {
+        std::mem::take(&mut self.imported)
     }
 
     /// How many have an account.

@@ -3,6 +3,9 @@
 //! A call that cannot be afforded is not waited for: its resource rests, and the place at the app is free for somebody who
 //! loses access. Time is an argument.
 
+mod bucket;
+mod turns;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +13,11 @@ use std::time::Duration;
 use proto::ResourceId;
 use tokio::time::Instant;
 
+use crate::config::AppConfig;
 use crate::plan::Call;
 use crate::profile::{Budget, Calls, Window};
+use bucket::Bucket;
+use turns::{Party, Turns};
 
 /// This part of each budget belongs to reductions of access alone.
 const RESERVED: f64 = 0.2;
@@ -65,9 +71,12 @@ pub(crate) enum Whom {
     All,
 }
 
-/// The budgets of one app, or of several together. Cheap to clone.
+/// The budgets of one app, or of several together, and who draws from them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Purse(Arc<Mutex<Inner>>);
+pub(crate) struct Purse {
+    inner: Arc<Mutex<Inner>>,
+    who: Arc<Party>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -77,6 +86,8 @@ struct Inner {
     learned: Option<Learned>,
     /// Calls of the last seconds.
     calls: Vec<Instant>,
+    /// Of ordinary work, and of reductions of access.
+    turns: [Turns; 2],
 }
 
 /// Every purse by the name of who shares it.
@@ -91,8 +102,8 @@ struct Account {
     all: Bucket,
     /// For everybody else, who draws from both.
     ordinary: Bucket,
-    /// The last time that somebody was told to come back at; the next one comes later.
-    promised: Option<Instant>,
+    /// The last time that somebody of a tenant was told to come back at; the next one of them comes later.
+    promised: BTreeMap<String, Instant>,
     /// Who was told which time: whoever asks too early hears the same again, and takes nobody's place.
     places: BTreeMap<ResourceId, Instant>,
     /// So many of them before those are forgotten whose time is over.
@@ -113,55 +124,6 @@ struct Learned {
     recoveries: u32,
     /// When the app said so.
     told: Instant,
-}
-
-/// Fills with time, never over its size: whoever empties it and goes on as fast as it fills stays within the limit of
-/// every window.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    per_second: f64,
-    size: f64,
-    left: f64,
-    at: Option<Instant>,
-}
-
-impl Bucket {
-    fn of(budget: &Budget, part: f64) -> Self {
-        let limit = f64::from(budget.limit);
-        let burst = f64::from(budget.burst());
-        // What a burst takes is missing for the rest of the window.
-        let steady = if limit > burst { limit - burst } else { limit };
-        let size = (burst * part).max(1.0);
-        Self { per_second: steady * part / budget.per.length().as_secs_f64(), size, left: size, at: None }
-    }
-
-    fn steady(per_second: f64) -> Self {
-        Self { per_second, size: 1.0, left: 1.0, at: None }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        if let Some(at) = self.at {
-            let more = now.saturating_duration_since(at).as_secs_f64() * self.per_second;
-            self.left = (self.left + more).min(self.size);
-        }
-        self.at = Some(now);
-    }
-
-    /// How long until so much is there.
-    fn wait(&mut self, count: f64, now: Instant) -> Duration {
-        self.fill(now);
-        let lacking = count.min(self.size) - self.left;
-        // Rounding must not make us wait for a millionth, nor come a millionth too early.
-        if lacking <= 1e-9 {
-            return Duration::ZERO;
-        }
-        let seconds = lacking / self.per_second.max(1e-9);
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).saturating_add(Duration::from_micros(1))
-    }
-
-    fn spend(&mut self, count: f64) {
-        self.left -= count;
-    }
 }
 
 impl Budget {
@@ -209,7 +171,7 @@ impl Account {
         Self {
             all: Bucket::of(&budget, 1.0),
             ordinary: Bucket::of(&budget, part),
-            promised: None,
+            promised: BTreeMap::new(),
             places: BTreeMap::new(),
             places_most: PLACES_MIN,
             budget,
@@ -222,7 +184,13 @@ impl Account {
     }
 
     /// A time of his own for each who must come back, lest all of them come at once and all but one in vain.
-    fn promise(&mut self, who: ResourceId, wait: Duration, reduces: bool, now: Instant) -> Duration {
+    fn promise(
+        &mut self,
+        (who, tenant): (ResourceId, &str),
+        wait: Duration,
+        reduces: bool,
+        now: Instant,
+    ) -> Duration {
         if let Some(at) = self.places.get(&who).filter(|at| **at > now) {
             return at.saturating_duration_since(now).max(wait);
         }
@@ -232,9 +200,13 @@ impl Account {
         }
         let bucket = if reduces { &self.all } else { &self.ordinary };
         let apart = Duration::try_from_secs_f64(1.0 / bucket.per_second.max(1e-6)).unwrap_or(wait);
-        let next = self.promised.map_or(now, |promised| promised + apart);
+        self.promised.retain(|_, at| *at > now);
+        // As many as there are share what comes in.
+        let others = self.promised.keys().filter(|other| *other != tenant).count();
+        let apart = apart.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
+        let next = self.promised.get(tenant).map_or(now, |promised| *promised + apart);
         let at = next.max(now + wait);
-        self.promised = Some(at);
+        self.promised.insert(tenant.to_string(), at);
         self.places.insert(who, at);
         at.saturating_duration_since(now)
     }
@@ -268,7 +240,12 @@ impl Purse {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same budgets, drawn from by this one.
+    pub(crate) fn drawn_by(&self, who: Party) -> Self {
+        Self { who: Arc::new(who), ..self.clone() }
     }
 
     /// Adds budgets. Of two for the same calls in the same window, the smaller one counts.
@@ -306,10 +283,13 @@ impl Purse {
         now: Instant,
     ) -> Result<(), Denied> {
         let mut inner = self.inner();
-        if let Some(denied) = inner.lack(who, wanted, now) {
+        if let Some(denied) = inner.lack((who, &self.who), wanted, now) {
+            let back_at = now.checked_add(denied.after).unwrap_or(now);
+            inner.turns(wanted).denied(&self.who, back_at, now);
             return Err(denied);
         }
         inner.spend(wanted, now);
+        inner.turns(wanted).took(&self.who, now);
         if let Some(who) = who {
             for own in &mut inner.accounts {
                 own.places.remove(&who);
@@ -335,7 +315,9 @@ impl Purse {
 
     /// A call that could not wait is taken all the same; others wait for it.
     pub(crate) fn spend(&self, wanted: &Wanted<'_>, now: Instant) {
-        self.inner().spend(wanted, now);
+        let mut inner = self.inner();
+        inner.spend(wanted, now);
+        inner.turns(wanted).took(&self.who, now);
     }
 
     /// The app said that we are too fast.
@@ -387,28 +369,41 @@ impl Inner {
         }
     }
 
-    /// What is lacking for a call, if anything is.
-    fn lack(&mut self, who: Option<ResourceId>, wanted: &Wanted<'_>, now: Instant) -> Option<Denied> {
+    fn turns(&mut self, wanted: &Wanted<'_>) -> &mut Turns {
+        let [ordinary, reducing] = &mut self.turns;
+        if wanted.reduces { reducing } else { ordinary }
+    }
+
+    /// What is lacking for a call, if anything is. One is left over for each who waits and had less.
+    fn lack(
+        &mut self,
+        (who, party): (Option<ResourceId>, &Party),
+        wanted: &Wanted<'_>,
+        now: Instant,
+    ) -> Option<Denied> {
         self.recover(now);
+        let (before, until) = self.turns(wanted).before(party, now);
+        let most = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let left_over = |bucket: &mut Bucket| bucket.wait_for(before, most, now);
         let all = if wanted.reduces { Whom::All } else { Whom::Ordinary };
         let mut longest = Duration::ZERO;
         let mut whom = Whom::Alike;
         for own in self.accounts.iter_mut().filter(|own| own.counts(wanted)) {
-            let ordinary = if wanted.reduces { Duration::ZERO } else { own.ordinary.wait(1.0, now) };
-            let mut wait = own.all.wait(1.0, now).max(ordinary);
+            let ordinary = if wanted.reduces { Duration::ZERO } else { left_over(&mut own.ordinary) };
+            let mut wait = left_over(&mut own.all).max(ordinary);
             if wait.is_zero() {
                 continue;
             }
             if own.concerns_all() {
                 whom = all;
             } else if let Some(who) = who {
-                wait = own.promise(who, wait, wanted.reduces, now);
+                wait = own.promise((who, &party.tenant), wait, wanted.reduces, now);
             }
             longest = longest.max(wait);
         }
         if let Some(learned) = &mut self.learned {
-            let ordinary = if wanted.reduces { Duration::ZERO } else { learned.ordinary.wait(1.0, now) };
-            let wait = learned.all.wait(1.0, now).max(ordinary);
+            let ordinary = if wanted.reduces { Duration::ZERO } else { left_over(&mut learned.ordinary) };
+            let wait = left_over(&mut learned.all).max(ordinary);
             if !wait.is_zero() {
                 whom = all;
                 longest = longest.max(wait);
@@ -453,8 +448,15 @@ impl Inner {
 const CALLS_REMEMBERED_MAX: usize = 20_000;
 
 impl Purses {
+    /// The purse that an app draws from, with its budgets in it.
+    pub(crate) fn of_app(&self, app: &str, config: &AppConfig) -> Purse {
+        let party =
+            Party { tenant: config.tenant.to_string(), app: app.to_string(), weight: config.budget_weight };
+        self.of(&config.purse(app), &config.all_budgets()).drawn_by(party)
+    }
+
     /// The purse of this name, with these budgets in it.
-    pub(crate) fn of(&self, name: &str, budgets: &[Budget]) -> Purse {
+    fn of(&self, name: &str, budgets: &[Budget]) -> Purse {
         let mut purses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let purse = purses.entry(name.to_string()).or_default();
         purse.add(budgets);

@@ -224,6 +224,8 @@ pub struct AppConfig {
     pub budgets: Vec<Budget>,
     /// The name of who draws from the same budgets, if it is not the profile that says so.
     pub budget_shared_as: Option<String>,
+    /// So many turns at shared budgets while others have one.
+    pub budget_weight: u32,
     /// Who belongs there.
     pub scope: Scope,
     /// What happens to an account whose resource was deleted.

@@ -58,8 +58,8 @@ pub use rollout::{Failed, Rollout, RolloutConfig, Share, Stage};
 pub use scope::Scope;
 pub use valve::{Refusal, Released, Said, Tripped, Valve};
 pub use view::{
-    AppView, Check, HeldView, PROVISION_SECONDS, PROVISION_SECONDS_MAX, Unanswered, Verdict, View, Which,
-    WorkView,
+    AppView, Apply, Check, HeldView, IMPORT_MOST, IMPORT_MOST_MAX, Import, Maker, Making, NotMade,
+    PROVISION_SECONDS, PROVISION_SECONDS_MAX, Part, Unanswered, Verdict, View, Which, WorkView,
 };
 
 use std::collections::BTreeMap;

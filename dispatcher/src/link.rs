@@ -29,6 +29,10 @@ pub(crate) struct Link {
     pub(crate) is_off: bool,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
+    /// A person said whose the account is, and nothing was done about it since.
+    pub(crate) imported: bool,
+    /// The same, and the owner was not there before: as long as he never belonged at the app, it is left alone.
+    pub(crate) newborn: bool,
     pub(crate) held: Option<Held>,
     /// What was decided of single attributes.
     pub(crate) decisions: Decisions,
@@ -61,6 +65,12 @@ pub(crate) struct Held {
 
 /// Who releases what was held and is not wished any more.
 pub(crate) const RELEASED_BY: &str = "plan";
+
+/// The operation of an event that makes an account ours that was there before, because a person asked for it: nothing was
+/// called, and the next plan makes it equal. Of what has members it does not say who they are.
+pub(crate) const IMPORT: &str = "import";
+/// The same for somebody who is about to be made in the directory because of the account.
+pub(crate) const IMPORT_NEW: &str = "import_new";
 
 /// Whether an account with these attributes is switched off.
 pub(crate) fn is_off(attributes: &scim::Object) -> bool {
@@ -100,7 +110,7 @@ impl Link {
                 // Reading the app is no success of what failed before.
                 let read = matches!(
                     operation.as_str(),
-                    "read_back" | "adopt" | OBSERVE | OBSERVE_MEMBERS | STRANGER
+                    "read_back" | "adopt" | IMPORT | IMPORT_NEW | OBSERVE | OBSERVE_MEMBERS | STRANGER
                 );
                 let attempts = if read { self.attempts } else { 0 };
                 let trust = std::mem::take(&mut self.trust);
@@ -114,8 +124,12 @@ impl Link {
                     return;
                 }
                 self.remote_id = Some(remote_id.clone());
+                // Who else is in it is not known: it is read and set before anything else.
+                self.newborn = operation == IMPORT_NEW;
+                self.imported = self.newborn || operation == IMPORT;
+                self.intent_open = self.imported && !members_replaced;
                 self.is_off = match (operation.as_str(), details) {
-                    ("adopt", _) => false,
+                    ("adopt" | IMPORT | IMPORT_NEW, _) => false,
                     ("deactivate", _) => true,
                     ("change_members", _) | (_, None) => before.is_off,
                     (_, Some(details)) => is_off(&details.intended),
@@ -145,7 +159,7 @@ impl Link {
                     (_, _) => None,
                 };
                 self.intended = match (operation.as_str(), details) {
-                    ("adopt" | OBSERVE | STRANGER, _) => None,
+                    ("adopt" | IMPORT | IMPORT_NEW | OBSERVE | STRANGER, _) => None,
                     ("change_members" | OBSERVE_MEMBERS, _) => before.intended,
                     ("deactivate", _) => Some(crate::plan::DEACTIVATED.to_string()),
                     (_, Some(details)) => Some(intended(&details.intended)),
@@ -218,6 +232,21 @@ mod tests {
             members_replaced: false,
             status: 200,
         })
+    }
+
+    #[test]
+    fn whoever_is_imported_is_made_equal_and_what_has_members_is_read_first() {
+        let imported = |members_replaced| {
+            let mut link = Link::default();
+            let mut event = done(IMPORT);
+            if let Kind::Done { members_replaced: replaced, .. } = &mut event.kind {
+                *replaced = members_replaced;
+            }
+            link.apply(&event, None, |_| None);
+            (link.remote_id, link.intended, link.is_off, link.intent_open)
+        };
+        assert_eq!(imported(true), (Some("r".to_string()), None, false, false));
+        assert_eq!(imported(false), (Some("r".to_string()), None, false, true));
     }
 
     #[test]

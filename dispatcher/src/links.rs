@@ -65,6 +65,11 @@ impl Links {
         self.book(app, Book::take_redriven)
     }
 
+    /// Who was given an account by a person since this was asked last.
+    pub(crate) fn take_imported(&self, app: &str) -> BTreeSet<ResourceId> {
+        self.book(app, Book::take_imported)
+    }
+
     /// Follows PROVISIONING until told to stop.
     pub(crate) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut messages = self.log.follow(1);

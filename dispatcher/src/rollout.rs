@@ -159,6 +159,9 @@ pub struct Rollout {
     pub configuration_hash: String,
     /// The last one that was carried out as a whole.
     pub before: String,
+    /// Who had it applied, where that is known.
+    #[serde(default)]
+    pub author: Option<String>,
     /// Since when.
     pub began_at: Timestamp,
     /// The last event of IDENTITY that was known then.
@@ -245,6 +248,7 @@ impl Rollout {
         Some(Self {
             configuration_hash: configuration_hash.to_string(),
             before: before.to_string(),
+            author: None,
             began_at: now,
             known_until: 0,
             stages,

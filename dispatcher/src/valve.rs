@@ -212,9 +212,15 @@ impl Valve {
         Ok(released)
     }
 
-    /// Lets a rollout go on that stopped; says whether one had.
+    /// Lets a rollout go on that stopped; says whether one had. Whoever had the configuration applied cannot.
     pub fn roll_on(&mut self, said: &Said) -> Result<bool, Refusal> {
         named(said)?;
+        let stopped = self.rollout.as_ref().filter(|rollout| rollout.stopped.is_some());
+        if let Some(author) = stopped.and_then(|rollout| rollout.author.as_ref())
+            && is_same(author, &said.by)
+        {
+            return Err(Refusal::OwnCause(author.clone()));
+        }
         Ok(self.rollout.as_mut().is_some_and(|rollout| rollout.release(said)))
     }
 
@@ -383,6 +389,22 @@ mod tests {
         let released = valve.release(Some(Operation::Deactivate), &said("ann")).unwrap();
         assert_eq!(released[&Operation::Delete].allowance, 40);
         assert!(valve.tripped.is_empty() && valve.released.contains_key(&Operation::Delete));
+    }
+
+    #[test]
+    fn whoever_had_a_configuration_applied_cannot_let_its_rollout_go_on() {
+        let config = crate::rollout::RolloutConfig::default();
+        let id = |number: u8| format!("01890a5d-ac96-774b-bcce-b302099a80{number:02x}").parse().unwrap();
+        let all = (1..9).map(|number| (u64::from(number), id(number))).collect();
+        let begun = Rollout::begin("hash", "before", &config, &all, Timestamp::UNIX_EPOCH);
+        let mut rollout = begun.unwrap();
+        rollout.author = Some("ann".to_string());
+        let mut valve = Valve { rollout: Some(rollout), ..Valve::default() };
+        assert_eq!(valve.roll_on(&said("ann")), Ok(false), "it has not stopped");
+        let failed = crate::rollout::Failed { at: Timestamp::UNIX_EPOCH, id: id(1), why: "400".to_string() };
+        valve.rollout.as_mut().unwrap().stopped = Some(failed);
+        assert_eq!(valve.roll_on(&said("Ann")), Err(Refusal::OwnCause("ann".to_string())));
+        assert_eq!(valve.roll_on(&said("bob")), Ok(true));
     }
 
     #[test]

@@ -20,11 +20,26 @@ pub struct Caller {
     pub actor: String,
     /// Where the request came from.
     pub address: String,
+    /// Why it is asked for, where that is known.
+    pub reason: String,
     /// What it said that no RFC allows.
     pub heard: Arc<Heard>,
 }
 
 impl Caller {
+    /// One of our own house, who speaks as the RFCs say.
+    pub fn own(tenant: &Tenant, source: &str, actor: &str, reason: &str) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            source: source.to_string(),
+            dialect: Dialect::Rfc,
+            actor: actor.to_string(),
+            address: String::new(),
+            reason: reason.to_string(),
+            heard: Arc::new(Heard::of(tenant, source)),
+        }
+    }
+
     pub(crate) fn speech(&self) -> Speech<'_> {
         Speech::new(self.dialect, &self.heard.seen)
     }

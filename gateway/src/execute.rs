@@ -255,7 +255,7 @@ impl Inner {
             actor: caller.actor.clone(),
             txn: txn.to_string(),
             occurred_at: clock::now(),
-            reason: String::new(),
+            reason: caller.reason.clone(),
             key_ref: Some(key_ref),
             continued: false,
             kind: write.kind.clone(),

@@ -232,6 +232,7 @@ impl Gateway {
                 dialect: record.dialect.parse().unwrap_or_default(),
                 actor: record.actor.clone(),
                 address: record.address.clone(),
+                reason: String::new(),
                 heard: Arc::new(Heard::of(tenant, &record.source)),
             },
             base_url: record.base_url.clone(),

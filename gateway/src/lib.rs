@@ -14,6 +14,7 @@ mod fresh;
 mod http;
 mod later;
 mod limits;
+mod make;
 mod messages;
 mod policy;
 mod rival;
@@ -22,6 +23,7 @@ mod tokens;
 
 pub use command::{Caller, Heard};
 pub use limits::Limits;
+pub use make::Unmade;
 pub use policy::{Policies, SourcePolicy, TenantPolicy, UnknownAttributes};
 pub use serve::{Bound, Config, Error, Tls};
 pub use tokens::{Minted, Token, Tokens, mint, read_tokens, revoke};

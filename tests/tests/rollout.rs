@@ -3,13 +3,14 @@
 #![cfg(test)]
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use proto::control::Kind as Said;
 use serde_json::{Value, json};
 use street::House;
 use street::apps::{App, Kind};
 use street::control::control;
-use street::house::{eventually, user};
+use street::house::{eventually, pause, user};
 
 const BEFORE: &str = "[app.wiki.map]\nuserName = 'user.userName'\ntitle = { constant = 'before' }\n";
 const AFTER: &str = "[app.wiki.map]\nuserName = 'user.userName'\ntitle = { constant = 'after' }\n";
@@ -145,6 +146,9 @@ fn a_stage_waits_and_is_read_back_and_a_release_accepts_what_stopped_it() {
     assert!(why.contains("does not keep title"), "{why}");
     assert!(writes(&app) <= 4, "told twice, at most two of them: {:?}", app.calls());
     app.get_well();
+    let own = house.attempt(&["app", "release", "wiki", "--by", "ann"]);
+    let told = String::from_utf8(own.stderr).unwrap();
+    assert!(!own.status.success() && told.contains("ann caused it: somebody else must release it"), "{told}");
     let text = house.rollcall(&["app", "release", "wiki", "--by", "bob", "--why", "the app is well again"]);
     assert!(text.contains("let go on by bob"), "{text}");
     eventually("the stage is done, and the next one waits", || {
@@ -170,4 +174,56 @@ fn a_stage_waits_and_is_read_back_and_a_release_accepts_what_stopped_it() {
         let told = shown(&house);
         (told["rollout"].is_null() && told["due"] == 0 && titles(&app).get("after") >= Some(&9)).then_some(())
     });
+}
+
+/// A minute is the shortest wait that can be configured, and it outlasts a kill.
+#[test]
+fn after_its_wait_a_rollout_goes_on_by_itself() {
+    let (app, mut house, _) = filled(12, "[2, \"all\"]", 1);
+    change(&mut house, &app, "[2, \"all\"]", 1, AFTER);
+    let settled = eventually("the first stage is done", || {
+        let told = shown(&house)["rollout"].clone();
+        told["settledAt"].as_str().map(|at| (at.to_string(), told["author"].clone()))
+    });
+    assert_eq!(settled.1, "ann");
+    assert_eq!(titles(&app), counts(&[("after", 2), ("before", 10)]));
+    house.kill();
+    house.start_again();
+    let begun = Instant::now();
+    while titles(&app) != counts(&[("after", 12)]) {
+        assert!(begun.elapsed() < Duration::from_secs(240), "it does not go on: {}", shown(&house));
+        pause();
+    }
+    eventually("it is finished", || shown(&house)["rollout"].is_null().then_some(()));
+    // When, the house itself wrote down.
+    let stage = control(&house).into_iter().find(
+        |event| matches!(&event.kind, Said::Operated { operation, .. } if operation == "rollout_stage"),
+    );
+    let waited = stage.expect("a stage").occurred_at.duration_since(settled.0.parse().expect("a time"));
+    assert!(waited.as_secs() >= 60, "it waited {waited} only");
+}
+
+#[test]
+fn whoever_applied_a_configuration_that_is_too_much_cannot_release_it() {
+    let app = App::start(Kind::Scim);
+    let guard = "[app.wiki.guard]\nunasked_create = { more_than = 5 }\n";
+    let mut house = House::feeding(&[("wiki", &app, &format!("users = 'userName eq \"u0\"'\n{guard}"))]);
+    join(&house, (0..12).map(|number| format!("u{number}")));
+    eventually("the app is filled", || {
+        let told = shown(&house);
+        (app.accounts().len() == 1 && told["due"] == 0 && told["filling"].is_null()).then_some(())
+    });
+    house.configure(&app.configuration("wiki", guard));
+    house.rollcall(&["config", "reload", "--by", "ann"]);
+    let tripped = eventually("it is held", || {
+        let tripped = shown(&house)["tripped"]["unasked_create"].clone();
+        tripped.is_object().then_some(tripped)
+    });
+    assert_eq!(tripped["authors"], json!(["ann"]), "{tripped}");
+    let own = house.attempt(&["app", "release", "wiki", "--by", "ann"]);
+    let told = String::from_utf8(own.stderr).unwrap();
+    assert!(!own.status.success() && told.contains("ann caused it: somebody else must release it"), "{told}");
+    assert_eq!(app.accounts().len(), 1);
+    house.rollcall(&["app", "release", "wiki", "--by", "bob"]);
+    eventually("everybody has an account", || (app.accounts().len() == 12).then_some(()));
 }

@@ -27,7 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dispatcher::{Status, View};
 use eventlog::Broker;
-use gateway::Limits;
+use gateway::{Gateway, Limits};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projector::Projection;
 use scim::Registry;
@@ -60,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) snapshots_kept: usize,
     /// Where clients reach the gateway, without a slash at its end; empty when this process has none.
     pub(crate) scim_url: String,
+    /// What makes resources, under the rules of the directory.
+    pub(crate) gateway: Gateway,
 }
 
 /// What the admin listener tells about.
@@ -73,6 +75,7 @@ pub(crate) struct About {
     limits: Limits,
     snapshots_kept: usize,
     scim_url: String,
+    gateway: Gateway,
     /// Turns at looking at the past.
     turns: Arc<Semaphore>,
     statuses: OnceLock<Statuses>,
@@ -82,8 +85,8 @@ pub(crate) struct About {
 
 impl About {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { role, broker, projection, registry, metrics, token, limits, snapshots_kept, scim_url } =
-            parts;
+        let Parts { role, broker, projection, registry, metrics, token, limits, .. } = parts;
+        let Parts { snapshots_kept, scim_url, gateway, .. } = parts;
         let turns = Arc::new(Semaphore::new(asked::TURNS_MAX));
         let (statuses, view, reload) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self {
@@ -96,6 +99,7 @@ impl About {
             limits,
             snapshots_kept,
             scim_url,
+            gateway,
             turns,
             statuses,
             view,

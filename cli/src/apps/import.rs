@@ -1,4 +1,4 @@
-//! `rollcall app import`: what an app holds, and requests that make whoever is not in the directory.
+//! `rollcall app import`: what an app holds, and requests that make whoever is not in the directory; or both done.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -38,7 +38,13 @@ pub(super) async fn run(settings: &Settings, asked: &Import) -> Result<(), Failu
     };
     let mut progress = Progress::start(asked.out.is_none() && std::io::stdout().is_terminal());
     let (mut listed, mut rows, mut counts) = (0_u64, Vec::new(), None);
-    let body = json!({"keepIds": asked.keep_ids});
+    let mut body = json!({"keepIds": asked.keep_ids});
+    if asked.apply {
+        body = json!({
+            "keepIds": asked.keep_ids, "apply": true, "only": asked.only, "most": asked.most, "yes": asked.yes,
+            "by": asked.by, "why": asked.why,
+        });
+    }
     let client = Client::new(settings, &asked.answer.admin)?;
     client
         .post_lines(&path(&asked.app, "/import"), &body, |line| {
@@ -49,12 +55,16 @@ pub(super) async fn run(settings: &Settings, asked: &Import) -> Result<(), Failu
                 counts = Some(line);
                 return Ok(());
             }
-            listed += 1;
-            progress.tell(|| format!("{listed} accounts"));
+            if let (Some(done), Some(of)) = (line.get("done"), line.get("of")) {
+                progress.tell(|| format!("{done} of {of} done"));
+            } else {
+                listed += 1;
+                progress.tell(|| format!("{listed} accounts"));
+            }
             if asked.answer.json {
                 print(&Value::Object(line.clone()).to_string());
             }
-            if let Some(request) = line.get("request") {
+            if let Some(request) = line.get("request").filter(|_| !asked.apply) {
                 requests.take(request, asked.answer.json)?;
             } else if rows.len() < TOLD_MAX {
                 rows.extend(row(&line));
@@ -72,6 +82,15 @@ pub(super) async fn run(settings: &Settings, asked: &Import) -> Result<(), Failu
     }
     tell(&summary(&counts, rows));
     let broken = counts.get("broken").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if let Some(text) = counts.get("notApplied") {
+        return Err(Failure::new(format!(
+            "nothing was applied: {}; --most COUNT or --yes permits more, --only a part of it",
+            cell(Some(text))
+        )));
+    }
+    if let Some(applied) = counts.get("applied") {
+        return came(applied);
+    }
     match broken {
         [] => Ok(()),
         [first, ..] => Err(Failure::new(format!("not everything was listed: {}", cell(Some(first))))),
@@ -104,12 +123,16 @@ impl Requests {
 fn row(line: &Map<String, Value>) -> Option<Vec<String>> {
     let say = |name: &str| cell(line.get(name));
     let proposal = say("proposal");
-    if proposal == "linked" {
+    // What was done is counted.
+    if proposal == "linked"
+        || matches!(line.get("outcome").and_then(Value::as_str), Some("linked" | "created"))
+    {
         return None;
     }
     let ids = line.get("ids").and_then(Value::as_array).into_iter().flatten();
     let ids: Vec<String> = line.get("id").into_iter().chain(ids).map(|id| cell(Some(id))).collect();
-    Some(vec![proposal, say("resourceType"), say("remoteId"), ids.join(", "), say("by")])
+    let found = if line.contains_key("why") { say("why") } else { say("by") };
+    Some(vec![proposal, say("resourceType"), say("remoteId"), ids.join(", "), found])
 }
 
 /// What was found, for people; on the error output, because requests go to the other.
@@ -117,7 +140,7 @@ fn summary(counts: &Map<String, Value>, rows: Vec<Vec<String>>) -> String {
     let count = |name: &str| counts.get("counts").and_then(|counts| counts.get(name)?.as_u64()).unwrap_or(0);
     let mut text = String::new();
     if !rows.is_empty() {
-        text = format!("{}\n", table(&["proposal", "type", "account", "ours", "by"], rows));
+        text = format!("{}\n", table(&["proposal", "type", "account", "ours", "by or why not"], rows));
     }
     text.push_str(&format!(
         "{} linked, {} would be linked, {} are nobody's (a request each), {} ambiguous, {} of somebody with another account, \
@@ -130,6 +153,22 @@ fn summary(counts: &Map<String, Value>, rows: Vec<Vec<String>>) -> String {
         count("out_of_scope"),
     ));
     text
+}
+
+/// What was done, for people.
+fn came(applied: &Value) -> Result<(), Failure> {
+    let count = |name: &str| applied.get(name).and_then(Value::as_u64).unwrap_or(0);
+    tell(&format!(
+        "{} linked, {} of them made in the directory; the app's plan makes them equal",
+        count("linked"),
+        count("created")
+    ));
+    let undone = ["skipped", "refused", "left"].map(|name| (name, count(name)));
+    if undone.iter().all(|(_, count)| *count == 0) {
+        return Ok(());
+    }
+    let undone = undone.map(|(name, count)| format!("{count} {name}")).join(", ");
+    Err(Failure::new(format!("not everything was applied: {undone}; import again, nothing is done twice")))
 }
 
 fn tell(text: &str) {

@@ -56,11 +56,14 @@ pub(crate) enum App {
                             rollcall app provision wiki Engineers --by ann --why 'ticket 4711' --wait-seconds 300")]
     Provision(Provision),
     /// What an app holds: whose each account is or would become, and SCIM requests that make the others; changes nothing
+    /// unless --apply does what is proposed
     #[command(
         after_help = "Requests are lines of JSON, each an operation of a bulk request: method, path and data. Everything else is told on \
-                            the error output.\n\nExit code 1: the app did not list everything.\n\nExamples:\n  \
+                            the error output.\n\nExit code 1: the app did not list everything, or not everything was applied.\n\nExamples:\n  \
                             rollcall app import wiki --out requests.jsonl\n  \
-                            rollcall app import wiki | jq -c .data\n  rollcall app import wiki --json --keep-ids"
+                            rollcall app import wiki | jq -c .data\n  rollcall app import wiki --json --keep-ids\n  \
+                            rollcall app import wiki --apply --only links --by ann --most 500\n  \
+                            rollcall app import wiki --apply --by ann --yes"
     )]
     Import(Import),
 }
@@ -193,6 +196,24 @@ pub(crate) struct Import {
     /// Name the app's id as externalId in each request
     #[arg(long)]
     pub(crate) keep_ids: bool,
+    /// Do it: an account that fits exactly one of ours becomes that one's, and whoever is nobody's is made in the directory
+    #[arg(long, requires = "by", conflicts_with = "out")]
+    pub(crate) apply: bool,
+    /// Only a part of it
+    #[arg(long, value_name = "links|creates", requires = "apply", value_parser = ["links", "creates"])]
+    pub(crate) only: Option<String>,
+    /// If more are to be linked and made together, nothing is done
+    #[arg(long, value_name = "COUNT", requires = "apply", default_value_t = dispatcher::IMPORT_MOST)]
+    pub(crate) most: usize,
+    /// However many there are
+    #[arg(long, requires = "apply", conflicts_with = "most")]
+    pub(crate) yes: bool,
+    /// Who you are, for the record
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) why: String,
     #[command(flatten)]
     pub(crate) answer: Told,
 }

@@ -112,6 +112,7 @@ pub(super) fn app(
     check_url(place, &section.url, mistakes);
     let profile = profile(place, section.profile.as_deref(), folder, mistakes);
     let budgets = section.budget.budgets(place, mistakes);
+    let budget_weight = section.budget.weight(place, mistakes);
     // Whoever says nothing about groups has them where the app has them.
     let has_groups = profile.of("Group").is_some() || section.groups.is_some();
     section.provision_groups.get_or_insert(has_groups);
@@ -150,6 +151,7 @@ pub(super) fn app(
         profile,
         budgets,
         budget_shared_as: section.budget.shared_as,
+        budget_weight,
         scope,
         on_delete: section.on_delete,
         on_leave: section.on_leave,

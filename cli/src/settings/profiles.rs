@@ -21,9 +21,22 @@ pub(super) struct BudgetSection {
     rate_per_day: Option<u32>,
     /// Apps that name the same draw from the same budgets.
     pub(super) shared_as: Option<String>,
+    /// So many turns while others who draw from them have one.
+    weight: Option<u32>,
 }
 
+/// Most turns that one has while others have one.
+const WEIGHT_MAX: u32 = 1_000;
+
 impl BudgetSection {
+    pub(super) fn weight(&self, place: &str, mistakes: &mut Mistakes) -> u32 {
+        let weight = self.weight.unwrap_or(1);
+        if weight == 0 || weight > WEIGHT_MAX {
+            mistakes.add(format!("{place}.budget.weight: is {weight}, from 1 to {WEIGHT_MAX}"));
+        }
+        weight
+    }
+
     pub(super) fn budgets(&self, place: &str, mistakes: &mut Mistakes) -> Vec<Budget> {
         let windows = [
             ("rate_per_second", self.rate_per_second, Window::Second),
@@ -113,14 +126,15 @@ mod tests {
         let mut mistakes = Mistakes::default();
         let section =
             BudgetSection { rate_per_second: Some(10), rate_per_day: Some(0), ..BudgetSection::default() };
+        assert_eq!(section.weight("app.x", &mut mistakes), 1);
+        BudgetSection { weight: Some(0), ..BudgetSection::default() }.weight("app.x", &mut mistakes);
         let budgets = section.budgets("app.x", &mut mistakes);
         assert_eq!(budgets.iter().map(|budget| budget.limit).collect::<Vec<_>>(), [10]);
-        assert!(
-            mistakes
-                .into_result()
-                .unwrap_err()
-                .to_string()
-                .contains("app.x.budget.rate_per_day: must be 1 or more")
-        );
+        let told = mistakes.into_result().unwrap_err().to_string();
+        for part in
+            ["app.x.budget.rate_per_day: must be 1 or more", "app.x.budget.weight: is 0, from 1 to 1000"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
     }
 }

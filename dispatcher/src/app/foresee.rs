@@ -8,6 +8,7 @@ use proto::ResourceId;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::author::author;
 use super::look::Now;
 use super::perform::Performer;
 use super::railed::Railing;
@@ -65,7 +66,9 @@ impl Railing {
     pub(crate) async fn foresee(&self, would_be: &[Wanted]) -> Result<(), Error> {
         let tripped = self.too_much(would_be);
         let is_held = !tripped.is_empty();
-        for (operation, tripped) in tripped {
+        let author = if is_held { author(&self.shared, &self.name, &self.hash).await? } else { None };
+        for (operation, mut tripped) in tripped {
+            tripped.caused_by(author.iter());
             self.state().hold(operation, &tripped);
             self.trip(operation, tripped).await?;
         }

@@ -15,7 +15,7 @@ use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes as attributes_for};
 use crate::link::Link;
 use crate::mapping::{Mapped, Open, Person, TypeMapping, set};
-use crate::plan::{Leaving, Next};
+use crate::plan::{Away, Leaving, Next};
 use crate::profile::Missing;
 use crate::scope::{Holder, Needs};
 
@@ -51,6 +51,9 @@ impl Performer {
             if !is_known && link.trust.unverified.is_none() {
                 return Ok(None);
             }
+            if self.is_unborn(id, link) {
+                return Ok(None);
+            }
             let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
             if link.trust.stranger && self.is_owned(link) {
                 return Ok(None);
@@ -70,6 +73,10 @@ impl Performer {
         };
         if let Ok(desired) = &mut desired {
             link.decisions.leave(&mut desired.attributes, desired.partial);
+        }
+        // Nobody ever gave this account: that its owner does not belong yet takes nothing away.
+        if link.newborn && desired.as_ref().is_err_and(|leaving| leaving.away != Away::Unclear) {
+            return Ok(None);
         }
         Ok(Some(Now { kind, desired, key_ref, missing, ..wanted }))
     }

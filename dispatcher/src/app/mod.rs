@@ -2,6 +2,7 @@
 
 mod adopt;
 mod afford;
+mod author;
 pub(crate) mod checks;
 mod dated;
 mod decide;
@@ -10,6 +11,7 @@ pub(crate) mod filling;
 mod first;
 mod foresee;
 mod gates;
+pub(crate) mod import;
 mod inspect;
 mod look;
 mod marking;
@@ -90,7 +92,7 @@ impl Worker {
         shared: Shared,
         transport: Option<Arc<dyn Transport>>,
     ) -> Result<Self, Error> {
-        let purse = shared.purses.of(&config.purse(&name), &config.all_budgets());
+        let purse = shared.purses.of_app(&name, &config);
         let app = ScimApp::new(&config, purse, transport)
             .map_err(|reason| Error::App { app: name.clone(), reason })?;
         let (hash, needs) = (config.hash(), config.scope.needs().and(config.mapping.needs()));
@@ -232,6 +234,10 @@ impl Worker {
         }
         for id in self.shared.links.take_redriven(&self.name) {
             due.mark(id, followed, true);
+        }
+        for id in self.shared.links.take_imported(&self.name) {
+            due.mark(id, followed.max(1), false);
+            self.tell(due, id, true, followed.max(1));
         }
         for id in railing.roll().await? {
             due.mark(id, EVERYTHING, false);

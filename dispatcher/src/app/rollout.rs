@@ -12,6 +12,7 @@ use proto::ResourceId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::author::author;
 use super::foresee::Foreseen;
 use super::railed::Railing;
 use super::wanted::Turn;
@@ -206,8 +207,11 @@ impl Railing {
                 let before = interrupted.unwrap_or(before);
                 let rollout = Rollout::begin(&self.hash, &before, config, &all, clock::now());
                 let known_until = self.shared.projection.applied();
-                let rollout =
+                let mut rollout =
                     rollout.filter(|_| before != self.hash).map(|one| Rollout { known_until, ..one });
+                if let Some(rollout) = &mut rollout {
+                    rollout.author = author(&self.shared, &self.name, &self.hash).await?;
+                }
                 if let Some(rollout) = &rollout {
                     self.tell("rollout", "the configuration is another", rollout, Value::Null).await?;
                     tracing::info!(

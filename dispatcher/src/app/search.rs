@@ -154,9 +154,9 @@ impl Performer {
 
     /// The account at the app that is this resource's, whatever happened: by our id before all else, because it is surely ours.
     pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link, by_names: bool) -> Searched {
-        // Where our id is not kept, a name that is about to change would find nobody, or somebody else.
+        // Where our id is not kept, or not yet, a name that is about to change would find nobody, or somebody else.
         if let Some(remote_id) = &link.remote_id
-            && !self.app.own(&now.kind).can_search(OUR_ID)
+            && (link.imported || !self.app.own(&now.kind).can_search(OUR_ID))
         {
             let found = self.app.there(&now.kind, remote_id).await;
             return Searched { found, by: "id".to_string() };

@@ -69,7 +69,7 @@ fn ten_calls_a_second_let_a_leaver_through_at_once() {
     for _ in 0..200 {
         if let Err(denied) = purse.take(&call(Calls::Updates, false), now) {
             assert_eq!(denied.whom, Whom::Ordinary);
-            let reduction = purse.inner().lack(None, &call(Calls::Updates, true), now);
+            let reduction = purse.inner().lack((None, &Party::default()), &call(Calls::Updates, true), now);
             let wait = reduction.map_or(Duration::ZERO, |denied| denied.after);
             assert!(wait <= Duration::from_millis(120), "{wait:?}");
             now += denied.after;
@@ -142,4 +142,53 @@ fn who_shares_a_purse_shares_the_smaller_budget() {
     one.take(&call(Calls::Creates, false), now).unwrap();
     other.take(&call(Calls::Creates, false), now).unwrap_err();
     purses.of("another", &[]).take(&call(Calls::Creates, false), now).unwrap();
+}
+
+/// Who of two gets the calls of a second, one of them with so many to do.
+#[test]
+fn a_backlog_of_one_tenant_leaves_a_call_for_another() {
+    let purse = Purse::new(&[budget(Calls::All, Window::Second, 10, Some(1))]);
+    let party = |tenant: &str| Party { tenant: tenant.to_string(), app: "wiki".to_string(), weight: 1 };
+    let (busy, quiet) = (purse.drawn_by(party("corp")), purse.drawn_by(party("beta")));
+    let wanted = call(Calls::Creates, false);
+    let mut now = Instant::now();
+    // Many workers of the one ask again and again; the other comes once, and asks a moment after them.
+    for _ in 0..200 {
+        if busy.take(&wanted, now).is_err() {
+            now += Duration::from_millis(5);
+        }
+    }
+    let mut asked = now;
+    let mut busy_had = 0;
+    while let Err(denied) = quiet.take(&wanted, asked) {
+        let back = asked + denied.after;
+        while now < back {
+            busy_had += usize::from(busy.take(&wanted, now).is_ok());
+            now += Duration::from_millis(5);
+        }
+        (asked, now) = (back, back);
+        busy_had += usize::from(busy.take(&wanted, now).is_ok());
+    }
+    assert!(busy_had <= 1, "the other one had {busy_had} meanwhile");
+}
+
+#[test]
+fn places_of_a_backlog_are_not_before_another_tenants() {
+    let creates = Budget { calls: Calls::Creates, ..budget(Calls::Creates, Window::Second, 10, Some(1)) };
+    let purse = Purse::new(&[creates]);
+    let party = |tenant: &str| Party { tenant: tenant.to_string(), app: "wiki".to_string(), weight: 1 };
+    let (busy, quiet) = (purse.drawn_by(party("corp")), purse.drawn_by(party("beta")));
+    let wanted = call(Calls::Creates, false);
+    let now = Instant::now();
+    let id = |number: u32| format!("01890a5d-ac96-774b-bcce-b302{number:08x}").parse().unwrap();
+    let mut last = Duration::ZERO;
+    for number in 0..2_000 {
+        last = busy.take_for(Some(id(number)), &wanted, now).err().map_or(last, |denied| denied.after);
+    }
+    assert!(last > Duration::from_secs(100), "each has a place of his own");
+    let denied = quiet.take_for(Some(id(5_000)), &wanted, now).unwrap_err();
+    assert!(denied.after < Duration::from_secs(1), "{denied:?}");
+    let then = now + denied.after;
+    assert!(busy.take_for(Some(id(1)), &wanted, then).is_err(), "one call is left over");
+    assert_eq!(quiet.take_for(Some(id(5_000)), &wanted, then), Ok(()));
 }

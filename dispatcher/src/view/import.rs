@@ -1,5 +1,5 @@
 //! What an app holds, as proposals: whose each account is, whose it would become and by what, or a SCIM request that makes
-//! its owner in the directory. Nothing is changed, neither there nor here.
+//! its owner in the directory. Unless a person says so (`apply.rs`), nothing is changed, neither there nor here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use super::apply::{Apply, Maker, Work};
 use super::{Unanswered, View};
 use crate::Error;
 use crate::app::Pages;
 use crate::connector::{Account, ScimApp};
 use crate::drift::named;
 use crate::matching::{OUR_ID, value};
+use crate::valve::Refusal;
 
 /// Resources that are looked at before others may work.
 const LOOKS: usize = 64;
@@ -78,59 +80,154 @@ impl Index {
     }
 }
 
+/// What is asked of an import.
+#[derive(Clone, Debug, Default)]
+pub struct Import {
+    /// Whether a request names the app's id as `externalId`.
+    pub keep_ids: bool,
+    /// Whether what is proposed is done, too.
+    pub apply: Option<Apply>,
+}
+
+/// All that an app listed.
+#[derive(Default)]
+struct Listing {
+    counts: BTreeMap<String, u64>,
+    broken: Vec<String>,
+    work: Work,
+}
+
+/// Says of an account what is proposed.
+fn told_of(kind: &ResourceType, remote_id: &str, proposal: &str) -> Object {
+    let item = [
+        ("resourceType", kind.name.as_str().into()),
+        ("remoteId", remote_id.into()),
+        ("proposal", proposal.into()),
+    ];
+    item.into_iter().map(|(name, value): (&str, Value)| (name.to_string(), value)).collect()
+}
+
+fn say(mut item: Object, more: &[(&str, Value)]) -> Object {
+    item.extend(more.iter().map(|(name, value)| (name.to_string(), value.clone())));
+    item
+}
+
 impl View {
-    /// Lists everything that an app holds, and says of each account whose it is. What it says goes to `told`, line by line;
-    /// the last line counts. With `keep_ids`, a request names the app's id as `externalId`.
+    /// Lists everything that an app holds, and says of each account whose it is; with `apply`, does what is proposed. What
+    /// it says goes to `told`, line by line; the last line counts.
     pub async fn import(
         &self,
         name: &str,
-        keep_ids: bool,
+        asked: &Import,
+        maker: &dyn Maker,
         told: &mpsc::Sender<Value>,
     ) -> Result<(), Unanswered> {
         let config = self.config(name)?;
+        if asked.apply.as_ref().is_some_and(|apply| apply.said.by.is_empty()) {
+            return Err(Refusal::Unnamed.into());
+        }
         self.caught_up().await?;
-        let purse = self.shared.purses.of(&config.purse(name), &config.all_budgets());
+        let purse = self.shared.purses.of_app(name, config);
         let app = ScimApp::new(config, purse, None)
             .map_err(|reason| Error::App { app: name.to_string(), reason })?;
-        let owners: BTreeMap<String, ResourceId> = self.shared.links.remote_ids(name).into_iter().collect();
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        let mut broken = Vec::new();
+        let mut listing = Listing { work: Work::of(asked), ..Listing::default() };
         for kind in self.shared.registry.resource_types() {
-            if config.scope.of(&kind.name).is_none() {
-                continue;
+            if config.scope.of(&kind.name).is_some()
+                && !self.list(name, &app, kind, asked, &mut listing, told).await?
+            {
+                // Whoever listened is gone.
+                return Ok(());
             }
-            let index = self.index(name, kind).await?;
-            let mut pages = Pages::new(&app, kind);
-            let mut seen = BTreeSet::new();
-            loop {
-                let page = match pages.next().await {
-                    Ok(Some(page)) => page,
-                    Ok(None) => break,
-                    Err(reason) => {
-                        broken.push(reason);
-                        break;
-                    }
-                };
-                let known = seen.len();
-                for account in &page.accounts {
-                    if !seen.insert(mark("", &account.remote_id)) {
-                        continue;
-                    }
-                    let item = self.proposal(kind, account, &owners, &index, keep_ids);
-                    let proposal = item.get("proposal").and_then(Value::as_str).unwrap_or_default();
-                    *counts.entry(proposal.to_string()).or_default() += 1;
-                    // Whoever listened is gone.
-                    if told.send(item).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                if seen.len() == known {
+        }
+        let Listing { counts, broken, work } = listing;
+        let mut last = json!({"app": name, "counts": counts, "broken": broken});
+        if let Some(apply) = &asked.apply {
+            let refusal = work.refusal(apply, &broken);
+            let (word, came) = match refusal {
+                Some(refusal) => ("notApplied", refusal.into()),
+                None => ("applied", self.apply(name, asked, apply, work, maker, told).await?),
+            };
+            if let Some(last) = last.as_object_mut() {
+                last.insert(word.to_string(), came);
+            }
+        }
+        let _ = told.send(last).await;
+        Ok(())
+    }
+
+    /// Lists one type. Says whether anybody listens.
+    async fn list(
+        &self,
+        name: &str,
+        app: &ScimApp,
+        kind: &ResourceType,
+        asked: &Import,
+        listing: &mut Listing,
+        told: &mpsc::Sender<Value>,
+    ) -> Result<bool, Unanswered> {
+        let tenant = &self.config(name)?.tenant;
+        let all = self.shared.links.remote_ids(name).into_iter();
+        // Some apps count each type from one: an id says whose it is within its type only.
+        let (owners, others): (Vec<_>, Vec<_>) = all.partition(|(_, id)| {
+            self.shared.projection.type_of(tenant, *id).is_none_or(|found| found == kind.name)
+        });
+        let mut owners: BTreeMap<String, ResourceId> = owners.into_iter().collect();
+        let performer = self.performer(name, self.config(name)?)?;
+        let is_unborn = |id: ResourceId| performer.is_unborn(id, &self.shared.links.get(name, id));
+        let unborn: BTreeMap<String, ResourceId> = owners.extract_if(.., |_, id| is_unborn(*id)).collect();
+        let others: BTreeMap<String, ResourceId> = others.into_iter().collect();
+        let index = self.index(name, kind).await?;
+        let mut links: BTreeMap<ResourceId, Vec<(String, String)>> = BTreeMap::new();
+        let mut pages = Pages::new(app, kind);
+        let mut seen = BTreeSet::new();
+        loop {
+            let page = match pages.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => break,
+                Err(reason) => {
+                    listing.broken.push(reason);
                     break;
+                }
+            };
+            let known = seen.len();
+            for account in page.accounts {
+                if !seen.insert(mark("", &account.remote_id)) {
+                    continue;
+                }
+                let whose = match owners.get(&account.remote_id) {
+                    Some(owner) => Err(*owner),
+                    None => Ok(index.whose(&account)),
+                };
+                if let Ok(Whose::One(id, Standing::Free, key)) = &whose {
+                    // Whether it is the only one is known at the end.
+                    links.entry(*id).or_default().push((account.remote_id, key.clone()));
+                    continue;
+                }
+                let member = |remote: &str| others.get(remote).or_else(|| owners.get(remote)).copied();
+                let item =
+                    self.proposal(kind, &account, whose.as_ref().map_err(|owner| *owner), asked, member);
+                listing.count(&item);
+                let unborn = unborn.get(&account.remote_id).copied();
+                let is_kept =
+                    matches!(whose, Ok(Whose::Nobody)) && listing.work.create(kind, account, unborn);
+                if !is_kept && told.send(item.into()).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            if seen.len() == known {
+                break;
+            }
+        }
+        for (id, accounts) in links {
+            for item in joined(kind, id, &accounts) {
+                listing.count(&item);
+                let is_kept = accounts.len() == 1 && listing.work.link(kind, id, &item);
+                if !is_kept && told.send(item.into()).await.is_err() {
+                    return Ok(false);
                 }
             }
         }
-        let _ = told.send(json!({"app": name, "counts": counts, "broken": broken})).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Our resources of a type, by what an account of theirs would show.
@@ -173,53 +270,59 @@ impl View {
         &self,
         kind: &ResourceType,
         account: &Account,
-        owners: &BTreeMap<String, ResourceId>,
-        index: &Index,
-        keep_ids: bool,
-    ) -> Value {
-        let mut item = json!({"resourceType": kind.name, "remoteId": account.remote_id});
-        let mut say = |name: &str, value: Value| {
-            if let Some(item) = item.as_object_mut() {
-                item.insert(name.to_string(), value);
-            }
-        };
-        if let Some(owner) = owners.get(&account.remote_id) {
-            say("proposal", "linked".into());
-            say("id", owner.to_string().into());
-            return item;
-        }
-        match index.whose(account) {
-            Whose::One(id, standing, key) => {
+        whose: Result<&Whose, ResourceId>,
+        asked: &Import,
+        member: impl Fn(&str) -> Option<ResourceId>,
+    ) -> Object {
+        let told = |proposal: &str| told_of(kind, &account.remote_id, proposal);
+        match whose {
+            Err(owner) => say(told("linked"), &[("id", owner.to_string().into())]),
+            Ok(Whose::One(id, standing, key)) => {
                 let proposal = match standing {
                     Standing::Free => "link",
                     Standing::Elsewhere => "other_account",
                     Standing::Out => "out_of_scope",
                 };
-                say("proposal", proposal.into());
-                say("id", id.to_string().into());
-                say("by", key.into());
+                say(told(proposal), &[("id", id.to_string().into()), ("by", key.clone().into())])
             }
-            Whose::Several(ids, key) => {
-                say("proposal", "ambiguous".into());
-                say("ids", ids.iter().map(ToString::to_string).collect::<Vec<_>>().into());
-                say("by", key.into());
+            Ok(Whose::Several(ids, key)) => {
+                let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+                say(told("ambiguous"), &[("ids", ids.into()), ("by", key.clone().into())])
             }
-            Whose::Nobody => {
-                let member = |remote_id: &str| owners.get(remote_id).copied();
-                let (data, left_out) = request(&self.shared.registry, kind, account, keep_ids, member);
-                say("proposal", "create".into());
-                say("request", json!({"method": "POST", "path": kind.endpoint, "data": data}));
-                if left_out > 0 {
-                    say("membersLeftOut", left_out.into());
-                }
+            Ok(Whose::Nobody) => {
+                let (data, left_out) = request(&self.shared.registry, kind, account, asked.keep_ids, member);
+                let request = json!({"method": "POST", "path": kind.endpoint, "data": data});
+                let item = say(told("create"), &[("request", request)]);
+                if left_out > 0 { say(item, &[("membersLeftOut", left_out.into())]) } else { item }
             }
         }
-        item
     }
 }
 
+impl Listing {
+    fn count(&mut self, item: &Object) {
+        let proposal = item.get("proposal").and_then(Value::as_str).unwrap_or_default();
+        *self.counts.entry(proposal.to_string()).or_default() += 1;
+    }
+}
+
+/// What is proposed of the accounts that fit one resource, each with the key that found it: more than one is a person's matter.
+fn joined(kind: &ResourceType, id: ResourceId, accounts: &[(String, String)]) -> Vec<Object> {
+    let item = |(remote_id, key): &(String, String)| match accounts.len() {
+        1 => say(
+            told_of(kind, remote_id, "link"),
+            &[("id", id.to_string().into()), ("by", key.clone().into())],
+        ),
+        count => say(
+            told_of(kind, remote_id, "ambiguous"),
+            &[("ids", vec![id.to_string()].into()), ("by", key.clone().into()), ("accounts", count.into())],
+        ),
+    };
+    accounts.iter().map(item).collect()
+}
+
 /// What makes the owner of an account in the directory, and how many members it has that the directory does not.
-fn request(
+pub(super) fn request(
     registry: &Registry,
     kind: &ResourceType,
     account: &Account,
@@ -335,6 +438,21 @@ mod tests {
         assert_eq!(Value::Object(data), expected);
         let (data, _) = request(&registry, kind, &shown, true, |_| None);
         assert_eq!(data["externalId"], "r1");
+    }
+
+    #[test]
+    fn two_accounts_that_fit_one_are_a_persons_matter() {
+        let registry = Registry::built_in().unwrap();
+        let kind = registry.by_name("User").unwrap();
+        let account = |remote_id: &str, key: &str| (remote_id.to_string(), key.to_string());
+        let said = |accounts: &[(String, String)]| {
+            let items = joined(kind, id(1), accounts);
+            items.iter().map(|item| (item["proposal"].clone(), item["remoteId"].clone())).collect::<Vec<_>>()
+        };
+        let one = account("r1", "userName");
+        assert_eq!(said(std::slice::from_ref(&one)), [("link".into(), "r1".into())]);
+        let both = said(&[one, account("r2", "emails.value")]);
+        assert_eq!(both, [("ambiguous".into(), "r1".into()), ("ambiguous".into(), "r2".into())]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can be asked of a running dispatcher, and said to it: how every app is, what waits for a person, and to stop and
 //! go on. Every dispatcher can answer, whoever works for the app.
 
+mod apply;
 mod import;
 mod past;
 mod plan;
@@ -8,6 +9,8 @@ mod provision;
 mod redrive;
 mod test;
 
+pub use apply::{Apply, IMPORT_MOST, IMPORT_MOST_MAX, Maker, Making, NotMade, Part};
+pub use import::Import;
 pub use provision::{PROVISION_SECONDS, PROVISION_SECONDS_MAX};
 pub use redrive::Which;
 pub use test::{Check, Verdict};

@@ -21,7 +21,7 @@ impl View {
     /// Plans as a worker would, and calls nothing.
     pub(super) fn performer(&self, name: &str, config: &AppConfig) -> Result<Performer, Unanswered> {
         // Nothing is called, so nothing is paid for.
-        let purse = Purses::default().of(&config.purse(name), &config.all_budgets());
+        let purse = Purses::default().of_app(name, config);
         let app = ScimApp::new(config, purse, None)
             .map_err(|reason| Error::App { app: name.to_string(), reason })?;
         Ok(Performer {

@@ -74,7 +74,7 @@ impl View {
     /// searched and listed. Uses its budget, and changes nothing.
     pub async fn test(&self, name: &str) -> Result<Vec<Check>, Unanswered> {
         let config = self.config(name)?;
-        let purse = self.shared.purses.of(&config.purse(name), &config.all_budgets());
+        let purse = self.shared.purses.of_app(name, config);
         let app = ScimApp::new(config, purse, None)
             .map_err(|reason| Error::App { app: name.to_string(), reason })?;
         let kept = self.kept(config, &app);

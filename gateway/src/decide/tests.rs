@@ -142,6 +142,7 @@ impl Given {
             heard: Arc::default(),
             actor: "k".to_string(),
             address: String::new(),
+            reason: String::new(),
         };
         let stored = || self.current.as_ref().unwrap();
         let rival = match self.rival {

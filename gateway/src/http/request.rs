@@ -135,6 +135,7 @@ impl FromRequestParts<Gateway> for Asked {
             dialect: token.dialect,
             actor: token.credential,
             address,
+            reason: String::new(),
             heard: Arc::new(heard),
         };
         if plus {

@@ -173,6 +173,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         profile: Arc::new(Profile::scim()),
         budgets: Vec::new(),
         budget_shared_as: None,
+        budget_weight: 1,
         on_delete: Leave::Delete,
         on_leave: Leave::Delete,
         timing: Timing::default(),
