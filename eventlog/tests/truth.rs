@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::stream::Compression;
 use bytes::Bytes;
 use eventlog::server::{self, Server};
 use eventlog::{Append, Broker, Error, Guard, Keyring, Message, clock, nats, subject_secret};
@@ -155,6 +156,26 @@ async fn history_that_a_limit_deleted_is_missed() {
     says(&verdict(&broker).await, &["IDENTITY", "3 of its 5 events are missing", "sequence 4", "backup"]);
     says(&nats::connect(&house.config()).await.err().unwrap().to_string(), &["3 of its 5 events"]);
     says(&end(&mut broker.identity.follow(1)).await, &["sequence 1 is missing", "backup"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_compressed_is_compressed_no_further() {
+    let house = House::start();
+    write(&house.broker().await, "a", 3).await;
+    let context = operator(house.server.url()).await;
+    let compression = async || {
+        let stream = context.get_stream("IDENTITY").await.unwrap();
+        stream.cached_info().config.compression.clone().filter(|kind| *kind != Compression::None)
+    };
+    assert_eq!(compression().await, None);
+    let mut config = context.get_stream("IDENTITY").await.unwrap().cached_info().config.clone();
+    config.compression = Some(Compression::S2);
+    context.update_stream(config).await.unwrap();
+    assert_eq!(compression().await, Some(Compression::S2));
+    let broker = house.broker().await;
+    assert_eq!(compression().await, None);
+    write(&broker, "b", 2).await;
+    read(&mut broker.identity.follow(1), 5).await;
 }
 
 fn copy(from: &Path, to: &Path) {

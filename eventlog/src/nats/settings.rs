@@ -61,7 +61,9 @@ impl StreamSettings {
             deny_purge: true,
             allow_direct: true,
             allow_atomic_publish: true,
-            compression: Some(Compression::S2),
+            // A broker that was killed can take a block that is compressed already for one that it may add to, and not
+            // read the stream any more. What is sealed does not shrink anyway.
+            compression: Some(Compression::None),
             ..Default::default()
         }
     }
@@ -139,7 +141,7 @@ fn numbers(version: &str) -> (u32, u32) {
 pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result<Seen, Error> {
     let doing = || format!("opening the stream {}", wanted.name);
     match context.get_stream(wanted.name).await {
-        Ok(_) => {}
+        Ok(stream) => uncompressed(context, wanted, &stream.cached_info().config).await?,
         Err(error) if is_gone(&error) => {
             not_begun(context, wanted).await?;
             context.create_stream(wanted.config()).await.map_err(|error| match error.kind() {
@@ -171,6 +173,22 @@ pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result
         },
     }
     check(context, wanted).await
+}
+
+/// A stream that an older version made is compressed no further; what is compressed stays readable.
+async fn uncompressed(
+    context: &Context,
+    wanted: &StreamSettings,
+    found: &stream::Config,
+) -> Result<(), Error> {
+    if found.compression.as_ref().is_none_or(|compression| *compression == Compression::None) {
+        return Ok(());
+    }
+    let config = stream::Config { compression: Some(Compression::None), ..found.clone() };
+    let doing = || format!("switching off the compression of the stream {}", wanted.name);
+    context.update_stream(config).await.map_err(|error| unavailable(doing(), error))?;
+    tracing::info!(stream = wanted.name, "its new blocks are not compressed any more");
+    Ok(())
 }
 
 fn is_gone(error: &GetStreamError) -> bool {

@@ -41,7 +41,6 @@ pub(crate) fn serve(nats: &str, file: &str) {
             name: "FLOOR".to_string(),
             subjects: vec!["floor.>".to_string()],
             allow_atomic_publish: true,
-            compression: Some(stream::Compression::S2),
             ..Default::default()
         };
         context.get_or_create_stream(config).await.expect("a stream");
