@@ -1,4 +1,4 @@
-//! Several tenants draw from one budget: the backlog of one does not hold up the other's single change.
+//! Several tenants draw from one budget: the backlog of one does not hold up the other's few changes.
 
 #![cfg(test)]
 
@@ -7,7 +7,9 @@ use street::apps::{App, Kind};
 use street::house::{Options, eventually, user};
 use street::{Client, House};
 
-/// People of the tenant with the backlog, and how many are made at the app in a second.
+/// Changes of the other tenant: a single one can find a call free by luck.
+const SINGLES: usize = 10;
+/// People of the tenant with the backlog, and how many are made at the apps in a second.
 const BACKLOG: usize = 1_200;
 const PER_SECOND: usize = 8;
 
@@ -24,7 +26,7 @@ fn section(name: &str, tenant: &str, app: &App) -> String {
 }
 
 #[test]
-fn a_single_change_of_one_tenant_overtakes_the_backlog_of_another() {
+fn a_few_changes_of_one_tenant_overtake_the_backlog_of_another() {
     let (busy, quiet) = (App::start(Kind::Scim), App::start(Kind::Scim));
     let profile = format!(
         "about = \"One that makes few accounts.\"\n[type.every]\n[[budget]]\ncalls = \"creates\"\nper = \"second\"\nlimit = {PER_SECOND}\n"
@@ -53,10 +55,12 @@ fn a_single_change_of_one_tenant_overtakes_the_backlog_of_another() {
         (due + busy.accounts().len() as u64 >= BACKLOG as u64).then_some(())
     });
     let before = busy.accounts().len();
-    beta.post("/Users", &user("single")).expect(201);
-    eventually("the single change of the other tenant", || quiet.account("single"));
+    for number in 0..SINGLES {
+        beta.post("/Users", &user(&format!("single{number}"))).expect(201);
+    }
+    eventually("the few changes of the other tenant", || (quiet.accounts().len() == SINGLES).then_some(()));
     let after = busy.accounts().len();
-    assert!(after < BACKLOG * 3 / 4, "it came after the backlog: {before}, then {after} of {BACKLOG}");
+    assert!(after < BACKLOG * 3 / 4, "they came after the backlog: {before}, then {after} of {BACKLOG}");
     // Nor does it end the backlog's turns.
     eventually("the backlog goes on", || (busy.accounts().len() > after).then_some(()));
 }
