@@ -214,28 +214,11 @@ pub(crate) fn put(object: &mut Object, names: &[String], value: Value, is_partia
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
+    use crate::sample::event;
     use serde_json::json;
 
     fn object(value: Value) -> Object {
         value.as_object().unwrap().clone()
-    }
-
-    fn event(kind: Kind) -> Event {
-        Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            app: "wiki".to_string(),
-            resource_type: "User".to_string(),
-            resource_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            key_ref: None,
-            caused_by: 1,
-            configuration_hash: String::new(),
-            why: String::new(),
-            kind,
-        }
     }
 
     fn decided(operation: &str, decided: Value) -> (Event, Details) {

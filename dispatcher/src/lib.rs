@@ -30,6 +30,8 @@ mod profile;
 mod rails;
 mod reload;
 mod rollout;
+#[cfg(test)]
+mod sample;
 mod scope;
 mod told;
 mod trust;

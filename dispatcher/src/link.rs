@@ -204,23 +204,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn event(kind: Kind) -> Event {
-        Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            app: "wiki".to_string(),
-            resource_type: "User".to_string(),
-            resource_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            key_ref: None,
-            caused_by: 1,
-            configuration_hash: String::new(),
-            why: String::new(),
-            kind,
-        }
-    }
+    use crate::sample::event;
 
     fn done(operation: &str) -> Event {
         event(Kind::Done {

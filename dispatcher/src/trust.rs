@@ -144,7 +144,6 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use serde_json::json;
 
     fn id(number: u8) -> ResourceId {
@@ -152,20 +151,7 @@ mod tests {
     }
 
     fn event(kind: Kind) -> Event {
-        Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            app: "wiki".to_string(),
-            resource_type: "User".to_string(),
-            resource_id: id(1),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            key_ref: None,
-            caused_by: 1,
-            configuration_hash: String::new(),
-            why: String::new(),
-            kind,
-        }
+        Event { resource_id: id(1), ..crate::sample::event(kind) }
     }
 
     fn done(operation: &str, linked: bool, removed: &[u8]) -> Event {

@@ -15,6 +15,9 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use proto::ResourceId;
 
+/// Fewer places that were left are not worth a walk along the line.
+const GAPS_MIN: usize = 64;
+
 /// Why and since when a resource is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
@@ -135,10 +138,20 @@ impl Due {
         let mark = Mark { place, ..mark };
         self.waiting.insert(id, mark);
         if place == Place::Line {
+            self.close_up();
             self.line.push_back((mark.since, id));
         } else {
             self.ages.insert((mark.since, id));
             self.line_up(id, mark);
+        }
+    }
+
+    /// Behind one who waits for long, places that others left are given up before they are as many as those who wait.
+    fn close_up(&mut self) {
+        if self.line.len() > 2 * self.waiting.len() + GAPS_MIN {
+            let mut line = std::mem::take(&mut self.line);
+            line.retain(|(since, id)| self.stands_in_line(*since, *id));
+            self.line = line;
         }
     }
 
@@ -411,6 +424,21 @@ mod tests {
             }
         }
         assert_eq!((turns.len(), due.len()), (50_000, 0));
+    }
+
+    #[test]
+    fn places_that_were_left_are_given_up() {
+        let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+        due.mark(id(1), 1, false);
+        // An app that may only reduce access: the first one waits for ever, the others come and go.
+        for sequence in 2..10_000 {
+            due.mark(id(2), sequence, false);
+            due.mark(id(2), sequence, true);
+            let (urgent, _) = due.take_urgent(now).unwrap();
+            due.finish(urgent);
+        }
+        assert!(due.line.len() <= 2 * due.len() + GAPS_MIN, "{} places for one who waits", due.line.len());
+        assert_eq!((due.take(now), due.len()), (Some((id(1), one(1, false))), 1));
     }
 
     /// Who waits, said as simply as it can be: since, until, urgent, rests.

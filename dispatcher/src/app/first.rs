@@ -13,7 +13,8 @@ use crate::scope::{Chosen, Holder, Needs};
 
 impl Worker {
     /// Everything of a type with its place: people who are active and in scope, then the others, then what holds them; and
-    /// among those of a class whoever changed last, and then in the order of creation. What only reading each of them would tell is not asked.
+    /// among those of a class whoever changed last, and then in the order of creation. What only reading each of them would
+    /// tell is not asked.
     pub(super) fn in_order(&self, kind: &ResourceType) -> Vec<(ResourceId, Rank)> {
         let ids = self.shared.projection.last_changed_first(&self.config.tenant, &kind.name);
         let holds = has_members(&self.shared, kind);

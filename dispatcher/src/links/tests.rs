@@ -52,17 +52,9 @@ fn an_event_of_ours_is_applied_once() {
     let id: ResourceId = NEW.parse().unwrap();
     let event = |kind| Event {
         id: eventlog::clock::new_event_id(),
-        tenant: "corp".parse().unwrap(),
         app: "app".to_string(),
-        resource_type: "User".to_string(),
         resource_id: id,
-        txn: String::new(),
-        occurred_at: Timestamp::UNIX_EPOCH,
-        key_ref: None,
-        caused_by: 1,
-        configuration_hash: String::new(),
-        why: String::new(),
-        kind,
+        ..crate::sample::event(kind)
     };
     let (intended, refused) = (
         event(Kind::Intended { operation: "create".to_string() }),

@@ -64,15 +64,21 @@ fn converge(people: usize) {
     floor.remember_nothing();
     let target = Target::new(&floor.url(), floor.token());
     let lasts = Duration::from_secs(3);
-    load::run(&target, CONCURRENCY, Pace::Closed, lasts, Arc::new(Floor { target: target.clone() }))
-        .show("floor: the same POSTs, without us");
+    load::run(
+        &target,
+        CONCURRENCY,
+        Pace::Closed,
+        lasts,
+        Arc::new(Floor { target: target.clone(), path: "/Users" }),
+    )
+    .show("floor: the same POSTs, without us");
 
     let app = App::start(Kind::Scim);
     app.remember_nothing();
     let house = house(&app, CONCURRENCY);
     let created = converged(&house, "create", people, || make(&house, people));
     let writes = floor::Running::start(house.env("NATS_URL"));
-    let works = Arc::new(Writes { target: writes.target.clone() });
+    let works = Arc::new(Floor { target: writes.target.clone(), path: "/floor" });
     let writes = load::run(&writes.target, CONCURRENCY, Pace::Closed, lasts, works);
     writes.show("floor: one guarded publish, at the same broker");
     println!(
@@ -204,29 +210,16 @@ impl Counted {
 
 struct Floor {
     target: Target,
+    path: &'static str,
 }
 
 impl Work for Floor {
     fn request(&self, number: usize) -> Vec<u8> {
-        self.target.request("POST", "/Users", &user(&format!("floor-{number}")).to_string())
+        self.target.request("POST", self.path, &user(&format!("floor-{number}")).to_string())
     }
 
     fn answered(&self, _: usize, status: u16, body: &[u8]) {
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(body));
-    }
-}
-
-struct Writes {
-    target: Target,
-}
-
-impl Work for Writes {
-    fn request(&self, number: usize) -> Vec<u8> {
-        self.target.request("POST", "/floor", &user(&format!("floor-{number}")).to_string())
-    }
-
-    fn answered(&self, _: usize, status: u16, _: &[u8]) {
-        assert_eq!(status, 201);
     }
 }
 

@@ -1,0 +1,25 @@
+//! An event of PROVISIONING for unit tests.
+
+use jiff::Timestamp;
+use proto::provisioning::{Event, Kind};
+
+/// Whose id the sample has.
+pub(crate) const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+/// One of the app "wiki" about a user, with nothing but a kind.
+pub(crate) fn event(kind: Kind) -> Event {
+    Event {
+        id: ID.parse().unwrap(),
+        tenant: "corp".parse().unwrap(),
+        app: "wiki".to_string(),
+        resource_type: "User".to_string(),
+        resource_id: ID.parse().unwrap(),
+        txn: String::new(),
+        occurred_at: Timestamp::UNIX_EPOCH,
+        key_ref: None,
+        caused_by: 1,
+        configuration_hash: String::new(),
+        why: String::new(),
+        kind,
+    }
+}
