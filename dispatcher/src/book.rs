@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::ResourceId;
@@ -14,7 +15,9 @@ use crate::rails::{self, Rails, Tally};
 /// The links of one app.
 pub(crate) struct Book {
     links: BTreeMap<ResourceId, Link>,
-    /// Who has an account, by a hash of the app's id.
+    /// The resource types that links are of.
+    types: BTreeSet<Arc<str>>,
+    /// Who has an account, by a hash of the type and the app's id.
     owners: BTreeSet<(u64, ResourceId)>,
     /// Who was given a name that must be the only one, by a hash of it.
     names: BTreeSet<(u64, ResourceId)>,
@@ -35,6 +38,7 @@ impl Default for Book {
     fn default() -> Self {
         Self {
             links: BTreeMap::new(),
+            types: BTreeSet::new(),
             owners: BTreeSet::new(),
             names: BTreeSet::new(),
             set_aside: BTreeMap::new(),
@@ -48,9 +52,10 @@ impl Default for Book {
     }
 }
 
-fn hash(remote_id: &str) -> u64 {
+/// Some apps count each type from one: an id says whose it is within its type only.
+fn hash(kind: &str, remote_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    remote_id.hash(&mut hasher);
+    (kind, remote_id).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -78,17 +83,33 @@ impl Book {
             (link.renamed_at, link.renamed_by) = (event.caused_by, sequence);
         }
         link.last = sequence;
+        link.resource_type = self.type_named(&event.resource_type);
         self.put(id, link);
         if matches!(event.kind, Kind::Decided { .. }) {
             self.give_back(id);
         }
     }
 
+    /// A type's name, kept once for all links.
+    fn type_named(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.types.get(name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.types.insert(name.clone());
+        name
+    }
+
+    /// The resource types that links are of.
+    pub(crate) fn types(&self) -> impl Iterator<Item = &str> {
+        self.types.iter().map(|name| &**name)
+    }
+
     /// Takes a link out of every list.
     fn take(&mut self, id: ResourceId) -> Link {
         let Some(link) = self.links.remove(&id) else { return Link::default() };
         if let Some(remote_id) = &link.remote_id {
-            self.owners.remove(&(hash(remote_id), id));
+            self.owners.remove(&(hash(&link.resource_type, remote_id), id));
         }
         for name in link.decisions.names() {
             self.names.remove(&(name, id));
@@ -101,7 +122,7 @@ impl Book {
 
     pub(crate) fn put(&mut self, id: ResourceId, link: Link) {
         if let Some(remote_id) = &link.remote_id {
-            self.owners.insert((hash(remote_id), id));
+            self.owners.insert((hash(&link.resource_type, remote_id), id));
         }
         self.names.extend(link.decisions.names().map(|name| (name, id)));
         let lists = [
@@ -198,14 +219,14 @@ impl Book {
         self.unfinished.iter().filter_map(|id| Some((*id, since(self.get(*id)?)))).collect()
     }
 
-    /// Whose an account is. One of another type may have the same id at the app.
-    pub(crate) fn owners(&self, remote_id: &str) -> impl Iterator<Item = (ResourceId, &Link)> {
-        let hash = hash(remote_id);
+    /// Whose an account of a type is. One of another type may have the same id at the app.
+    pub(crate) fn owners(&self, kind: &str, remote_id: &str) -> impl Iterator<Item = (ResourceId, &Link)> {
+        let hash = hash(kind, remote_id);
         let first = (hash, ResourceId::new(uuid::Uuid::nil()));
         let last = (hash, ResourceId::new(uuid::Uuid::max()));
         self.owners.range(first..=last).filter_map(move |(_, id)| Some((*id, self.get(*id)?))).filter({
-            let remote_id = remote_id.to_string();
-            move |(_, link)| link.remote_id.as_deref() == Some(remote_id.as_str())
+            let (kind, remote_id) = (kind.to_string(), remote_id.to_string());
+            move |(_, link)| *link.resource_type == *kind && link.remote_id.as_ref() == Some(&remote_id)
         })
     }
 
@@ -252,7 +273,7 @@ mod tests {
     }
 
     fn whose(book: &Book, remote_id: &str) -> Vec<ResourceId> {
-        book.owners(remote_id).map(|(id, _)| id).collect()
+        book.owners("User", remote_id).map(|(id, _)| id).collect()
     }
 
     #[test]
@@ -287,5 +308,19 @@ mod tests {
         // What is known already changes nothing.
         book.enter(&event(1, done("create", "z")), None, 9);
         assert_eq!(book.linked(), 1);
+    }
+
+    #[test]
+    fn an_id_says_whose_it_is_within_its_type_only() {
+        let mut book = Book::default();
+        let group = |number, kind| Event { resource_type: "Group".to_string(), ..event(number, kind) };
+        book.enter(&event(1, done("create", "1")), None, 1);
+        book.enter(&group(2, done("create", "1")), None, 2);
+        let whose = |book: &Book, kind: &str| book.owners(kind, "1").map(|(id, _)| id).collect::<Vec<_>>();
+        assert_eq!((whose(&book, "User"), whose(&book, "Group")), (vec![id(1)], vec![id(2)]));
+        assert_eq!((whose(&book, "Room"), book.linked()), (vec![], 2));
+        book.enter(&event(1, done("delete", "")), None, 3);
+        assert_eq!((whose(&book, "User"), whose(&book, "Group")), (vec![], vec![id(2)]));
+        assert_eq!(book.types().collect::<Vec<_>>(), ["Group", "User"]);
     }
 }

@@ -1,6 +1,7 @@
 //! A link: what we know that an app holds of one resource. A projection of the events on its subject of PROVISIONING.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
@@ -15,6 +16,8 @@ use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust};
 /// Our resource and the app's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Link {
+    /// The type of our resource; nothing before the first event. The app's id says whose it is within its type only.
+    pub(crate) resource_type: Arc<str>,
     pub(crate) remote_id: Option<String>,
     /// Hash of what we last made the app hold.
     pub(crate) intended: Option<String>,
@@ -116,9 +119,10 @@ impl Link {
                 let trust = std::mem::take(&mut self.trust);
                 let decisions = std::mem::take(&mut self.decisions);
                 let (renamed_at, renamed_by) = (self.renamed_at, self.renamed_by);
+                let resource_type = self.resource_type.clone();
                 let kept =
                     Self { last: self.last, renamed_at, renamed_by, trust, decisions, ..Self::default() };
-                let settled = Self { attempts, ..kept };
+                let settled = Self { resource_type, attempts, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;

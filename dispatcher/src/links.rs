@@ -173,14 +173,20 @@ impl Links {
         })
     }
 
-    /// Whether an account at an app is another resource's.
-    pub(crate) fn is_others(&self, app: &str, remote_id: &str, external_id: &str, id: ResourceId) -> bool {
+    /// Whether an account of a type, which has this id at an app and says that it has this one of ours, is another resource's.
+    pub(crate) fn is_others(
+        &self,
+        app: &str,
+        kind: &str,
+        (remote_id, external_id): (&str, &str),
+        id: ResourceId,
+    ) -> bool {
         // One that was just made, or is about to be found again after a crash, is known by our id only.
         let owner = external_id.parse().ok().filter(|owner| *owner != id);
         self.book(app, |book| {
             let owner = owner.and_then(|owner| book.get(owner));
             owner.is_some_and(|link| link.remote_id.is_some() || link.intent_open)
-                || book.owners(remote_id).any(|(other, link)| other != id && !link.trust.stranger)
+                || book.owners(kind, remote_id).any(|(other, link)| other != id && !link.trust.stranger)
         })
     }
 
@@ -271,29 +277,51 @@ impl Links {
         self.book(app, |book| book.deactivated())
     }
 
-    /// The app's ids of all that it has of ours. Looks at every link.
-    pub(crate) fn remote_ids(&self, app: &str) -> Vec<(String, ResourceId)> {
+    /// The app's ids of all that it has of ours of a type. Looks at every link.
+    pub(crate) fn remote_ids(&self, app: &str, kind: &str) -> Vec<(String, ResourceId)> {
         self.book(app, |book| {
-            let ours = book.iter().filter(|(_, link)| !link.trust.stranger);
+            let is_ours = |link: &Link| *link.resource_type == *kind && !link.trust.stranger;
+            let ours = book.iter().filter(|(_, link)| is_ours(link));
             ours.filter_map(|(id, link)| Some((link.remote_id.clone()?, id))).collect()
         })
     }
 
-    /// Whose these accounts are.
-    pub(crate) fn owners(&self, app: &str, remote_ids: &BTreeSet<String>) -> BTreeMap<String, ResourceId> {
+    /// Whose these accounts of a type are.
+    pub(crate) fn owners(
+        &self,
+        app: &str,
+        kind: &str,
+        remote_ids: &BTreeSet<String>,
+    ) -> BTreeMap<String, ResourceId> {
         self.book(app, |book| {
+            let owner = |remote_id: &String| Some((remote_id.clone(), owner(book, kind, remote_id)?));
+            remote_ids.iter().filter_map(owner).collect()
+        })
+    }
+
+    /// Who the members of a group are, of which an app says its ids only. One that counts each type from one means
+    /// somebody rather than another group.
+    pub(crate) fn members(
+        &self,
+        app: &str,
+        group_kind: &str,
+        remote_ids: &BTreeSet<String>,
+    ) -> BTreeMap<String, ResourceId> {
+        self.book(app, |book| {
+            let others = book.types().filter(|kind| *kind != group_kind);
+            let kinds: Vec<&str> = others.chain([group_kind]).collect();
             let owner = |remote_id: &String| {
-                let mut ours = book.owners(remote_id).filter(|(_, link)| !link.trust.stranger);
-                Some((remote_id.clone(), ours.next()?.0))
+                let owner = kinds.iter().find_map(|kind| owner(book, kind, remote_id))?;
+                Some((remote_id.clone(), owner))
             };
             remote_ids.iter().filter_map(owner).collect()
         })
     }
 
-    /// The link of an account that nobody of ours owns and that we took charge of.
-    pub(crate) fn stranger(&self, app: &str, remote_id: &str) -> Option<ResourceId> {
+    /// The link of an account of a type that nobody of ours owns and that we took charge of.
+    pub(crate) fn stranger(&self, app: &str, kind: &str, remote_id: &str) -> Option<ResourceId> {
         self.book(app, |book| {
-            let mut strangers = book.owners(remote_id).filter(|(_, link)| link.trust.stranger);
+            let mut strangers = book.owners(kind, remote_id).filter(|(_, link)| link.trust.stranger);
             strangers.next().map(|(id, _)| id)
         })
     }
@@ -308,6 +336,12 @@ impl Links {
     pub(crate) fn held(&self, app: &str) -> usize {
         self.book(app, |book| book.held_count())
     }
+}
+
+/// Which resource of a type an account belongs to.
+fn owner(book: &Book, kind: &str, remote_id: &str) -> Option<ResourceId> {
+    let mut ours = book.owners(kind, remote_id).filter(|(_, link)| !link.trust.stranger);
+    ours.next().map(|(id, _)| id)
 }
 
 fn unreadable(sequence: u64, source: proto::codec::Error) -> Error {

@@ -315,3 +315,47 @@ fn what_is_done_about_drift_can_be_said_of_one_attribute() {
     assert_eq!(title, Some(json!("Prof")), "it is only said");
     assert_eq!(scene.app.groups().get("Team").map(BTreeSet::len), Some(0));
 }
+
+/// At an app that counts each type from one, a group has the id of somebody whom we know, and is nobody's all the same.
+#[test]
+fn a_group_is_not_taken_for_somebody_with_the_same_id() {
+    let app = App::start(Kind::Scim);
+    app.count_types();
+    let house = House::feeding(&[("wiki", &app, "match_groups = [\"displayName\"]\n")]);
+    let corp = house.corp();
+    let ids: Vec<String> = ["ada", "bob", "eve"]
+        .map(|name| {
+            let id = corp.post("/Users", &user(name)).expect(201).id();
+            eventually("the account", || app.account(name));
+            id
+        })
+        .into();
+    let by_hand = |name: &str| {
+        let schemas = json!(["urn:ietf:params:scim:schemas:core:2.0:Group"]);
+        let group = json!({"schemas": schemas, "displayName": name, "members": []});
+        app.add("/Groups", group.as_object().unwrap().clone())
+    };
+    assert_eq!((by_hand("Team"), by_hand("Strangers")), ("1".to_string(), "2".to_string()));
+    // The one is found by its name, although somebody has its id; the other is a stranger.
+    let team = corp.post("/Groups", &group("Team", &[&ids[0], &ids[2]])).expect(201).id();
+    let members = || app.groups().remove("Team").unwrap_or_default().len();
+    eventually("the group is ours", || (members() == 2).then_some(()));
+    assert_eq!(app.groups().len(), 2, "it was not made a second time");
+    let scene = Scene { app, house, ids, team };
+    let found = scene.reconcile();
+    counts(&found, 0, 0, 0, 0, 1);
+    assert_eq!(found["findings"]["firstStrangers"][0]["resourceType"], "Group", "{found}");
+    // Bob is put into the group by hand: its only owner by that id is a user.
+    let bob = scene.app.account("bob").unwrap()["id"].clone();
+    let joins = |group: &mut Document| {
+        group["members"].as_array_mut().unwrap().push(json!({"value": bob}));
+    };
+    scene.app.edit("/Groups", "Team", joins);
+    assert_eq!(members_of(&scene, "Team"), 3);
+    scene.reconcile();
+    eventually("bob is out of it again", || (members_of(&scene, "Team") == 2).then_some(()));
+}
+
+fn members_of(scene: &Scene, group: &str) -> usize {
+    scene.app.groups().remove(group).unwrap_or_default().len()
+}

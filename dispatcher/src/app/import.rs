@@ -88,9 +88,7 @@ impl Performer {
     /// Which resource of a type has an account.
     fn owner(&self, kind: &ResourceType, remote_id: &str) -> Option<ResourceId> {
         let ids = [remote_id.to_string()].into();
-        let owner = self.shared.links.owners(&self.name, &ids).remove(remote_id)?;
-        let name = self.shared.projection.type_of(&self.config.tenant, owner);
-        name.is_none_or(|name| name == kind.name).then_some(owner)
+        self.shared.links.owners(&self.name, &kind.name, &ids).remove(remote_id)
     }
 
     /// Whether somebody with an account was to be made in the directory and never was.

@@ -187,7 +187,7 @@ impl Performer {
         difference: &Difference,
     ) -> Result<Step, Error> {
         let why = format!("drifted: {}", Vec::from_iter(difference.names()).join(", "));
-        let owners = self.shared.links.owners(&self.name, &difference.joined);
+        let owners = self.shared.links.members(&self.name, &now.kind.name, &difference.joined);
         let strange: Vec<String> =
             difference.joined.iter().filter(|member| !owners.contains_key(*member)).cloned().collect();
         if let Some(ended) = self.expel(id, now, &account.remote_id, &strange).await? {

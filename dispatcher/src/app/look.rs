@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use eventlog::clock;
 use jiff::Timestamp;
 use projector::{Lens, Moment, Stored};
-use proto::{KeyRef, ResourceId, subject};
+use proto::{KeyRef, ResourceId};
 use scim::{Object, ResourceType};
 
 use super::perform::{Performer, has, has_members};
@@ -54,7 +54,9 @@ impl Performer {
             if self.is_unborn(id, link) {
                 return Ok(None);
             }
-            let Some(kind) = self.type_of_link(id).await? else { return Ok(None) };
+            let Some(kind) = self.shared.registry.by_name(&link.resource_type).cloned() else {
+                return Ok(None);
+            };
             if link.trust.stranger && self.is_owned(link) {
                 return Ok(None);
             }
@@ -79,17 +81,6 @@ impl Performer {
             return Ok(None);
         }
         Ok(Some(Now { kind, desired, key_ref, missing, ..wanted }))
-    }
-
-    /// The type of a resource that is gone, from the last thing we wrote about it.
-    async fn type_of_link(&self, id: ResourceId) -> Result<Option<ResourceType>, Error> {
-        for kind in self.shared.registry.resource_types() {
-            let subject = subject::provisioning(&self.config.tenant, &self.name, &kind.name, id);
-            if self.shared.broker.provisioning.last_on(&subject).await?.is_some() {
-                return Ok(Some(kind.clone()));
-            }
-        }
-        Ok(None)
     }
 
     /// What the app should hold of a resource at a time, and when that changes by itself.

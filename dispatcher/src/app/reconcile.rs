@@ -175,16 +175,11 @@ impl Round {
     /// Lists everything of one type and holds it against what should be.
     async fn list(&self, kind: &ResourceType) -> Result<Listing, Error> {
         let performer = &self.performer;
-        let projection = &performer.shared.projection;
-        // Some apps count each type from one: an id says whose it is within its type only.
-        let other =
-            |id| projection.type_of(&performer.config.tenant, id).is_some_and(|name| name != kind.name);
         let owners: BTreeMap<Mark, ResourceId> = performer
             .shared
             .links
-            .remote_ids(&performer.name)
+            .remote_ids(&performer.name, &kind.name)
             .into_iter()
-            .filter(|(_, id)| !other(*id))
             .map(|(remote_id, id)| (mark(&remote_id), id))
             .collect();
         let mut listing = Listing::default();
@@ -276,7 +271,7 @@ impl Round {
         let (links, projection) = (&performer.shared.links, &performer.shared.projection);
         let of_kind = |id| projection.type_of(&performer.config.tenant, id).as_ref() == Some(&kind.name);
         let ours: Vec<(Mark, ResourceId)> = links
-            .remote_ids(&performer.name)
+            .remote_ids(&performer.name, &kind.name)
             .into_iter()
             .filter(|(_, id)| of_kind(*id))
             .map(|(remote_id, id)| (mark(&remote_id), id))
@@ -302,7 +297,7 @@ impl Round {
         let ids: BTreeSet<String> =
             listing.strangers.iter().map(|(stranger, _)| stranger.remote_id.clone()).collect();
         // Who was made while the app was listed is no stranger.
-        let owners = links.owners(&performer.name, &ids);
+        let owners = links.owners(&performer.name, &kind.name, &ids);
         for (stranger, inactive) in &listing.strangers {
             if owners.contains_key(&stranger.remote_id) {
                 continue;
@@ -325,7 +320,7 @@ impl Round {
                 OnStranger::Report => {}
                 OnStranger::Deactivate if *inactive || !performer.can_deactivate(kind) => {}
                 OnStranger::Deactivate => {
-                    let id = match links.stranger(&performer.name, &stranger.remote_id) {
+                    let id = match links.stranger(&performer.name, &kind.name, &stranger.remote_id) {
                         Some(known) => known,
                         None => performer.take_charge_of(kind, &stranger.remote_id).await?,
                     };
@@ -341,7 +336,7 @@ impl Performer {
     /// Whether somebody of ours has an account that nobody had.
     pub(super) fn is_owned(&self, link: &Link) -> bool {
         let ids = link.remote_id.iter().cloned().collect();
-        !self.shared.links.owners(&self.name, &ids).is_empty()
+        !self.shared.links.owners(&self.name, &link.resource_type, &ids).is_empty()
     }
 
     /// Whether accounts of a type can be switched off.

@@ -184,7 +184,8 @@ impl Performer {
                 continue;
             };
             let is_others = |remote_id: &str, external_id: &str| {
-                !is_ours && self.shared.links.is_others(&self.name, remote_id, external_id, id)
+                let account = (remote_id, external_id);
+                !is_ours && self.shared.links.is_others(&self.name, &now.kind.name, account, id)
             };
             match self.app.find(&now.kind, &key.to_string(), &value, is_others).await {
                 Found::Unsearchable => {}

@@ -45,6 +45,38 @@ fn without_a_restore_nothing_is_doubted() {
     check(&links, OLD, 0, false);
 }
 
+/// Two users and two groups, each type counted from one by the app.
+#[test]
+fn an_account_is_anothers_only_if_that_one_is_of_its_type() {
+    let links = links(false);
+    let id = |number: u8| format!("01b8d3b0-5c00-774b-bcce-b302099a80{number:02x}").parse().unwrap();
+    for (number, kind, remote_id) in [(1, "User", "1"), (2, "User", "2"), (3, "Group", "1")] {
+        let made = Kind::Done {
+            operation: "create".to_string(),
+            linked: true,
+            remote_id: remote_id.to_string(),
+            members_added: Vec::new(),
+            members_removed: Vec::new(),
+            members_replaced: true,
+            status: 201,
+        };
+        let (app, resource_type) = ("app".to_string(), kind.to_string());
+        let event = Event { app, resource_type, resource_id: id(number), ..crate::sample::event(made) };
+        links.enter(&event, None, u64::from(number));
+    }
+    let group = id(4);
+    assert!(links.is_others("app", "Group", ("1", ""), group));
+    assert!(!links.is_others("app", "Group", ("2", ""), group), "that one is somebody's, and no group");
+    assert!(links.is_others("app", "User", ("2", ""), id(1)));
+    let ids = |ids: &[&str]| ids.iter().map(ToString::to_string).collect();
+    assert_eq!(links.owners("app", "Group", &ids(&["1", "2"])), [("1".to_string(), id(3))].into());
+    // Somebody before another group; a group where the app has nobody with that id.
+    let members = links.members("app", "Group", &ids(&["1", "2", "9"]));
+    assert_eq!(members, [("1".to_string(), id(1)), ("2".to_string(), id(2))].into());
+    assert_eq!(links.members("app", "User", &ids(&["1"])), [("1".to_string(), id(3))].into());
+    assert_eq!(links.remote_ids("app", "Group"), [("1".to_string(), id(3))]);
+}
+
 /// What was written by ourselves is known at once, and is not applied a second time when the log tells it.
 #[test]
 fn an_event_of_ours_is_applied_once() {

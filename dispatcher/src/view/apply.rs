@@ -278,9 +278,9 @@ impl View {
         maker: &dyn Maker,
     ) -> Result<(Object, Outcome), Unanswered> {
         let (name, tenant) = (&performer.name, &performer.config.tenant);
-        let owners = self.shared.links.owners(name, &account.members);
+        let members = self.shared.links.members(name, &kind.name, &account.members);
         let is_there = |id: &ResourceId| self.shared.projection.type_of(tenant, *id).is_some();
-        let member = |remote: &str| owners.get(remote).copied().filter(is_there);
+        let member = |remote: &str| members.get(remote).copied().filter(is_there);
         let (data, left_out) = request(&self.shared.registry, kind, account, asked.keep_ids, member);
         let item = json!({"resourceType": kind.name, "remoteId": account.remote_id, "proposal": "create"});
         let item = item.as_object().cloned().unwrap_or_default();

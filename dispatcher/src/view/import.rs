@@ -166,16 +166,11 @@ impl View {
         told: &mpsc::Sender<Value>,
     ) -> Result<bool, Unanswered> {
         let tenant = &self.config(name)?.tenant;
-        let all = self.shared.links.remote_ids(name).into_iter();
-        // Some apps count each type from one: an id says whose it is within its type only.
-        let (owners, others): (Vec<_>, Vec<_>) = all.partition(|(_, id)| {
-            self.shared.projection.type_of(tenant, *id).is_none_or(|found| found == kind.name)
-        });
-        let mut owners: BTreeMap<String, ResourceId> = owners.into_iter().collect();
+        let mut owners: BTreeMap<String, ResourceId> =
+            self.shared.links.remote_ids(name, &kind.name).into_iter().collect();
         let performer = self.performer(name, self.config(name)?)?;
         let is_unborn = |id: ResourceId| performer.is_unborn(id, &self.shared.links.get(name, id));
         let unborn: BTreeMap<String, ResourceId> = owners.extract_if(.., |_, id| is_unborn(*id)).collect();
-        let others: BTreeMap<String, ResourceId> = others.into_iter().collect();
         let index = self.index(name, kind).await?;
         let mut links: BTreeMap<ResourceId, Vec<(String, String)>> = BTreeMap::new();
         let mut pages = Pages::new(app, kind);
@@ -203,7 +198,9 @@ impl View {
                     links.entry(*id).or_default().push((account.remote_id, key.clone()));
                     continue;
                 }
-                let member = |remote: &str| others.get(remote).or_else(|| owners.get(remote)).copied();
+                let members = self.shared.links.members(name, &kind.name, &account.members);
+                let is_there = |id: &ResourceId| self.shared.projection.type_of(tenant, *id).is_some();
+                let member = |remote: &str| members.get(remote).copied().filter(is_there);
                 let item =
                     self.proposal(kind, &account, whose.as_ref().map_err(|owner| *owner), asked, member);
                 listing.count(&item);

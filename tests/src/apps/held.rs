@@ -21,6 +21,8 @@ pub(crate) struct Shelf {
     names: BTreeMap<String, String>,
     externals: BTreeMap<String, BTreeSet<String>>,
     unique: &'static str,
+    /// How many were made, where each type counts for itself.
+    made: u64,
 }
 
 /// Everything.
@@ -30,6 +32,9 @@ pub(crate) struct Held {
     /// In which groups somebody is.
     groups_of: BTreeMap<String, BTreeSet<String>>,
     next: u64,
+    /// Whether each type counts from one, so that somebody and a group can have the same id. Such an app has no groups
+    /// within groups.
+    pub(super) counts_types: bool,
     /// Whether the name of whoever is deleted is never free again.
     buries: bool,
     graves: BTreeSet<String>,
@@ -116,7 +121,9 @@ impl Shelf {
 impl Held {
     /// As after a restart that lost everything but how far it had counted.
     pub(super) fn emptied(&self) -> Self {
-        Self { next: self.next, ..Self::new(self.buries) }
+        let mut emptied = Self { next: self.next, counts_types: self.counts_types, ..Self::new(self.buries) };
+        (emptied.users.made, emptied.groups.made) = (self.users.made, self.groups.made);
+        emptied
     }
 
     pub(super) fn new(buries: bool) -> Self {
@@ -125,6 +132,7 @@ impl Held {
             groups: Shelf { unique: "displayName", ..Shelf::default() },
             groups_of: BTreeMap::new(),
             next: 0,
+            counts_types: false,
             buries,
             graves: BTreeSet::new(),
         }
@@ -139,7 +147,7 @@ impl Held {
     }
 
     pub(super) fn knows(&self, id: &str) -> bool {
-        self.users.accounts.contains_key(id) || self.groups.accounts.contains_key(id)
+        self.users.accounts.contains_key(id) || (!self.counts_types && self.groups.accounts.contains_key(id))
     }
 
     pub(super) fn insert(
@@ -149,11 +157,20 @@ impl Held {
         members: BTreeSet<String>,
     ) -> Result<String, Taken> {
         self.free(endpoint, "", &document)?;
-        self.next += 1;
-        let letter = if endpoint == "/Users" { 'u' } else { 'g' };
-        let id = format!("{letter}{:08}", self.next);
+        let id = self.next_id(endpoint);
         self.put(endpoint, &id, document, members);
         Ok(id)
+    }
+
+    fn next_id(&mut self, endpoint: &str) -> String {
+        if self.counts_types {
+            let shelf = self.shelf_mut(endpoint);
+            shelf.made += 1;
+            return shelf.made.to_string();
+        }
+        self.next += 1;
+        let letter = if endpoint == "/Users" { 'u' } else { 'g' };
+        format!("{letter}{:08}", self.next)
     }
 
     pub(super) fn replace(
@@ -202,6 +219,9 @@ impl Held {
             if let Some(groups) = self.groups_of.get_mut(member) {
                 groups.remove(id);
             }
+        }
+        if self.counts_types && endpoint != "/Users" {
+            return true;
         }
         for group in self.groups_of.remove(id).unwrap_or_default() {
             if let Some(group) = self.groups.accounts.get_mut(&group) {

@@ -235,7 +235,14 @@ impl App {
     /// It is restarted empty, and gives the same ids again to whoever comes.
     pub fn count_again(&self) {
         let mut state = self.state();
+        let counts_types = state.held.counts_types;
         state.held = Held::new(state.rules.buries);
+        state.held.counts_types = counts_types;
+    }
+
+    /// From now on each type counts its ids from one.
+    pub fn count_types(&self) {
+        self.state().held.counts_types = true;
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
