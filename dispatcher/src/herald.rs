@@ -1,50 +1,34 @@
 //! Reading IDENTITY once for everybody: an event is fetched, decoded and opened a single time, however many apps and feeds
 //! it concerns.
 //!
-//! A voice reads the log from some sequence on and remembers the last events. Whoever listens asks for the next event after
-//! the last one that he heard; if the voice does not know it yet, one of the listeners reads on for all. Whoever is so far
-//! behind that the voice has forgotten what he needs gets a voice of his own, and joins the others when he has caught up.
+//! A voice reads the log from some sequence on and remembers the last passages: events that were read in one go. Whoever
+//! listens asks for what comes after the last event that he heard; if the voice does not know it yet, one of the listeners
+//! reads on for all. Whoever is so far behind that the voice has forgotten what he needs gets a voice of his own, and joins
+//! the others when he has caught up.
+
+mod passage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use eventlog::{Keyring, Log, Message};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use proto::{Body, Event, ResourceId};
 use tokio::sync::Notify;
 
 use crate::Error;
+use passage::Passage;
+pub(crate) use passage::{Heard, Step, Stretch};
 
 /// Events that a voice remembers, and their bytes in the log: resources can be large.
-const REMEMBERED: usize = 1_024;
+const REMEMBERED: usize = 2_048;
 const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
 
-/// Events that are read before anybody hears them.
+/// Events that are read before anybody hears them, and their bytes in the log.
 const AT_ONCE: usize = 256;
-/// Events that a listener takes at once, and their bytes in the log.
-const TAKEN: usize = 64;
-const TAKEN_BYTES: usize = 1024 * 1024;
-
-/// An event of IDENTITY, opened as far as its key still exists.
-#[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) sequence: u64,
-    pub(crate) event: Event,
-    pub(crate) body: Option<Body>,
-    /// Its length in the log.
-    bytes: usize,
-    /// Who names the resource, once somebody looked it up: it is the same for all apps, and whoever changes it later does
-    /// so by an event of his own.
-    naming: OnceLock<Vec<ResourceId>>,
-}
-
-impl Heard {
-    /// Who names the resource, looked up for all by the first who asks once the directory is as far as the event.
-    pub(crate) fn naming(&self, look_up: impl FnOnce() -> Vec<ResourceId>) -> &[ResourceId] {
-        self.naming.get_or_init(look_up)
-    }
-}
+const AT_ONCE_BYTES: usize = 1024 * 1024;
 
 /// All voices. Cheap to clone.
 #[derive(Clone)]
@@ -58,10 +42,8 @@ pub(crate) struct Herald {
 pub(crate) struct Listener {
     herald: Herald,
     voice: Arc<Voice>,
-    /// The first sequence that was not taken from the voice yet.
+    /// The first sequence that was not heard yet.
     next: u64,
-    /// Taken and not heard yet.
-    taken: VecDeque<Arc<Heard>>,
 }
 
 struct Voice {
@@ -74,7 +56,8 @@ struct Voice {
 struct Said {
     first: u64,
     next: u64,
-    events: VecDeque<Arc<Heard>>,
+    passages: VecDeque<Arc<Passage>>,
+    events: usize,
     bytes: usize,
     /// It reads no more.
     is_over: bool,
@@ -84,6 +67,10 @@ struct Reading {
     messages: BoxStream<'static, Result<Message, eventlog::Error>>,
     /// Fetched and not opened: whoever did so was called away, or the key was not to be had.
     fetched: Option<Message>,
+    /// Opened and not said yet, for the same reasons.
+    opened: Vec<Heard>,
+    /// The log ended, or could not be read on.
+    is_over: bool,
 }
 
 impl Herald {
@@ -93,7 +80,7 @@ impl Herald {
 
     /// Listens from a sequence on.
     pub(crate) fn listen(&self, from: u64) -> Listener {
-        Listener { herald: self.clone(), voice: self.voice(from), next: from, taken: VecDeque::new() }
+        Listener { herald: self.clone(), voice: self.voice(from), next: from }
     }
 
     /// The eldest voice that knows what comes at this sequence, or comes to it next; else a new one.
@@ -102,10 +89,9 @@ impl Herald {
         voices.retain(|voice| voice.strong_count() > 0);
         let known = voices.iter().filter_map(Weak::upgrade).find(|voice| voice.said().knows(next));
         known.unwrap_or_else(|| {
-            let reading = Reading { messages: self.log.follow(next), fetched: None };
-            let said = Said { first: next, next, events: VecDeque::new(), bytes: 0, is_over: false };
-            let voice =
-                Arc::new(Voice { said: Mutex::new(said), reading: reading.into(), spoke: Notify::new() });
+            let reading = Reading::new(self.log.follow(next));
+            let said = Mutex::new(Said::from(next));
+            let voice = Arc::new(Voice { said, reading: reading.into(), spoke: Notify::new() });
             voices.push(Arc::downgrade(&voice));
             voice
         })
@@ -113,32 +99,34 @@ impl Herald {
 }
 
 impl Said {
+    /// Nothing yet.
+    fn from(next: u64) -> Self {
+        Self { first: next, next, passages: VecDeque::new(), events: 0, bytes: 0, is_over: false }
+    }
+
     fn knows(&self, next: u64) -> bool {
         !self.is_over && self.first <= next && next <= self.next
     }
 
     /// The first events at or after a sequence.
-    fn from(&self, next: u64) -> VecDeque<Arc<Heard>> {
-        let place = self.events.partition_point(|heard| heard.sequence < next);
-        let mut bytes = 0;
-        let mut fits = |heard: &Arc<Heard>| {
-            bytes += heard.bytes;
-            bytes <= TAKEN_BYTES || bytes == heard.bytes
-        };
-        self.events.iter().skip(place).take(TAKEN).take_while(|heard| fits(heard)).cloned().collect()
+    fn after(&self, next: u64) -> Option<Stretch> {
+        let place = self.passages.partition_point(|passage| passage.last() < next);
+        Stretch::new(self.passages.get(place)?.clone(), next)
     }
 
-    fn add(&mut self, heard: Heard) {
-        self.next = heard.sequence + 1;
-        self.bytes += heard.bytes;
-        self.events.push_back(Arc::new(heard));
+    fn add(&mut self, passage: Passage) {
+        self.next = passage.last() + 1;
+        self.bytes += passage.bytes;
+        self.events += passage.len();
+        self.passages.push_back(Arc::new(passage));
         // The last one is remembered, however large it is.
-        while (self.events.len() > REMEMBERED || self.bytes > REMEMBERED_BYTES)
-            && self.events.len() > 1
-            && let Some(forgotten) = self.events.pop_front()
+        while (self.events > REMEMBERED || self.bytes > REMEMBERED_BYTES)
+            && self.passages.len() > 1
+            && let Some(forgotten) = self.passages.pop_front()
         {
             self.bytes -= forgotten.bytes;
-            self.first = forgotten.sequence + 1;
+            self.events -= forgotten.len();
+            self.first = forgotten.last() + 1;
         }
     }
 }
@@ -148,7 +136,7 @@ impl Voice {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads one more event, unless somebody else did so meanwhile. Says whether there may be more.
+    /// Reads a passage, unless somebody else did so meanwhile. Says whether there may be more.
     async fn read_on(&self, next: u64, keyring: &Keyring) -> Result<bool, Error> {
         let mut reading = self.reading.lock().await;
         {
@@ -160,67 +148,74 @@ impl Voice {
                 return Ok(true);
             }
         }
-        let mut fetched = match reading.fetched.clone() {
-            Some(message) => Some(message),
-            None => reading.messages.next().await.transpose().inspect_err(|_| self.end())?,
-        };
-        let mut read = 0;
-        // What is there already is read in one go, so that the others are woken once.
-        while let Some(message) = fetched {
-            reading.fetched = Some(message.clone());
-            let heard = open(keyring, message).await?;
-            reading.fetched = None;
-            self.said().add(heard);
-            read += 1;
-            fetched = match reading.messages.next().now_or_never() {
-                Some(Some(Ok(message))) if read < AT_ONCE => Some(message),
-                Some(Some(Ok(message))) => {
-                    reading.fetched = Some(message);
-                    None
-                }
-                Some(Some(Err(_)) | None) => {
-                    // Whoever asks next hears of it from a voice of his own.
-                    self.end();
-                    None
-                }
-                None => None,
-            };
-        }
-        if read == 0 {
-            self.end();
+        let opened = reading.open(keyring).await;
+        let passage = Passage::new(std::mem::take(&mut reading.opened));
+        let read = passage.is_some();
+        {
+            let mut said = self.said();
+            passage.into_iter().for_each(|passage| said.add(passage));
+            // Whoever asks next hears why from a voice of his own.
+            said.is_over = reading.is_over;
         }
         self.spoke.notify_waiters();
-        Ok(read > 0)
+        if !read {
+            opened?;
+        }
+        Ok(read)
+    }
+}
+
+impl Reading {
+    fn new(messages: BoxStream<'static, Result<Message, eventlog::Error>>) -> Self {
+        Self { messages, fetched: None, opened: Vec::new(), is_over: false }
     }
 
-    fn end(&self) {
-        self.said().is_over = true;
-        self.spoke.notify_waiters();
+    /// Waits for what comes next, and opens it and whatever is there already, so that the others are woken once.
+    async fn open(&mut self, keyring: &Keyring) -> Result<(), Error> {
+        let mut bytes: usize = self.opened.iter().map(|heard| heard.bytes).sum();
+        while let Some(message) = self.fetch().await? {
+            bytes += message.payload.len();
+            self.fetched = Some(message.clone());
+            if self.opened.len() >= AT_ONCE || (bytes > AT_ONCE_BYTES && !self.opened.is_empty()) {
+                break;
+            }
+            self.opened.push(open(keyring, message).await?);
+            self.fetched = None;
+        }
+        Ok(())
+    }
+
+    /// The next message; nothing when the log ends, or when something is opened and no more is there.
+    async fn fetch(&mut self) -> Result<Option<Message>, Error> {
+        if let Some(message) = self.fetched.clone() {
+            return Ok(Some(message));
+        }
+        let next = self.messages.next();
+        let next = if self.opened.is_empty() { Some(next.await) } else { next.now_or_never() };
+        let Some(next) = next else { return Ok(None) };
+        self.is_over = !matches!(next, Some(Ok(_)));
+        Ok(next.transpose()?)
     }
 }
 
 impl Listener {
-    /// The next event; nothing when the log ends. What the broker cannot do now can be asked for again. Nothing is lost
+    /// What comes next; nothing when the log ends. What the broker cannot do now can be asked for again. Nothing is lost
     /// when it is not waited for to its end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Arc<Heard>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Stretch>, Error> {
         loop {
-            if let Some(heard) = self.taken.pop_front() {
-                return Ok(Some(heard));
-            }
             let voice = self.voice.clone();
             let spoke = voice.spoke.notified();
-            let (known, taken) = {
+            let (known, stretch) = {
                 let said = voice.said();
-                (said.knows(self.next), said.from(self.next))
+                (said.knows(self.next), said.after(self.next))
             };
             if !known {
                 self.voice = self.herald.voice(self.next);
                 continue;
             }
-            if let Some(last) = taken.back() {
-                self.next = last.sequence + 1;
-                self.taken = taken;
-                continue;
+            if let Some(stretch) = stretch {
+                self.next = stretch.last() + 1;
+                return Ok(Some(stretch));
             }
             // Here this voice knows no more than any other that comes here: all go on with the eldest.
             let eldest = self.herald.voice(self.next);
@@ -250,8 +245,5 @@ pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<Heard, E
             Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
         },
     };
-    Ok(Heard { sequence, event: encoded.event, body, bytes, naming: OnceLock::new() })
+    Ok(Heard::new(sequence, encoded.event, body, bytes))
 }
-
-#[cfg(test)]
-mod tests;

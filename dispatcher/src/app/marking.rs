@@ -1,50 +1,58 @@
 //! Who is due: because of an event of the log, or because an account is new or lost.
 
-use proto::ResourceId;
+use proto::{Event, ResourceId};
 use tokio::time::Instant;
 
 use super::Worker;
 use super::due::Due;
 use super::perform::WRITE_TIMEOUT;
 use super::railed::Railing;
+use super::rollout::Known;
 use crate::Error;
-use crate::affected::{Affected, Who, affected, ends};
-use crate::herald::Heard;
+use crate::affected::Who;
+use crate::herald::{Heard, Step, Stretch};
 
 impl Worker {
-    /// Marks whom an event affects.
-    pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Heard) -> Result<(), Error> {
-        let Heard { sequence, event, body, .. } = heard;
-        let sequence = *sequence;
-        if event.tenant != self.config.tenant {
-            return Ok(());
-        }
-        if ends(&event.kind, body.as_ref()) {
-            railing.leaves(event.resource_id, &event.kind, format!("{}/{}", event.source, event.actor));
-        }
-        let affected = affected(event, body.as_ref(), self.needs);
-        if affected.iter().any(|one| one.who.is_looked_up()) {
-            // Whoever looks earlier can miss those that came just before.
-            let deadline = Instant::now() + WRITE_TIMEOUT;
-            let wait = self.shared.projection.wait_until(sequence, deadline).await;
-            wait.map_err(projector::Error::from)?;
-        }
-        for Affected { who, urgent } in affected {
-            for id in self.look_up(who, heard) {
-                if railing.comes_by_itself(id, sequence, urgent) {
-                    continue;
-                }
-                due.mark(id, sequence, urgent);
-                if urgent {
-                    self.checks.ends(id, sequence, event.occurred_at);
-                }
+    /// Marks whom these events affect.
+    pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Stretch) -> Result<(), Error> {
+        let known = railing.known();
+        for step in heard.steps(&self.config.tenant, self.needs).iter() {
+            let Some(of) = heard.event(step) else { continue };
+            if step.ends {
+                let Event { kind, source, actor, resource_id, .. } = &of.event;
+                railing.leaves(*resource_id, kind, format!("{source}/{actor}"));
+            }
+            // Most events concern one, whom they name themselves.
+            if let Who::One(id) = step.who {
+                self.mark_one(due, &known, step, of, id);
+                continue;
+            }
+            if step.who.is_looked_up() {
+                // Whoever looks earlier can miss those that came just before.
+                let deadline = Instant::now() + WRITE_TIMEOUT;
+                let wait = self.shared.projection.wait_until(step.sequence, deadline).await;
+                wait.map_err(projector::Error::from)?;
+            }
+            for id in self.look_up(&step.who, of) {
+                self.mark_one(due, &known, step, of, id);
             }
         }
         Ok(())
     }
 
+    fn mark_one(&self, due: &mut Due, known: &Known<'_>, step: &Step, of: &Heard, id: ResourceId) {
+        let Step { sequence, urgent, .. } = *step;
+        if known.covers(id, sequence, urgent) {
+            return;
+        }
+        due.mark(id, sequence, urgent);
+        if urgent {
+            self.checks.ends(id, sequence, of.event.occurred_at);
+        }
+    }
+
     /// Who it is, as of now. What happened between the event and now marks whom it took away.
-    fn look_up(&self, who: Who, heard: &Heard) -> Vec<ResourceId> {
+    fn look_up(&self, who: &Who, heard: &Heard) -> Vec<ResourceId> {
         let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
         let now = projector::Moment::NOW;
         let with_below = |ids: Vec<ResourceId>| -> Vec<ResourceId> {
@@ -52,9 +60,9 @@ impl Worker {
             ids.into_iter().chain(below).collect()
         };
         let ended = |stay: &projector::Stay| stay.to.is_some_and(|(at, _)| at == heard.sequence);
-        match who {
+        match *who {
             Who::One(id) => vec![id],
-            Who::These(ids) => with_below(ids),
+            Who::These(ref ids) => with_below(ids.clone()),
             Who::Below(id) => projection.descendants(tenant, id),
             Who::FormerMembers(id) => {
                 let stays = projection.stays_in(tenant, id, now).into_iter().filter(ended);

@@ -172,13 +172,13 @@ impl Worker {
             tokio::select! {
                 heard = events.next() => {
                     let Some(heard) = heard? else { return Ok(()) };
-                    followed = heard.sequence;
                     self.mark(&mut due, &railing, &heard).await?;
+                    followed = heard.last();
                     // A burst is marked as a whole before the next is planned.
                     while let Some(heard) = events.next().now_or_never() {
                         let Some(heard) = heard? else { return Ok(()) };
-                        followed = heard.sequence;
                         self.mark(&mut due, &railing, &heard).await?;
+                        followed = heard.last();
                     }
                 }
                 Some((id, taken, renamed_by, ended)) = running.next(), if !running.is_empty() => {

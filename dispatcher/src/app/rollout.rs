@@ -17,6 +17,7 @@ use super::foresee::Foreseen;
 use super::railed::Railing;
 use super::wanted::Turn;
 use crate::Error;
+use crate::links::Links;
 use crate::plan::Plan;
 use crate::rollout::{Failed, LAST, Rank, Rollout, Seen, Step, rank};
 use crate::valve::{self, Valve};
@@ -55,6 +56,28 @@ impl Affected {
                 }
                 self.all.insert(if is_late { (LAST, id) } else { place });
             }
+        }
+    }
+}
+
+/// Events that the configuration before may have answered: read once more, they change nothing about whose turn it is.
+pub(super) struct Known<'a> {
+    links: &'a Links,
+    app: &'a str,
+    /// The last of them while a rollout goes on.
+    rolls_until: Option<u64>,
+    /// The last of them otherwise.
+    known_until: u64,
+}
+
+impl Known<'_> {
+    /// Whether somebody comes by himself. Whoever loses access waits for nobody, and in a rollout neither does whoever has
+    /// no account yet.
+    pub(super) fn covers(&self, id: ResourceId, sequence: u64, urgent: bool) -> bool {
+        match self.rolls_until {
+            _ if urgent => false,
+            Some(until) => sequence <= until && self.links.remote_id(self.app, id).is_some(),
+            None => sequence <= self.known_until,
         }
     }
 }
@@ -354,20 +377,11 @@ impl Railing {
         self.record(operation, why, detail).await
     }
 
-    /// Whether an event that is read once more changes nothing about whose turn it is: one that the configuration before may
-    /// have answered. Whoever loses access waits for nobody, and in a rollout neither does whoever has no account yet.
-    pub(super) fn comes_by_itself(&self, id: ResourceId, sequence: u64, urgent: bool) -> bool {
-        if urgent {
-            return false;
-        }
-        let (rolls_until, known_until) = {
-            let inner = self.rolling.inner();
-            (inner.rollout.as_ref().map(|rollout| rollout.known_until), inner.known_until)
-        };
-        match rolls_until {
-            Some(until) => sequence <= until && self.shared.links.remote_id(&self.name, id).is_some(),
-            None => sequence <= known_until,
-        }
+    /// Which events that are read once more change nothing about whose turn it is.
+    pub(super) fn known(&self) -> Known<'_> {
+        let inner = self.rolling.inner();
+        let rolls_until = inner.rollout.as_ref().map(|rollout| rollout.known_until);
+        Known { links: &self.shared.links, app: &self.name, rolls_until, known_until: inner.known_until }
     }
 
     /// It waits for a person because of what the app did.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use eventlog::{Append, Broker, Guard, clock, memory};
 use jiff::Timestamp;
-use proto::Kind;
 use proto::sealing::DataKey;
+use proto::{Event, Kind};
 use tokio::time::Instant;
 
 use super::*;
@@ -47,9 +47,30 @@ async fn write(broker: &Broker, count: u64) {
     }
 }
 
-async fn hears(listener: &mut Listener, sequences: std::ops::RangeInclusive<u64>) {
+/// A listener, and what he took and did not hear yet.
+struct Ear {
+    listener: Listener,
+    taken: VecDeque<u64>,
+}
+
+impl Ear {
+    async fn next(&mut self) -> u64 {
+        while self.taken.is_empty() {
+            self.taken.extend(self.listener.next().await.unwrap().unwrap().sequences());
+        }
+        self.taken.pop_front().unwrap()
+    }
+}
+
+impl Herald {
+    fn ear(&self, from: u64) -> Ear {
+        Ear { listener: self.listen(from), taken: VecDeque::new() }
+    }
+}
+
+async fn hears(ear: &mut Ear, sequences: std::ops::RangeInclusive<u64>) {
     for sequence in sequences {
-        assert_eq!(listener.next().await.unwrap().unwrap().sequence, sequence);
+        assert_eq!(ear.next().await, sequence);
     }
 }
 
@@ -60,11 +81,11 @@ fn voices(herald: &Herald) -> usize {
 #[tokio::test]
 async fn all_hear_everything_from_one_voice() {
     let (herald, broker) = herald();
-    let (mut one, mut two) = (herald.listen(1), herald.listen(1));
+    let (mut one, mut two) = (herald.ear(1), herald.ear(1));
     write(&broker, 5).await;
     hears(&mut one, 1..=5).await;
     hears(&mut two, 1..=3).await;
-    let mut three = herald.listen(2);
+    let mut three = herald.ear(2);
     hears(&mut three, 2..=5).await;
     assert_eq!(voices(&herald), 1);
     let later = tokio::spawn(async move { hears(&mut one, 6..=8).await });
@@ -80,7 +101,7 @@ async fn whoever_is_far_behind_catches_up_alone_and_joins_the_others() {
     let (herald, broker) = herald();
     let many = 2 * REMEMBERED as u64;
     write(&broker, many).await;
-    let (mut ahead, mut behind) = (herald.listen(1), herald.listen(1));
+    let (mut ahead, mut behind) = (herald.ear(1), herald.ear(1));
     hears(&mut ahead, 1..=many).await;
     hears(&mut behind, 1..=10).await;
     assert_eq!(voices(&herald), 2, "what it needs is forgotten");
@@ -90,21 +111,21 @@ async fn whoever_is_far_behind_catches_up_alone_and_joins_the_others() {
     hears(&mut ahead, many + 1..=many + 2).await;
     assert!(behind.next().now_or_never().is_none() && ahead.next().now_or_never().is_none());
     assert_eq!(voices(&herald), 1);
-    assert!(Arc::ptr_eq(&ahead.voice, &behind.voice));
+    assert!(Arc::ptr_eq(&ahead.listener.voice, &behind.listener.voice));
 }
 
 #[tokio::test]
 async fn what_was_not_waited_for_is_heard_later() {
     let (herald, broker) = herald();
-    let (mut one, mut two) = (herald.listen(1), herald.listen(1));
+    let (mut one, mut two) = (herald.ear(1), herald.ear(1));
     let writer = tokio::spawn(async move { write(&broker, 300).await });
-    let mut heard = (1, 1);
-    while heard != (301, 301) {
-        for (listener, next) in [(&mut one, &mut heard.0), (&mut two, &mut heard.1)] {
+    let mut next = (1, 1);
+    while next != (301, 301) {
+        for (ear, next) in [(&mut one, &mut next.0), (&mut two, &mut next.1)] {
             if *next < 301
-                && let Some(event) = listener.next().now_or_never()
+                && let Some(sequence) = ear.next().now_or_never()
             {
-                assert_eq!(event.unwrap().unwrap().sequence, *next);
+                assert_eq!(sequence, *next);
                 *next += 1;
             }
         }
@@ -113,27 +134,42 @@ async fn what_was_not_waited_for_is_heard_later() {
     writer.await.unwrap();
 }
 
+fn passage(sequence: u64, bytes: usize) -> Passage {
+    Passage::new(vec![Heard::new(sequence, deleted(), None, bytes)]).unwrap()
+}
+
 #[test]
 fn large_events_are_not_remembered_for_long() {
-    let mut said = Said { first: 1, next: 1, events: VecDeque::new(), bytes: 0, is_over: false };
+    let mut said = Said::from(1);
     for sequence in 1..=100 {
-        let heard = Heard {
-            sequence,
-            event: deleted(),
-            body: None,
-            bytes: REMEMBERED_BYTES / 10,
-            naming: OnceLock::new(),
-        };
-        said.add(heard);
+        said.add(passage(sequence, REMEMBERED_BYTES / 10));
     }
-    assert_eq!((said.events.len(), said.first, said.next), (10, 91, 101));
-    said.add(Heard {
-        sequence: 101,
-        event: deleted(),
-        body: None,
-        bytes: REMEMBERED_BYTES * 2,
-        naming: OnceLock::new(),
-    });
-    assert_eq!((said.events.len(), said.first, said.next), (1, 101, 102));
+    assert_eq!((said.passages.len(), said.events, said.first, said.next), (10, 10, 91, 101));
+    said.add(passage(101, REMEMBERED_BYTES * 2));
+    assert_eq!((said.passages.len(), said.events, said.first, said.next), (1, 1, 101, 102));
     assert!(said.knows(101) && !said.knows(100));
+}
+
+#[test]
+fn a_stretch_begins_in_the_middle_of_a_passage() {
+    let needs = crate::scope::Needs::default();
+    let mut said = Said::from(1);
+    let stranger = Event { tenant: "other".parse().unwrap(), ..deleted() };
+    let events = [deleted(), stranger, deleted(), deleted()];
+    let heard = (1..).zip(events).map(|(sequence, event)| Heard::new(sequence, event, None, 1));
+    said.add(Passage::new(heard.collect()).unwrap());
+    said.add(passage(5, 1));
+    let whose = |next| {
+        let stretch: Stretch = said.after(next).unwrap();
+        let steps = stretch.steps(&"corp".parse().unwrap(), needs);
+        let ends = steps.iter().filter(|step| step.ends).map(|step| step.sequence).collect::<Vec<_>>();
+        let own = |step: &Step| stretch.event(step).is_some_and(|of| of.sequence == step.sequence);
+        assert!(steps.iter().all(own));
+        (ends, stretch.last())
+    };
+    assert_eq!(whose(1), (vec![1, 3, 4], 4), "not those of another tenant");
+    assert_eq!(whose(2), (vec![3, 4], 4));
+    assert_eq!(whose(4), (vec![4], 4));
+    assert_eq!(whose(5), (vec![5], 5));
+    assert!(said.after(6).is_none());
 }
