@@ -121,6 +121,11 @@ impl Stretch {
         self.passage.last()
     }
 
+    /// How many events it has.
+    pub(crate) fn len(&self) -> usize {
+        self.passage.len() - self.from
+    }
+
     /// Whom the events of a tenant affect, in their order, for somebody who needs this.
     pub(crate) fn steps(&self, tenant: &Tenant, needs: Needs) -> Steps {
         let steps = self.passage.steps(tenant, needs);
