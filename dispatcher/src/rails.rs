@@ -266,7 +266,7 @@ impl Tally {
     }
 }
 
-/// Why an account is made while an app is filled for the first time. It is no surprise, and no guard rail counts it.
+/// Why an account is made while an app is filled for the first time, as such a reason begins. It is no surprise, and no guard rail counts it.
 pub(crate) const FILLING: &str = "the app is filled for the first time";
 
 /// What an event of PROVISIONING says was done, or was about to be; `was_off` tells whether the account was switched off
@@ -274,7 +274,7 @@ pub(crate) const FILLING: &str = "the app is filled for the first time";
 pub(crate) fn counted(event: &Event, details: Option<&Details>, was_off: bool) -> Vec<(Operation, Counted)> {
     let id = event.resource_id;
     let of = |operation: &str, added: &[ResourceId], removed: &[ResourceId]| match operation {
-        "create" if event.why == FILLING => Vec::new(),
+        "create" if event.why.starts_with(FILLING) => Vec::new(),
         // What no event asked for belongs to no request.
         "create" if event.txn.is_empty() => vec![(Operation::UnaskedCreate, (id, None))],
         "create" => vec![(Operation::Create, (id, None))],
@@ -420,7 +420,7 @@ mod tests {
             kind: Kind::Intended { operation: "create".to_string() },
         };
         assert_eq!(counted(&event, None, false), [(Operation::UnaskedCreate, (id(1), None))]);
-        event.why = FILLING.to_string();
+        event.why = format!("{FILLING}; in scope by the filter");
         assert_eq!(counted(&event, None, false), []);
     }
 

@@ -62,6 +62,33 @@ pub(crate) struct Holder {
     pub(crate) name: Option<String>,
 }
 
+/// What somebody is in scope by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct By {
+    /// Whether there is a filter, which holds.
+    pub(crate) filter: bool,
+    /// The group, where groups are named.
+    pub(crate) group: Option<ResourceId>,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.filter, self.group) {
+            (false, None) => f.write_str("as everybody of its type"),
+            (true, None) => f.write_str("by the filter"),
+            (false, Some(group)) => write!(f, "by the group {group}"),
+            (true, Some(group)) => write!(f, "by the filter and the group {group}"),
+        }
+    }
+}
+
+/// Why somebody is not in scope whose type the app does not keep.
+pub(crate) const NOT_ITS_TYPE: &str = "not in the app's scope: it keeps no such type";
+/// Why somebody is not in scope who is in none of the groups.
+const NO_GROUP: &str = "not in the app's scope: in none of its groups";
+/// Why somebody is not in scope for whom the filter does not hold.
+const NO_FILTER: &str = "not in the app's scope: its filter does not hold";
+
 impl Scope {
     /// Everybody of these types.
     pub fn all<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Self {
@@ -134,10 +161,21 @@ impl Chosen {
         self.within.as_ref().is_some_and(|within| within.has(holder))
     }
 
-    /// Whether a resource belongs. `holders` are all groups that hold it; `resource` shows it with what the filter needs.
-    pub(crate) fn holds(&self, holders: &[Holder], resource: impl FnOnce() -> Object) -> bool {
-        let is_within = self.within.as_ref().is_none_or(|within| holders.iter().any(|one| within.has(one)));
-        is_within && self.filter.as_ref().is_none_or(|filter| filter.matches(&resource()))
+    /// What a resource belongs by, or why it does not. `holders` are all groups that hold it; `resource` shows it with what
+    /// the filter needs.
+    pub(crate) fn holds(
+        &self,
+        holders: &[Holder],
+        resource: impl FnOnce() -> Object,
+    ) -> Result<By, &'static str> {
+        let group = match &self.within {
+            None => None,
+            Some(within) => Some(holders.iter().find(|one| within.has(one)).ok_or(NO_GROUP)?.id),
+        };
+        match &self.filter {
+            Some(filter) if !filter.matches(&resource()) => Err(NO_FILTER),
+            filter => Ok(By { filter: filter.is_some(), group }),
+        }
     }
 }
 
@@ -232,7 +270,7 @@ mod tests {
         let holder = Holder { id: ID.parse().unwrap(), name: Some(group.to_string()) };
         let resource = || json!({"title": title}).as_object().unwrap().clone();
         let chosen = scope.of("User").unwrap();
-        assert_eq!(chosen.holds(&[holder], resource), expected, "{filter:?} {within:?}");
+        assert_eq!(chosen.holds(&[holder], resource).is_ok(), expected, "{filter:?} {within:?}");
     }
 
     #[test]
@@ -247,6 +285,26 @@ mod tests {
         check(filter, Some(&["x"]), ("Guest", "x"), false);
         check(filter, Some(&["x"]), ("Staff", "x"), true);
         assert!(scope(None, None).unwrap().of("Group").is_none(), "a type that is not named");
+    }
+
+    #[test]
+    fn what_somebody_is_in_scope_by_is_known_and_why_not() {
+        let group: ResourceId = ID.parse().unwrap();
+        let other = Holder { id: "01890a5d-ac96-774b-bcce-b302099a8058".parse().unwrap(), name: None };
+        let holders = [other, Holder { id: group, name: Some("VPN".to_string()) }];
+        let told = |filter, within, holders: &[Holder]| {
+            let scope = scope(filter, within).unwrap();
+            let resource = || json!({"title": "Staff"}).as_object().unwrap().clone();
+            scope.of("User").unwrap().holds(holders, resource).map(|by| by.to_string())
+        };
+        let (staff, guest) = (Some(r#"title eq "Staff""#), Some(r#"title eq "Guest""#));
+        let vpn = Some(&["vpn"][..]);
+        assert_eq!(told(None, None, &holders).unwrap(), "as everybody of its type");
+        assert_eq!(told(staff, None, &[]).unwrap(), "by the filter");
+        assert_eq!(told(None, vpn, &holders).unwrap(), format!("by the group {ID}"));
+        assert_eq!(told(staff, vpn, &holders).unwrap(), format!("by the filter and the group {ID}"));
+        assert_eq!(told(guest, vpn, &holders), Err(NO_FILTER));
+        assert_eq!(told(staff, vpn, &holders[..1]), Err(NO_GROUP));
     }
 
     #[test]

@@ -362,3 +362,52 @@ fn whoever_must_leave_now_passes_what_is_stopped() {
     eventually("eve waits", || (shown(&house, "wiki")["due"] == 1).then_some(()));
     assert!(app.account("eve").is_none());
 }
+
+#[test]
+fn an_operator_is_told_when_somebody_was_in_scope_and_by_what() {
+    let app = App::start(Kind::Scim);
+    let lines = "users = 'active eq true'\nusers_in = [\"Staff\"]\non_leave = \"deactivate\"\n";
+    let house = House::feeding(&[("wiki", &app, lines)]);
+    let corp = house.corp();
+    let id = people(&house, std::iter::once("ada".to_string())).remove(0);
+    let staff = corp.post("/Groups", &group("Staff", &[&id])).expect(201).id();
+    let is_on = |on: bool| app.account("ada").filter(|ada| ada.get("active") == Some(&json!(on)));
+    let settled = || shown(&house, "wiki")["due"] == 0;
+    eventually("the account", || is_on(true).filter(|_| settled()));
+    let text = house.rollcall(&["why", "ada", "wiki"]);
+    assert!(text.contains(&format!("in scope by the group {staff} \"Staff\"")), "{text}");
+    let members = |operation: &str| {
+        let change = json!([{"op": operation, "path": "members", "value": [{"value": id}]}]);
+        corp.patch(&format!("/Groups/{staff}"), change).expect(200);
+    };
+    members("remove");
+    eventually("it is switched off", || is_on(false).filter(|_| settled()));
+    members("add");
+    eventually("it is switched on", || is_on(true).filter(|_| settled()));
+    corp.patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "active", "value": false}]))
+        .expect(200);
+    eventually("it is switched off", || is_on(false).filter(|_| settled()));
+
+    let told: Value = serde_json::from_str(&house.rollcall(&["timeline", &id, "--json"])).unwrap();
+    let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_string();
+    let scopes: Vec<[String; 3]> = told["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|item| item.get("scope").is_some())
+        .map(|item| [text(item, "operation"), text(item, "scope"), text(item, "why")])
+        .collect();
+    let by = format!("in scope by the filter and the group {staff}");
+    let expected = [
+        ["create", "entered", &by],
+        ["deactivate", "left", "not in the app's scope: in none of its groups"],
+        ["update", "entered", &by],
+        ["deactivate", "left", "not in the app's scope: its filter does not hold"],
+    ];
+    assert_eq!(scopes.len(), expected.len(), "{scopes:?}");
+    for (found, [operation, scope, why]) in scopes.iter().zip(expected) {
+        assert!(found[0] == operation && found[1] == scope && found[2].ends_with(why), "{found:?}");
+    }
+    let text = house.rollcall(&["timeline", &id]);
+    assert!(text.contains("scope entered") && text.contains("scope left"), "{text}");
+}

@@ -59,6 +59,14 @@ pub(super) fn why(told: &Map<String, Value>) -> String {
     let scope = if is_in { "in scope" } else { "not in scope" };
     let mut lines =
         vec![format!("{} {} at {}: {scope} ({})", say("resourceType"), say("id"), say("app"), say("scope"))];
+    if let Some(group) = told.get("inScopeBy").and_then(|by| by.get("group")).filter(|group| !group.is_null())
+    {
+        lines.push(format!(
+            "in scope by the group {} {:?}",
+            cell(group.get("id")),
+            cell(group.get("display"))
+        ));
+    }
     lines.push(match of("link", "remoteId") {
         none if none.is_empty() => "the app has no account".to_string(),
         remote_id if of("link", "isOff") == "true" => {
@@ -103,6 +111,7 @@ pub(super) fn event(item: &Value) -> String {
         ("actor", "by "),
         ("status", ""),
         ("error", ""),
+        ("scope", "scope "),
         ("reason", "because "),
         ("why", "because "),
     ] {
@@ -208,15 +217,22 @@ mod tests {
             "T  wiki         Done create  201  because missing",
         ];
         check(why, told, &parts);
+        let by =
+            json!({"inScope": true, "inScopeBy": {"filter": true, "group": {"id": "7", "display": "Staff"}}});
+        check(why, by, &["in scope by the group 7 \"Staff\""]);
     }
 
     #[test]
     fn a_timeline_is_in_lines() {
         let told = json!({"items": [
             {"time": "T1", "kind": "Updated", "source": "hr", "changes": [{"path": "title", "before": "A", "after": "B"}]},
-            {"time": "T2", "app": "wiki", "kind": "Done", "operation": "change_members", "membersAdded": ["7"]},
+            {"time": "T2", "app": "wiki", "kind": "Done", "operation": "change_members", "scope": "left", "membersAdded": ["7"]},
         ]});
-        check(timeline, told, &["T1  directory    Updated  by hr", "title: \"A\" -> \"B\"", "+ member 7"]);
+        check(
+            timeline,
+            told,
+            &["T1  directory    Updated  by hr", "title: \"A\" -> \"B\"", "scope left", "+ member 7"],
+        );
         check(timeline, json!({"items": []}), &["nothing is known"]);
         let accounts = json!({"at": "T", "total": 1, "items": [{"id": "1", "remoteId": "r", "isOff": true}]});
         check(who, accounts, &["AT THE APP", "off", "1 at T"]);

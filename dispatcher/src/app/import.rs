@@ -62,7 +62,7 @@ impl Performer {
                 return Ok(Given::Out);
             }
             let found = self.found(IMPORT, kind, remote_id);
-            match self.write(id, &foreseen.now, link, found, None, WHY).await {
+            match self.write(id, &foreseen.now, link, found, None, &foreseen.now.entering(WHY)).await {
                 Ok(()) => return Ok(Given::Linked),
                 Err(Error::Log(eventlog::Error::Conflict { .. })) => {
                     links.catch_up(super::perform::WRITE_TIMEOUT).await?;

@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::mapping::{Mapped, Open, Person, TypeMapping, set};
 use crate::plan::{Away, Leaving, Next};
 use crate::profile::Missing;
-use crate::scope::{Holder, Needs};
+use crate::scope::{By, Holder, NOT_ITS_TYPE, Needs};
 
 /// A resource as of now.
 pub(crate) struct Now {
@@ -30,6 +30,8 @@ pub(crate) struct Now {
     pub(super) next: Option<Next>,
     /// Why nobody knows what the app should hold, where that is more than the plan says.
     pub(super) unclear: Option<String>,
+    /// What it is in scope by.
+    pub(crate) by: Option<By>,
     /// Attributes of which no other account may have the same.
     pub(super) open: Vec<Open>,
 }
@@ -37,8 +39,8 @@ pub(crate) struct Now {
 impl Now {
     /// What is not in the directory, or has no more to be said of it.
     pub(super) fn of(kind: ResourceType, desired: Result<Desired, Leaving>) -> Self {
-        let (key_ref, missing, next, unclear) = (None, None, None, None);
-        Self { kind, desired, key_ref, missing, next, unclear, open: Vec::new() }
+        let (key_ref, missing, next, unclear, by) = (None, None, None, None, None);
+        Self { kind, desired, key_ref, missing, next, unclear, by, open: Vec::new() }
     }
 }
 
@@ -89,9 +91,11 @@ impl Performer {
         let can = has(&self.shared, kind, "active");
         let leaving = |why| self.leaving(kind, self.config.on_leave, timing.leave_grace, why);
         let with = |desired, next| Now { next, ..Now::of(kind.clone(), desired) };
-        if !self.in_scope(kind, stored) {
-            return with(Err(leaving("left the app's scope")), None);
-        }
+        let by = match self.in_scope(kind, stored) {
+            Ok(by) => Some(by),
+            Err(why) => return with(Err(leaving(why)), None),
+        };
+        let with = |desired, next| Now { by, ..with(desired, next) };
         let (next, is_active) = match timing.dates.standing(&stored.document, now) {
             Standing::Unclear(why) => return with(Err(Leaving::unclear(why)), None),
             Standing::Over => return with(Err(leaving("its end has come")), None),
@@ -120,8 +124,9 @@ impl Performer {
         }
     }
 
-    fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> bool {
-        let Some(chosen) = self.config.scope.of(&kind.name) else { return false };
+    /// What a resource is in scope by, or why it is not.
+    fn in_scope(&self, kind: &ResourceType, stored: &Stored) -> Result<By, &'static str> {
+        let chosen = self.config.scope.of(&kind.name).ok_or(NOT_ITS_TYPE)?;
         let holders = if chosen.needs.groups { self.holders(stored.id) } else { Vec::new() };
         let lens = Lens { members: chosen.needs.members, groups: chosen.needs.groups, ..Lens::default() };
         chosen.holds(&holders, || self.shared.projection.represent(&self.config.tenant, stored, kind, &lens))

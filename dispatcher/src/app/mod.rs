@@ -7,6 +7,7 @@ pub(crate) mod checks;
 mod dated;
 mod decide;
 mod due;
+mod entering;
 pub(crate) mod filling;
 mod first;
 mod foresee;

@@ -40,6 +40,9 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a group waits before it is looked at again whether its members were read back.
 const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 
+/// Why an account becomes ours.
+pub(super) const FOUND: &str = "found at the app";
+
 /// How settling ended.
 pub(crate) enum Ended {
     /// The app holds what it should, until this time.
@@ -147,8 +150,8 @@ impl Performer {
                 self.checks.want(id, Check::default());
             }
             let freely = matches!(call, Call::Create { .. }) && !self.asked && railing.is_filled_freely();
-            let why = if freely { FILLING } else { why };
-            if let Some(ended) = self.perform(id, &now, &link, call, why).await? {
+            let why = now.reason(&call, &link, if freely { FILLING } else { why });
+            if let Some(ended) = self.perform(id, &now, &link, call, &why).await? {
                 return Ok(ended);
             }
         }
@@ -207,7 +210,8 @@ impl Performer {
             }
         }
         let kind = done("adopt", remote_id, members, Vec::new(), true, 200);
-        self.write(id, now, link, kind, None, "found at the app").await?;
+        let why = if link.remote_id.is_none() { now.entering(FOUND) } else { FOUND.to_string() };
+        self.write(id, now, link, kind, None, &why).await?;
         Ok(None)
     }
 
@@ -218,7 +222,7 @@ impl Performer {
         now: &Now,
         link: &Link,
         call: Call,
-        why: &'static str,
+        why: &str,
     ) -> Result<Option<Ended>, Error> {
         let name = call.name();
         let call = match self.afford(id, now, call) {

@@ -6,7 +6,7 @@ use proto::provisioning::Kind;
 use scim::AttrPath;
 
 use super::look::Now;
-use super::perform::{Ended, Performer, has_members};
+use super::perform::{Ended, FOUND, Performer, has_members};
 use super::verify::Step;
 use crate::Error;
 use crate::connector::Found;
@@ -147,7 +147,7 @@ impl Performer {
         }
         // Its members are about to be changed.
         let intended = Kind::Intended { operation: ADOPT.to_string() };
-        self.write(id, now, link, intended, None, "found at the app").await?;
+        self.write(id, now, link, intended, None, &now.entering(FOUND)).await?;
         let link = self.shared.links.get(&self.name, id);
         self.adopt(id, now, &link, remote_id).await
     }

@@ -2,6 +2,7 @@
 //! go on. Every dispatcher can answer, whoever works for the app.
 
 mod apply;
+mod belonging;
 mod import;
 mod past;
 mod plan;

@@ -10,6 +10,7 @@ use proto::{ResourceId, Tenant, subject};
 use scim::Object;
 use serde_json::{Value, json};
 
+use super::belonging::Belonging;
 use super::{Unanswered, View};
 use crate::link::Link;
 
@@ -29,7 +30,7 @@ impl View {
         count: usize,
     ) -> Result<Vec<Value>, Unanswered> {
         let mut told = Vec::new();
-        let mut before: BTreeMap<String, Object> = BTreeMap::new();
+        let mut before: BTreeMap<String, Before> = BTreeMap::new();
         for subject in self.subjects(tenant, app, id).await? {
             let mut from = 1;
             while told.len() < EVENTS_MAX
@@ -146,13 +147,21 @@ fn shown(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// An event of PROVISIONING; `before` is what each app was told to hold last.
+/// What is known of one app before an event.
+#[derive(Default)]
+struct Before {
+    /// What it was told to hold last.
+    told: Object,
+    belonging: Belonging,
+}
+
+/// An event of PROVISIONING, and what it changed.
 fn done(
     sequence: u64,
     time: Timestamp,
     event: &Event,
     details: Option<&Details>,
-    before: &mut BTreeMap<String, Object>,
+    before: &mut BTreeMap<String, Before>,
 ) -> Value {
     let mut item = json!({
         "time": shown(time), "log": "PROVISIONING", "sequence": sequence, "app": event.app, "kind": event.kind.name(),
@@ -165,6 +174,10 @@ fn done(
             item.insert(name.to_string(), value);
         }
     };
+    let before = before.entry(event.app.clone()).or_default();
+    if let Some(scope) = before.belonging.apply(event) {
+        say("scope", scope.name().into());
+    }
     let texts = |ids: &[ResourceId]| Value::from(ids.iter().map(ToString::to_string).collect::<Vec<_>>());
     match &event.kind {
         Kind::Intended { operation } => say("operation", operation.clone().into()),
@@ -176,9 +189,9 @@ fn done(
             say("membersAdded", texts(members_added));
             say("membersRemoved", texts(members_removed));
             if !linked {
-                before.remove(&event.app);
+                before.told = Object::new();
             } else if let Some(details) = details.filter(|details| !details.intended.is_empty()) {
-                let held = before.insert(event.app.clone(), details.intended.clone()).unwrap_or_default();
+                let held = std::mem::replace(&mut before.told, details.intended.clone());
                 say("changes", json!(scim::diff(&held, &details.intended)));
             }
         }
@@ -205,7 +218,7 @@ fn done(
                 let change = |(path, decided): (&String, &Value)| json!({"path": path, "before": decided.get("before"), "after": decided.get("after")});
                 say("changes", details.decided.iter().map(change).collect());
                 if !details.intended.is_empty() {
-                    before.insert(event.app.clone(), details.intended.clone());
+                    before.told.clone_from(&details.intended);
                 }
             }
         }

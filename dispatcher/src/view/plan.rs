@@ -12,6 +12,7 @@ use crate::budget::Purses;
 use crate::config::AppConfig;
 use crate::connector::ScimApp;
 use crate::plan::{Away, Call, Plan};
+use crate::scope::By;
 use crate::{Error, Operation};
 
 /// The last events that an explanation tells.
@@ -144,6 +145,15 @@ impl View {
         step
     }
 
+    /// What somebody is in scope by.
+    fn told_by(&self, config: &AppConfig, by: By) -> Value {
+        let group = by.group.map(|group| {
+            let known = self.shared.projection.known_at(&config.tenant, group, projector::Moment::NOW);
+            json!({"id": group.to_string(), "display": known.and_then(|known| known.display)})
+        });
+        json!({"filter": by.filter, "group": group})
+    }
+
     /// Whether the directory still wants somebody to have an account that is switched on.
     pub(super) async fn is_wished(
         &self,
@@ -173,6 +183,7 @@ impl View {
             "resourceType": now.kind.name,
             "scope": scope(config, &now.kind.name),
             "inScope": now.desired.is_ok(),
+            "inScopeBy": now.by.filter(|_| now.desired.is_ok()).map(|by| self.told_by(config, by)),
             "wish": match &now.desired {
                 Ok(desired) => json!({"attributes": desired.attributes, "members": desired.members.len()}),
                 Err(leaving) => json!({"leave": away(leaving.away), "why": leaving.why}),
