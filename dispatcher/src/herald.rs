@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::Error;
 use passage::Passage;
-pub(crate) use passage::{Heard, Step, Stretch};
+pub(crate) use passage::{Heard, Step, Steps, Stretch};
 
 /// Events that a voice remembers, and their bytes in the log: resources can be large.
 const REMEMBERED: usize = 2_048;

@@ -1,6 +1,7 @@
-//! An event of PROVISIONING for unit tests.
+//! Events for unit tests.
 
 use jiff::Timestamp;
+use proto::ResourceId;
 use proto::provisioning::{Event, Kind};
 
 /// Whose id the sample has.
@@ -20,6 +21,24 @@ pub(crate) fn event(kind: Kind) -> Event {
         caused_by: 1,
         configuration_hash: String::new(),
         why: String::new(),
+        kind,
+    }
+}
+
+/// One of IDENTITY about a user of "corp", with nothing but a kind.
+pub(crate) fn identity(resource_id: ResourceId, kind: proto::Kind) -> proto::Event {
+    proto::Event {
+        id: eventlog::clock::new_event_id(),
+        tenant: "corp".parse().unwrap(),
+        resource_type: "User".to_string(),
+        resource_id,
+        source: "hr".to_string(),
+        actor: "hr".to_string(),
+        txn: String::new(),
+        occurred_at: Timestamp::UNIX_EPOCH,
+        reason: String::new(),
+        key_ref: None,
+        continued: false,
         kind,
     }
 }

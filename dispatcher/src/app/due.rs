@@ -1,8 +1,9 @@
 //! Which resources wait for their turn, who comes first, and up to where everything is done.
 //!
-//! Events come in order, so whoever they make due only joins the end of a line, which costs little even when a hundred apps
-//! mark a backlog. Whoever comes out of order (in a hurry, put back, marked while worked on) stands apart in sets: of those
-//! who are ready, of those who rest, by time. A turn costs the same however many wait.
+//! Events come in order, so whoever they make due only joins the end of a line. When the line is long, they wait as what
+//! the herald worked out for all apps, so that a hundred apps that are far behind cost little more than one. Whoever comes
+//! out of order (in a hurry, put back, marked while worked on) stands apart in sets: of those who are ready, of those who
+//! rest, by time. A turn costs the same however many wait.
 
 #[expect(
     clippy::disallowed_types,
@@ -17,9 +18,13 @@ use jiff::Timestamp;
 use proto::ResourceId;
 
 use super::EVERYTHING;
+use crate::herald::Steps;
 
 /// Fewer places that were left are not worth a walk along the line.
 const GAPS_MIN: usize = 64;
+/// As many stand in the line, if there are as many, and as many join it at once: only there is whoever is due twice found to
+/// be one.
+const LINE: usize = 1_024;
 
 /// Why and since when a resource is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +90,9 @@ pub(crate) struct Due {
     waiting: HashMap<ResourceId, Mark, RandomState>,
     /// Ordinary members in the order of their events. Whoever left it is only passed over later.
     line: VecDeque<(u64, ResourceId)>,
+    /// Those who join it when it is shorter, and how many they are; who has several events is counted for each.
+    later: VecDeque<Steps>,
+    later_count: usize,
     /// Those apart whose time has come and that nobody works on: reductions of access before everything else, then in the
     /// order of their events, and members before those that hold them.
     ready: BTreeSet<(bool, u64, Rank, ResourceId)>,
@@ -110,7 +118,33 @@ pub(crate) struct Taken {
 
 impl Due {
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.taken.len()
+        self.waiting.len() + self.taken.len() + self.later_count
+    }
+
+    /// Marks whoever can wait, in the order of the events, which are later than all before.
+    pub(crate) fn mark_later(&mut self, steps: Steps) {
+        let count = steps.waiting();
+        if count > 0 {
+            self.later_count += count;
+            self.later.push_back(steps);
+        }
+    }
+
+    /// Lets those who come later join the line while it is short.
+    fn refill(&mut self) {
+        for _ in 0..LINE {
+            if self.line.len() >= LINE {
+                return;
+            }
+            let Some(steps) = self.later.front_mut() else { return };
+            match steps.take_waiting() {
+                Some((sequence, id)) => {
+                    self.later_count -= 1;
+                    self.mark(id, sequence, false);
+                }
+                None => drop(self.later.pop_front()),
+            }
+        }
     }
 
     /// Marks a resource; an earlier mark keeps its place, an urgent one overtakes and waits for nothing.
@@ -232,8 +266,16 @@ impl Due {
     /// The next resource whose time has come and that nobody works on.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Taken)> {
         self.wake(now);
-        let (_, id) = self.first()?;
-        Some(self.hand_out(id))
+        loop {
+            self.refill();
+            if let Some((_, id)) = self.first() {
+                return Some(self.hand_out(id));
+            }
+            // The line held only places that were left, or those who came are being worked on.
+            if self.later.is_empty() {
+                return None;
+            }
+        }
     }
 
     /// The next one whose access may be reduced, while everything else has to wait.
@@ -309,7 +351,8 @@ impl Due {
     pub(crate) fn oldest(&mut self) -> Option<u64> {
         let in_line = self.first_in_line().map(|(since, _)| since);
         let apart = self.ages.first().map(|(since, _)| *since);
-        let waiting = apart.into_iter().chain(in_line);
+        let later = self.later.iter().find_map(|steps| Some(steps.first_waiting()?.0));
+        let waiting = apart.into_iter().chain(in_line).chain(later);
         waiting.chain(self.taken.values().map(|taken| taken.since)).min()
     }
 }

@@ -15,17 +15,32 @@ use crate::herald::{Heard, Step, Stretch};
 impl Worker {
     /// Marks whom these events affect.
     pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Stretch) -> Result<(), Error> {
+        let steps = heard.steps(&self.config.tenant, self.needs);
         let known = railing.known();
-        for step in heard.steps(&self.config.tenant, self.needs).iter() {
+        if known.may_cover(heard.first()) {
+            self.mark_these(due, railing, heard, &known, steps.all()).await?;
+        } else {
+            self.mark_these(due, railing, heard, &known, steps.pressing()).await?;
+            due.mark_later(steps);
+        }
+        let count = metrics::counter!("rollcall_app_events_total", "app" => self.name.clone());
+        count.increment(heard.len() as u64);
+        Ok(())
+    }
+
+    async fn mark_these(
+        &self,
+        due: &mut Due,
+        railing: &Railing,
+        heard: &Stretch,
+        known: &Known<'_>,
+        steps: impl Iterator<Item = &Step>,
+    ) -> Result<(), Error> {
+        for step in steps {
             let Some(of) = heard.event(step) else { continue };
             if step.ends {
                 let Event { kind, source, actor, resource_id, .. } = &of.event;
                 railing.leaves(*resource_id, kind, format!("{source}/{actor}"));
-            }
-            // Most events concern one, whom they name themselves.
-            if let Who::One(id) = step.who {
-                self.mark_one(due, &known, step, of, id);
-                continue;
             }
             if step.who.is_looked_up() {
                 // Whoever looks earlier can miss those that came just before.

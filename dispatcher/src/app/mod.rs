@@ -180,6 +180,8 @@ impl Worker {
                         let Some(heard) = heard? else { return Ok(()) };
                         self.mark(&mut due, &railing, &heard).await?;
                         followed = heard.last();
+                        // Nobody hears far ahead of the others: what those have not heard yet would be forgotten.
+                        tokio::task::yield_now().await;
                     }
                 }
                 Some((id, taken, renamed_by, ended)) = running.next(), if !running.is_empty() => {

@@ -71,6 +71,11 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
+    /// Whether one of the events from this sequence on may be among them.
+    pub(super) fn may_cover(&self, sequence: u64) -> bool {
+        sequence <= self.rolls_until.unwrap_or(self.known_until)
+    }
+
     /// Whether somebody comes by himself. Whoever loses access waits for nobody, and in a rollout neither does whoever has
     /// no account yet.
     pub(super) fn covers(&self, id: ResourceId, sequence: u64, urgent: bool) -> bool {

@@ -37,7 +37,7 @@ pub(crate) struct Step {
 pub(crate) struct Passage {
     events: Vec<Heard>,
     pub(super) bytes: usize,
-    steps: Mutex<Vec<Worked>>,
+    worked: Mutex<Vec<Arc<Worked>>>,
 }
 
 /// Whom the events of a tenant affect, for those who need the same.
@@ -45,7 +45,9 @@ pub(crate) struct Passage {
 struct Worked {
     tenant: Tenant,
     needs: Needs,
-    steps: Arc<[Step]>,
+    steps: Vec<Step>,
+    /// Where those stand that cannot wait.
+    pressing: Vec<usize>,
 }
 
 /// What a listener has not heard yet of a passage; at least one event.
@@ -70,7 +72,7 @@ impl Passage {
     /// Nothing when there is no event.
     pub(super) fn new(events: Vec<Heard>) -> Option<Self> {
         let bytes = events.iter().map(|heard| heard.bytes).sum();
-        (!events.is_empty()).then(|| Self { events, bytes, steps: Mutex::default() })
+        (!events.is_empty()).then(|| Self { events, bytes, worked: Mutex::default() })
     }
 
     pub(super) fn last(&self) -> u64 {
@@ -81,15 +83,18 @@ impl Passage {
         self.events.len()
     }
 
-    fn steps(&self, tenant: &Tenant, needs: Needs) -> Arc<[Step]> {
-        let mut all = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+    fn worked(&self, tenant: &Tenant, needs: Needs) -> Arc<Worked> {
+        let mut all = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.iter().find(|worked| worked.needs == needs && worked.tenant == *tenant);
         if let Some(worked) = known {
-            return worked.steps.clone();
+            return worked.clone();
         }
-        let steps: Arc<[Step]> = self.work_out(tenant, needs).into();
-        all.push(Worked { tenant: tenant.clone(), needs, steps: steps.clone() });
-        steps
+        let steps = self.work_out(tenant, needs);
+        let presses = steps.iter().enumerate().filter(|(_, step)| step.waits().is_none());
+        let pressing = presses.map(|(place, _)| place).collect();
+        let worked = Arc::new(Worked { tenant: tenant.clone(), needs, steps, pressing });
+        all.push(worked.clone());
+        worked
     }
 
     fn work_out(&self, tenant: &Tenant, needs: Needs) -> Vec<Step> {
@@ -116,6 +121,11 @@ impl Stretch {
         (from < passage.len()).then_some(Self { passage, from })
     }
 
+    /// Its first sequence.
+    pub(crate) fn first(&self) -> u64 {
+        self.passage.events.get(self.from).map_or(0, |heard| heard.sequence)
+    }
+
     /// Its last sequence.
     pub(crate) fn last(&self) -> u64 {
         self.passage.last()
@@ -128,9 +138,9 @@ impl Stretch {
 
     /// Whom the events of a tenant affect, in their order, for somebody who needs this.
     pub(crate) fn steps(&self, tenant: &Tenant, needs: Needs) -> Steps {
-        let steps = self.passage.steps(tenant, needs);
-        let from = steps.partition_point(|step| step.place < self.from);
-        Steps { steps, from }
+        let worked = self.passage.worked(tenant, needs);
+        let next = worked.steps.partition_point(|step| step.place < self.from);
+        Steps { worked, next }
     }
 
     /// The event of a step.
@@ -144,14 +154,71 @@ impl Stretch {
     }
 }
 
-/// The steps of a stretch.
+/// The steps of a stretch. Cheap to keep: they are shared by all who need the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Steps {
-    steps: Arc<[Step]>,
-    from: usize,
+    worked: Arc<Worked>,
+    next: usize,
+}
+
+impl Step {
+    /// Whom it concerns, when it can wait for its turn: the event's own resource, whose access is not reduced.
+    fn waits(&self) -> Option<ResourceId> {
+        match self.who {
+            Who::One(id) if !self.urgent && !self.ends => Some(id),
+            Who::One(_)
+            | Who::These(_)
+            | Who::Below(_)
+            | Who::FormerMembers(_)
+            | Who::FormerGroups(_)
+            | Who::Groups(_)
+            | Who::Naming(_)
+            | Who::Everybody => None,
+        }
+    }
 }
 
 impl Steps {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().skip(self.from)
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Step> {
+        self.worked.steps.iter().skip(self.next)
+    }
+
+    /// Those that cannot wait.
+    pub(crate) fn pressing(&self) -> impl Iterator<Item = &Step> {
+        let places = self.worked.pressing.iter().filter(|place| **place >= self.next);
+        places.filter_map(|place| self.worked.steps.get(*place))
+    }
+
+    /// How many can wait.
+    pub(crate) fn waiting(&self) -> usize {
+        let left = self.worked.steps.len() - self.next;
+        left - self.pressing().count()
+    }
+
+    /// The next that can wait.
+    pub(crate) fn first_waiting(&self) -> Option<(u64, ResourceId)> {
+        self.all().find_map(|step| Some((step.sequence, step.waits()?)))
+    }
+
+    /// Takes the next that can wait.
+    pub(crate) fn take_waiting(&mut self) -> Option<(u64, ResourceId)> {
+        while let Some(step) = self.worked.steps.get(self.next) {
+            self.next += 1;
+            if let Some(id) = step.waits() {
+                return Some((step.sequence, id));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+impl Steps {
+    /// What an app that needs nothing else makes of people who are created one after the other.
+    pub(crate) fn of(created: impl IntoIterator<Item = (u64, ResourceId)>) -> Self {
+        let event = |id| crate::sample::identity(id, proto::Kind::Created { members_added: Vec::new() });
+        let heard = created.into_iter().map(|(sequence, id)| Heard::new(sequence, event(id), None, 1));
+        let passage = Arc::new(Passage::new(heard.collect()).expect("there are events"));
+        Stretch { passage, from: 0 }.steps(&"corp".parse().expect("a name"), Needs::default())
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use eventlog::{Append, Broker, Guard, clock, memory};
-use jiff::Timestamp;
 use proto::sealing::DataKey;
 use proto::{Event, Kind};
 use tokio::time::Instant;
 
 use super::*;
+use crate::sample;
 
 fn herald() -> (Herald, Broker) {
     let broker = memory::broker(memory::Faults::default());
@@ -17,20 +17,7 @@ fn herald() -> (Herald, Broker) {
 }
 
 fn deleted() -> Event {
-    Event {
-        id: clock::new_event_id(),
-        tenant: "corp".parse().unwrap(),
-        resource_type: "User".to_string(),
-        resource_id: proto::ResourceId::new(clock::new_uuid()),
-        source: "hr".to_string(),
-        actor: "hr".to_string(),
-        txn: String::new(),
-        occurred_at: Timestamp::UNIX_EPOCH,
-        reason: String::new(),
-        key_ref: None,
-        continued: false,
-        kind: Kind::Deleted,
-    }
+    sample::identity(proto::ResourceId::new(clock::new_uuid()), Kind::Deleted)
 }
 
 async fn write(broker: &Broker, count: u64) {
@@ -162,9 +149,10 @@ fn a_stretch_begins_in_the_middle_of_a_passage() {
     let whose = |next| {
         let stretch: Stretch = said.after(next).unwrap();
         let steps = stretch.steps(&"corp".parse().unwrap(), needs);
-        let ends = steps.iter().filter(|step| step.ends).map(|step| step.sequence).collect::<Vec<_>>();
+        let ends = steps.all().filter(|step| step.ends).map(|step| step.sequence).collect::<Vec<_>>();
         let own = |step: &Step| stretch.event(step).is_some_and(|of| of.sequence == step.sequence);
-        assert!(steps.iter().all(own));
+        assert!(steps.all().all(own));
+        assert_eq!((steps.pressing().count(), steps.waiting()), (2 * ends.len(), 0), "an end presses");
         (ends, stretch.last())
     };
     assert_eq!(whose(1), (vec![1, 3, 4], 4), "not those of another tenant");

@@ -182,7 +182,16 @@ fn whatever_happens_the_first_is_the_first() {
     };
     for step in 1..20_000 {
         let someone = id(u32::try_from(roll(12)).unwrap());
-        match roll(6) {
+        match roll(7) {
+            6 => {
+                let created = [0, 1].map(|_| (step, id(u32::try_from(roll(12)).unwrap())));
+                due.mark_later(Steps::of(created));
+                created.iter().for_each(|(sequence, id)| model.mark(*id, *sequence, false));
+                // Counted and ordered as they wait, before they join the line.
+                assert_eq!(due.later_count, 2);
+                assert_eq!(due.oldest(), model.oldest(), "step {step}");
+                due.refill();
+            }
             0 | 1 => {
                 let (sequence, urgent) = (step - roll(2) * roll(9).min(step), roll(8) == 0);
                 due.mark(someone, sequence, urgent);
@@ -240,4 +249,46 @@ fn whoever_comes_while_everything_is_due_waits_for_one_other_only() {
     let rest = std::iter::from_fn(|| turn(&mut due)).collect::<Vec<_>>();
     assert_eq!(rest, [3, 11, 4, 12].map(id));
     assert_eq!(due.oldest(), Some(EVERYTHING), "what is worked on still counts");
+}
+
+#[test]
+fn a_backlog_is_shared_by_all_who_are_behind() {
+    let now = Timestamp::UNIX_EPOCH;
+    let count = 10_u64 * 1_024;
+    let mut apps: Vec<Due> = std::iter::repeat_with(Due::default).take(3).collect();
+    for first in (1..=count).step_by(256) {
+        let steps = Steps::of((first..first + 256).map(|sequence| (sequence, id(sequence as u32))));
+        apps.iter_mut().for_each(|due| due.mark_later(steps.clone()));
+    }
+    for due in &mut apps {
+        assert_eq!((due.len(), due.oldest(), due.waiting.len()), (count as usize, Some(1), 0));
+        due.mark(id(9_000), 20_000, true);
+        assert_eq!(due.take(now), Some((id(9_000), one(20_000, true))), "whoever leaves waits for nobody");
+        due.finish(id(9_000));
+        for sequence in 1..=count {
+            assert_eq!(due.oldest(), Some(sequence));
+            assert_eq!(due.take(now), Some((id(sequence as u32), one(sequence, false))));
+            assert!(due.waiting.len() <= LINE && due.line.len() <= LINE, "{} wait", due.waiting.len());
+            due.finish(id(sequence as u32));
+        }
+        assert_eq!((due.len(), due.oldest(), due.take(now)), (0, None, None));
+    }
+}
+
+#[test]
+fn whoever_comes_again_and_again_is_called_once_as_far_as_the_line_goes() {
+    let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+    let same = |first: u64| Steps::of((first..first + 256).map(|sequence| (sequence, id(1))));
+    (0..40).for_each(|number| due.mark_later(same(1 + 256 * number)));
+    let mut turns = 0;
+    let mut until = 0;
+    while let Some((_, taken)) = due.take(now) {
+        assert_eq!(taken.since, until + 1);
+        until = taken.until;
+        turns += 1;
+        due.finish(id(1));
+    }
+    assert_eq!(until, 40 * 256);
+    assert!(turns <= 1 + 40 * 256 / LINE, "{turns} turns");
+    assert_eq!(due.len(), 0);
 }
