@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use eventlog::{Keyring, Log, Message};
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, stream};
+use proto::codec::Encoded;
+use proto::{Body, Event, Kind};
 use tokio::sync::Notify;
 
 use crate::Error;
@@ -26,9 +28,12 @@ pub(crate) use passage::{Heard, Step, Steps, Stretch};
 const REMEMBERED: usize = 2_048;
 const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
 
-/// Events that are read before anybody hears them, and their bytes in the log.
-const AT_ONCE: usize = 256;
-const AT_ONCE_BYTES: usize = 1024 * 1024;
+/// Events of a passage, and their bytes in the log: larger by one event at most.
+const PASSAGE: usize = 256;
+const PASSAGE_BYTES: usize = 1024 * 1024;
+/// From so many events on a passage is opened beside the reading of the next, and so many at once.
+const ASIDE_FROM: usize = 32;
+const ASIDE_MAX: usize = 2;
 
 /// All voices. Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +53,7 @@ pub(crate) struct Listener {
 
 struct Voice {
     said: Mutex<Said>,
-    reading: tokio::sync::Mutex<Reading>,
+    passages: tokio::sync::Mutex<BoxStream<'static, Read>>,
     spoke: Notify,
 }
 
@@ -63,14 +68,11 @@ struct Said {
     is_over: bool,
 }
 
-struct Reading {
-    messages: BoxStream<'static, Result<Message, eventlog::Error>>,
-    /// Fetched and not opened: whoever did so was called away, or the key was not to be had.
-    fetched: Option<Message>,
-    /// Opened and not said yet, for the same reasons.
-    opened: Vec<Heard>,
-    /// The log ended, or could not be read on.
-    is_over: bool,
+/// What was read in one go, and why no more comes after it.
+#[derive(Default)]
+struct Read {
+    passage: Option<Passage>,
+    error: Option<Error>,
 }
 
 impl Herald {
@@ -89,9 +91,8 @@ impl Herald {
         voices.retain(|voice| voice.strong_count() > 0);
         let known = voices.iter().filter_map(Weak::upgrade).find(|voice| voice.said().knows(next));
         known.unwrap_or_else(|| {
-            let reading = Reading::new(self.log.follow(next));
-            let said = Mutex::new(Said::from(next));
-            let voice = Arc::new(Voice { said, reading: reading.into(), spoke: Notify::new() });
+            let passages = passages(self.log.follow(next), self.keyring.clone()).into();
+            let voice = Arc::new(Voice { said: Said::from(next).into(), passages, spoke: Notify::new() });
             voices.push(Arc::downgrade(&voice));
             voice
         })
@@ -108,8 +109,11 @@ impl Said {
         !self.is_over && self.first <= next && next <= self.next
     }
 
-    /// The first events at or after a sequence.
+    /// The first events at or after a sequence, as far as they are remembered.
     fn after(&self, next: u64) -> Option<Stretch> {
+        if next < self.first {
+            return None;
+        }
         let place = self.passages.partition_point(|passage| passage.last() < next);
         Stretch::new(self.passages.get(place)?.clone(), next)
     }
@@ -137,8 +141,8 @@ impl Voice {
     }
 
     /// Reads a passage, unless somebody else did so meanwhile. Says whether there may be more.
-    async fn read_on(&self, next: u64, keyring: &Keyring) -> Result<bool, Error> {
-        let mut reading = self.reading.lock().await;
+    async fn read_on(&self, next: u64) -> Result<bool, Error> {
+        let mut passages = self.passages.lock().await;
         {
             let said = self.said();
             if said.is_over {
@@ -148,53 +152,81 @@ impl Voice {
                 return Ok(true);
             }
         }
-        let opened = reading.open(keyring).await;
-        let passage = Passage::new(std::mem::take(&mut reading.opened));
+        let Read { passage, error } = passages.next().await.unwrap_or_default();
         let read = passage.is_some();
         {
             let mut said = self.said();
             passage.into_iter().for_each(|passage| said.add(passage));
             // Whoever asks next hears why from a voice of his own.
-            said.is_over = reading.is_over;
+            said.is_over = !read || error.is_some();
         }
         self.spoke.notify_waiters();
-        if !read {
-            opened?;
+        match error {
+            Some(error) if !read => Err(error),
+            Some(_) | None => Ok(read),
         }
-        Ok(read)
     }
 }
 
-impl Reading {
-    fn new(messages: BoxStream<'static, Result<Message, eventlog::Error>>) -> Self {
-        Self { messages, fetched: None, opened: Vec::new(), is_over: false }
-    }
-
-    /// Waits for what comes next, and opens it and whatever is there already, so that the others are woken once.
-    async fn open(&mut self, keyring: &Keyring) -> Result<(), Error> {
-        let mut bytes: usize = self.opened.iter().map(|heard| heard.bytes).sum();
-        while let Some(message) = self.fetch().await? {
-            bytes += message.payload.len();
-            self.fetched = Some(message.clone());
-            if self.opened.len() >= AT_ONCE || (bytes > AT_ONCE_BYTES && !self.opened.is_empty()) {
-                break;
+/// Opens what a log tells, many events beside the reading of the next ones. It ends with the log, or after an error.
+fn passages(
+    messages: BoxStream<'static, Result<Message, eventlog::Error>>,
+    keyring: Keyring,
+) -> BoxStream<'static, Read> {
+    let chunks = stream::unfold(Some(messages), |messages| async {
+        let mut messages = messages?;
+        let (mut chunk, mut bytes, mut ended) = (Vec::new(), 0, None);
+        // The first is waited for; what is there already comes with it, so that whoever listens is woken once.
+        let mut next = messages.next().await;
+        loop {
+            match next {
+                None => return (!chunk.is_empty()).then_some(((chunk, ended), None)),
+                Some(Err(error)) => {
+                    ended = Some(error);
+                    return Some(((chunk, ended), None));
+                }
+                Some(Ok(message)) => {
+                    bytes += message.payload.len();
+                    chunk.push(message);
+                }
             }
-            self.opened.push(open(keyring, message).await?);
-            self.fetched = None;
+            if chunk.len() >= PASSAGE || bytes >= PASSAGE_BYTES {
+                return Some(((chunk, ended), Some(messages)));
+            }
+            next = match messages.next().now_or_never() {
+                Some(next) => next,
+                None => return Some(((chunk, ended), Some(messages))),
+            };
         }
-        Ok(())
-    }
+    });
+    chunks.map(move |(chunk, ended)| open_all(keyring.clone(), chunk, ended)).buffered(ASIDE_MAX).boxed()
+}
 
-    /// The next message; nothing when the log ends, or when something is opened and no more is there.
-    async fn fetch(&mut self) -> Result<Option<Message>, Error> {
-        if let Some(message) = self.fetched.clone() {
-            return Ok(Some(message));
+async fn open_all(keyring: Keyring, messages: Vec<Message>, ended: Option<eventlog::Error>) -> Read {
+    let aside = messages.len() >= ASIDE_FROM;
+    let work = async move {
+        let (mut events, mut error) = (Vec::with_capacity(messages.len()), ended.map(Error::from));
+        for message in messages {
+            match hear(&keyring, message).await {
+                Ok(heard) => events.push(heard),
+                Err(unread) => {
+                    error = Some(unread);
+                    break;
+                }
+            }
         }
-        let next = self.messages.next();
-        let next = if self.opened.is_empty() { Some(next.await) } else { next.now_or_never() };
-        let Some(next) = next else { return Ok(None) };
-        self.is_over = !matches!(next, Some(Ok(_)));
-        Ok(next.transpose()?)
+        Read { passage: Passage::new(events), error }
+    };
+    if !aside {
+        return work.await;
+    }
+    match tokio::spawn(work).await {
+        Ok(read) => read,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process ends.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -209,13 +241,14 @@ impl Listener {
                 let said = voice.said();
                 (said.knows(self.next), said.after(self.next))
             };
-            if !known {
-                self.voice = self.herald.voice(self.next);
-                continue;
-            }
+            // Also when it reads no more: what came before an error is heard.
             if let Some(stretch) = stretch {
                 self.next = stretch.last() + 1;
                 return Ok(Some(stretch));
+            }
+            if !known {
+                self.voice = self.herald.voice(self.next);
+                continue;
             }
             // Here this voice knows no more than any other that comes here: all go on with the eldest.
             let eldest = self.herald.voice(self.next);
@@ -225,7 +258,7 @@ impl Listener {
             }
             tokio::select! {
                 () = spoke => {}
-                read = voice.read_on(self.next, &self.herald.keyring) => if !read? {
+                read = voice.read_on(self.next) => if !read? {
                     return Ok(None);
                 },
             }
@@ -233,17 +266,41 @@ impl Listener {
     }
 }
 
-/// Reads an event and opens its body, if its key still exists.
-pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<Heard, Error> {
+/// Reads an event. Whom it affects depends on what is sealed in it only when somebody is changed.
+async fn hear(keyring: &Keyring, message: Message) -> Result<Heard, Error> {
     let (sequence, bytes) = (message.sequence, message.payload.len());
-    let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
-    let encoded = proto::codec::decode(message.payload).map_err(unreadable)?;
-    let body = match encoded.event.key_ref.filter(|_| encoded.is_sealed()) {
-        None => None,
-        Some(at) => match keyring.key(&encoded.event.tenant, at).await? {
-            None => None,
-            Some(key) => Some(encoded.open(&key).map_err(unreadable)?),
-        },
+    let encoded = decode(message)?;
+    let body = match encoded.event.kind {
+        Kind::Updated { .. } => body(keyring, sequence, &encoded).await?,
+        Kind::Created { .. }
+        | Kind::MembersChanged { .. }
+        | Kind::Deleted
+        | Kind::TenantDropped
+        | Kind::Moved { .. }
+        | Kind::Claimed { .. }
+        | Kind::Released { .. }
+        | Kind::CredentialsChanged
+        | Kind::Erased => None,
     };
     Ok(Heard::new(sequence, encoded.event, body, bytes))
+}
+
+/// Reads an event and opens its body, if its key still exists.
+pub(crate) async fn open(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body>), Error> {
+    let sequence = message.sequence;
+    let encoded = decode(message)?;
+    let body = body(keyring, sequence, &encoded).await?;
+    Ok((encoded.event, body))
+}
+
+fn decode(message: Message) -> Result<Encoded, Error> {
+    let Message { sequence, payload, .. } = message;
+    proto::codec::decode(payload).map_err(|source| Error::Event { stream: "IDENTITY", sequence, source })
+}
+
+async fn body(keyring: &Keyring, sequence: u64, encoded: &Encoded) -> Result<Option<Body>, Error> {
+    let Some(at) = encoded.event.key_ref.filter(|_| encoded.is_sealed()) else { return Ok(None) };
+    let Some(key) = keyring.key(&encoded.event.tenant, at).await? else { return Ok(None) };
+    let unreadable = |source| Error::Event { stream: "IDENTITY", sequence, source };
+    encoded.open(&key).map(Some).map_err(unreadable)
 }

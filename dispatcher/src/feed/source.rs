@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::event::{self, Around, Happened, Lookup, Snapshotted, Told};
 use super::queue::{Origin, Parcel, Waiting};
 use super::view::View;
-use crate::herald::{self, Heard};
+use crate::herald;
 use crate::{Error, Shared};
 
 /// How long the directory may take to have what the log has.
@@ -68,7 +68,7 @@ impl Source {
 
     async fn of_message(&self, message: Message, replay: Option<String>) -> Result<Parcel, Error> {
         let (sequence, time) = (message.sequence, message.time);
-        let Heard { event, body, .. } = herald::open(&self.shared.keyring, message).await?;
+        let (event, body) = herald::open(&self.shared.keyring, message).await?;
         let told = if event.tenant == self.tenant {
             let happened =
                 Happened { event: &event, body: body.as_ref(), sequence, time, replay: replay.as_deref() };

@@ -125,6 +125,27 @@ fn passage(sequence: u64, bytes: usize) -> Passage {
     Passage::new(vec![Heard::new(sequence, deleted(), None, bytes)]).unwrap()
 }
 
+#[tokio::test]
+async fn what_cannot_be_read_ends_a_voice_and_nothing_before_it_is_lost() {
+    let (herald, broker) = herald();
+    write(&broker, 40).await;
+    let append = Append {
+        subject: "identity.corp.User.odd".to_string(),
+        guard: Guard::None,
+        id: clock::new_event_id(),
+        payload: vec![0xff; 8].into(),
+        headers: Vec::new(),
+    };
+    broker.identity.append(append, Instant::now() + Duration::from_secs(10)).await.unwrap();
+    let (mut one, mut two) = (herald.ear(1), herald.ear(1));
+    hears(&mut one, 1..=40).await;
+    hears(&mut two, 1..=40).await;
+    for ear in [&mut one, &mut two] {
+        let heard = ear.listener.next().await;
+        assert!(matches!(heard, Err(Error::Event { sequence: 41, .. })), "{heard:?}");
+    }
+}
+
 #[test]
 fn large_events_are_not_remembered_for_long() {
     let mut said = Said::from(1);

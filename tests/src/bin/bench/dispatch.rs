@@ -265,6 +265,7 @@ fn leave(backlog: usize, with_budget: bool) {
 
 /// How soon many apps, whose calls are paused, have marked whom the events concern that came while they were away.
 fn mark(events: usize) {
+    let events = events / 2 * 2;
     let app = App::start(Kind::Scim);
     let names: Vec<String> = (0..APPS).map(|number| format!("app{number}")).collect();
     let configuration: String = names.iter().map(|name| app.configuration(name, "")).collect();
@@ -281,7 +282,9 @@ fn mark(events: usize) {
     assert!(house.stop());
     house.configure("");
     house.start_again();
-    make(&house, events);
+    // Half of them are people who come, half are changes.
+    make(&house, events / 2);
+    retitle(&house, &created_ids(&house), "Engineer");
     assert!(house.stop());
     house.configure(&configuration);
     house.start_again();
