@@ -49,7 +49,7 @@ impl Worker {
                 wait.map_err(projector::Error::from)?;
             }
             for id in self.look_up(&step.who, of) {
-                self.mark_one(due, &known, step, of, id);
+                self.mark_one(due, known, step, of, id);
             }
         }
         metrics::counter!("rollcall_app_events_total", "app" => self.name.clone())
