@@ -1,5 +1,8 @@
 //! Questions for many resources and their answers: RFC 7644 §3.4.2 and §3.4.3, cursors after RFC 9865.
 
+use std::fmt;
+use std::io::Write;
+
 use serde_json::{Value, json};
 
 use crate::validate::each_name_once;
@@ -7,6 +10,11 @@ use crate::{Error, Object, ScimType};
 
 /// The URN of the message of a `.search`.
 const SEARCH_REQUEST: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
+/// The URN of its answer.
+const LIST_RESPONSE: &str = "urn:ietf:params:scim:api:messages:2.0:ListResponse";
+/// Room for an answer without its resources, and for one of them, as they mostly are.
+const HEAD_BYTES: usize = 256;
+const RESOURCE_BYTES: usize = 4096;
 
 /// What a client asks, from the parameters of a GET or the body of a `.search`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,8 +151,8 @@ pub fn response_text(
     count: usize,
     mut resource: impl FnMut(usize, &mut Vec<u8>),
 ) -> Vec<u8> {
-    let mut text = Value::Object(envelope(total, place, count)).to_string().into_bytes();
-    text.pop();
+    let mut text = Vec::with_capacity(if count == 0 { HEAD_BYTES } else { HEAD_BYTES + RESOURCE_BYTES });
+    head(total, &place, count, &mut text);
     text.extend_from_slice(b",\"Resources\":[");
     for index in 0..count {
         if index > 0 {
@@ -154,17 +162,39 @@ pub fn response_text(
         resource(index, &mut text);
         if index == 0 {
             // The others will be about as long.
-            text.reserve((text.len() - before + 64).saturating_mul(count));
+            text.reserve((text.len() - before + 64).saturating_mul(count - 1) + 2);
         }
     }
     text.extend_from_slice(b"]}");
     text
 }
 
+/// The same as text, without the brace that closes it.
+fn head(total: usize, place: &Place, count: usize, text: &mut Vec<u8>) {
+    let (cursor, first) = match place {
+        Place::Index(first) => (None, Some(first)),
+        Place::Cursor(next) => (next.as_ref(), None),
+    };
+    let mut member = |name: &str, value: &dyn fmt::Display| {
+        let before = if text.is_empty() { '{' } else { ',' };
+        // Writing to memory cannot fail.
+        let _ = write!(text, "{before}\"{name}\":{value}");
+    };
+    member("itemsPerPage", &count);
+    if let Some(cursor) = cursor {
+        member("nextCursor", &Value::from(cursor.as_str()));
+    }
+    member("schemas", &format_args!("[\"{LIST_RESPONSE}\"]"));
+    if let Some(first) = first {
+        member("startIndex", first);
+    }
+    member("totalResults", &total);
+}
+
 /// The message without its resources.
 fn envelope(total: usize, place: Place, count: usize) -> Object {
     let mut message = Object::new();
-    let schemas = json!(["urn:ietf:params:scim:api:messages:2.0:ListResponse"]);
+    let schemas = json!([LIST_RESPONSE]);
     message.insert("schemas".to_string(), schemas);
     message.insert("totalResults".to_string(), total.into());
     message.insert("itemsPerPage".to_string(), count.into());
@@ -210,8 +240,15 @@ mod tests {
             let write = |number: usize, text: &mut Vec<u8>| {
                 text.extend_from_slice(Value::Object(resource(number)).to_string().as_bytes());
             };
-            let text = response_text(9, place, count, write);
+            let text = response_text(9, place.clone(), count, write);
             assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), tree);
+            let mut begin = Vec::new();
+            head(9, &place, count, &mut begin);
+            begin.push(b'}');
+            assert_eq!(
+                String::from_utf8(begin).unwrap(),
+                Value::Object(envelope(9, place, count)).to_string()
+            );
         }
     }
 
