@@ -66,6 +66,8 @@ impl Range {
 pub(crate) struct Planner<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) resource_type: &'a str,
+    /// Its number; nothing when there never was such a resource.
+    pub(crate) kind: Option<u8>,
     /// Whose `externalId` is meant.
     pub(crate) source: &'a str,
     pub(crate) at: Number,
@@ -157,7 +159,7 @@ impl Planner<'_> {
             }
             (Some("groups"), None | Some("value"), Op::Eq) => {
                 let held = by_id().map(|slot| directory.edges().descendants(slot, self.at));
-                exact(Plan::Slots(held.unwrap_or_default().into_iter().collect()))
+                exact(Plan::Slots(held.unwrap_or_default()))
             }
             (Some("externalId"), None, _) if rule.case_exact => {
                 let text = value.as_str()?;
@@ -253,7 +255,7 @@ impl Planner<'_> {
     }
 
     fn is_wanted(&self, slot: Slot) -> bool {
-        self.directory.exists(slot, self.at) && self.directory.type_at(slot) == self.resource_type
+        self.kind.is_some_and(|kind| self.directory.is_of(slot, kind, self.at))
     }
 
     /// What a plan finds: ascending, each once.
@@ -270,10 +272,7 @@ impl Planner<'_> {
             Plan::Slots(slots) => slots.iter().copied().filter(|slot| self.is_wanted(*slot)).collect(),
             Plan::Values(column, Range::Equal(wanted)) => {
                 let values = directory.values();
-                let Some(order) = values.order(*column) else { return Vec::new() };
-                let from = order.place(beginning(wanted), |number| values.text(number) < wanted.as_slice());
-                let numbers = order.range(from, order.end());
-                let same = numbers.take_while(|number| values.text(*number) == wanted.as_slice());
+                let same = values.equal(*column, wanted).into_iter();
                 let postings = same.filter_map(|number| values.posting(number));
                 let slots = postings.filter(|posting| posting.is_at(self.at)).map(|posting| posting.slot);
                 sorted(slots.filter(|slot| self.is_wanted(*slot)).collect())

@@ -296,9 +296,7 @@ impl Projection {
 
     /// Everybody whom a group holds now, by itself or through other groups, and those groups too.
     pub fn descendants(&self, tenant: &Tenant, group: ResourceId) -> Vec<ResourceId> {
-        self.neighbours(tenant, group, |directory, slot| {
-            directory.edges().descendants(slot, NOW).into_iter().collect()
-        })
+        self.neighbours(tenant, group, |directory, slot| directory.edges().descendants(slot, NOW))
     }
 
     /// The groups that a resource was a member of at a moment, by itself (`true`) or through other groups.

@@ -80,6 +80,8 @@ pub(crate) struct Found {
 
 /// Candidates of one part.
 enum Sought {
+    /// These are the answer, in the order of creation, and that is what is wanted.
+    Slots(Vec<Slot>),
     /// These are the answer.
     Found(Vec<Found>),
     /// These are to be looked at.
@@ -106,6 +108,12 @@ impl Projection {
         for part in query.parts {
             match self.with(tenant, |directory| seek(directory, &lens, *part, at)) {
                 None => {}
+                Some(Sought::Slots(slots)) if query.parts.len() == 1 => {
+                    return self.page_of_slots(tenant, &slots, query, at).await;
+                }
+                Some(Sought::Slots(slots)) => {
+                    found.extend(slots.into_iter().map(|slot| Found { key: None, slot }));
+                }
                 Some(Sought::Found(all)) => found.extend(all),
                 Some(Sought::Candidates(slots)) => {
                     if slots.len() > query.scan_rows_max {
@@ -148,6 +156,9 @@ impl Projection {
         let found = self.with(tenant, |directory| {
             let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
             match seek(directory, &lens, part, moment(directory, Moment::NOW)) {
+                Sought::Slots(slots) => {
+                    Some(slots.into_iter().filter_map(|slot| directory.id(slot)).collect())
+                }
                 Sought::Found(all) => Some(all.iter().filter_map(|found| directory.id(found.slot)).collect()),
                 Sought::Candidates(_) => None,
             }
@@ -190,6 +201,29 @@ impl Projection {
         }
     }
 
+    /// The page of all that are found, which are in order.
+    async fn page_of_slots(
+        &self,
+        tenant: &Tenant,
+        slots: &[Slot],
+        query: Query<'_>,
+        at: Number,
+    ) -> Result<Page, Error> {
+        let skip = match query.window {
+            Window::From(start_index) => start_index.saturating_sub(1),
+            Window::After(None) => 0,
+            Window::After(Some(place)) => {
+                let first = self.with(tenant, |directory| directory.created_after(place.created));
+                slots.partition_point(|slot| *slot < first.unwrap_or(0))
+            }
+        };
+        let rest = slots.get(skip..).unwrap_or_default();
+        let wanted = rest.get(..query.count).unwrap_or(rest);
+        let more = wanted.len() < rest.len();
+        let wanted = wanted.iter().map(|slot| Found { key: None, slot: *slot }).collect();
+        self.page(tenant, slots.len(), wanted, more, at).await
+    }
+
     async fn page(
         &self,
         tenant: &Tenant,
@@ -219,7 +253,8 @@ fn moment(directory: &Directory, moment: Moment) -> Number {
 }
 
 fn planner<'a>(directory: &'a Directory, lens: &'a Lens, part: Part<'a>, at: Number) -> Planner<'a> {
-    Planner { directory, resource_type: &part.kind.name, source: &lens.source, at }
+    let resource_type = &part.kind.name;
+    Planner { directory, resource_type, kind: directory.kind(resource_type), source: &lens.source, at }
 }
 
 fn planned(planner: &Planner<'_>, part: Part<'_>) -> Planned {
@@ -237,7 +272,7 @@ fn seek(directory: &Directory, lens: &Lens, part: Part<'_>, at: Number) -> Sough
         return Sought::Candidates(slots);
     }
     let by = match part.sort {
-        None => return Sought::Found(slots.into_iter().map(|slot| Found { key: None, slot }).collect()),
+        None => return Sought::Slots(slots),
         Some(sort) => key_from_memory(directory, sort),
     };
     let Some(by) = by else { return Sought::Candidates(slots) };

@@ -82,6 +82,6 @@ fn hash(kind: u8, key: &PackedKey) -> u64 {
 }
 
 /// Spreads a number that holds some chance over all bits.
-pub(super) fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26)
 }

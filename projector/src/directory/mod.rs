@@ -27,6 +27,7 @@ use versions::Versions;
 
 pub(crate) use edges::Slot;
 pub(crate) use image::Image;
+pub(crate) use keys::mix;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
 pub(crate) use values::{ColumnNumber, DISPLAY, Values, beginning};
@@ -108,7 +109,8 @@ impl Directory {
         &self.indexes
     }
 
-    fn kind(&self, name: &str) -> Option<u8> {
+    /// The number of a resource type.
+    pub(crate) fn kind(&self, name: &str) -> Option<u8> {
         self.kinds.iter().position(|known| known == name).and_then(|number| u8::try_from(number).ok())
     }
 
@@ -141,6 +143,17 @@ impl Directory {
     /// Whether a resource exists at a moment.
     pub(crate) fn exists(&self, slot: Slot, at: Number) -> bool {
         self.resources.at(slot).is_some_and(|row| row.is_at(at))
+    }
+
+    /// Whether a resource is of a type and exists at a moment.
+    pub(crate) fn is_of(&self, slot: Slot, kind: u8, at: Number) -> bool {
+        self.resources.at(slot).is_some_and(|row| row.kind == kind && row.is_at(at))
+    }
+
+    /// The place of a resource that exists or did, which is mostly this one.
+    pub(crate) fn former_slot_near(&self, id: ResourceId, likely: Option<Slot>) -> Option<Slot> {
+        let is_there = |slot: &Slot| self.resources.at(*slot).is_some_and(|row| row.id == *id.as_bytes());
+        likely.filter(is_there).or_else(|| self.find(id))
     }
 
     pub(crate) fn id(&self, slot: Slot) -> Option<ResourceId> {
@@ -330,6 +343,11 @@ impl Directory {
     pub(crate) fn last_display(&self, slot: Slot, at: Number) -> Option<&str> {
         let ended = self.resources.at(slot)?.ended;
         self.display(slot, if ended <= at { ended.saturating_sub(1) } else { at })
+    }
+
+    /// The same as bytes.
+    pub(crate) fn display_bytes(&self, slot: Slot, at: Number) -> Option<&[u8]> {
+        self.values.bytes_of_value(slot, DISPLAY, at)
     }
 
     /// What a resource is called at a moment.

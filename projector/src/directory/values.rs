@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use super::edges::Slot;
 use super::versions::{NONE, Number};
-use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, cut, plain_struct};
+use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, cut, mark, plain_struct};
 
 /// Which attribute a value is of.
 pub(crate) type ColumnNumber = u16;
@@ -146,7 +146,8 @@ impl Values {
         let Some(order) = self.orders.get_mut(column) else { return };
         let (postings, texts) = (&self.postings, &self.texts);
         let begins = |number| beginning(text(postings, texts, number));
-        order.insert(number, begins, |other| compare(postings, texts, other, number));
+        let mark = mark(text(postings, texts, number));
+        order.insert(number, mark, begins, |other| compare(postings, texts, other, number));
     }
 
     /// Whether values wait for their order.
@@ -225,10 +226,21 @@ impl Values {
 
     /// A resource's value in a column at a moment.
     pub(crate) fn value(&self, slot: Slot, column: ColumnNumber, at: Number) -> Option<&str> {
+        self.bytes_of_value(slot, column, at).map(|text| std::str::from_utf8(text).unwrap_or_default())
+    }
+
+    /// The same as bytes.
+    pub(crate) fn bytes_of_value(&self, slot: Slot, column: ColumnNumber, at: Number) -> Option<&[u8]> {
         let first = self.heads.get(slot).and_then(|head| self.postings.at(head));
         std::iter::successors(first, |posting| self.postings.at(posting.next))
             .find(|posting| posting.column == column && posting.is_at(at))
-            .map(|posting| std::str::from_utf8(self.texts.get(posting.text)).unwrap_or_default())
+            .map(|posting| self.texts.get(posting.text))
+    }
+
+    /// The postings of exactly this text in a column, in their order.
+    pub(crate) fn equal(&self, column: ColumnNumber, text: &[u8]) -> Vec<Number> {
+        let order = self.orders.get(usize::from(column));
+        order.map(|order| order.equal(text, beginning(text), |number| self.text(number))).unwrap_or_default()
     }
 
     pub(super) fn postings(&self) -> impl Iterator<Item = &Posting> {
@@ -365,5 +377,42 @@ mod tests {
         }
         many.settle();
         assert!(one.order(1).unwrap().iter().eq(many.order(1).unwrap().iter()));
+    }
+
+    #[test]
+    fn what_is_equal_is_found_while_values_come_and_go() {
+        let mut values = Values::default();
+        // Hundreds are called alike, others begin alike, and some are alone.
+        let name = |slot: u32| match slot % 4 {
+            0 => "everybody else".to_string(),
+            1 => format!("everybody else {}", slot % 300),
+            2 => format!("{slot}"),
+            _ => String::new(),
+        };
+        let check = |values: &Values, sought: &str| {
+            let is_same = |number: &Number| values.text(*number) == sought.as_bytes();
+            let expected: Vec<Number> = values.order(1).unwrap().iter().filter(is_same).collect();
+            assert_eq!(values.equal(1, sought.as_bytes()), expected, "{sought:?}");
+            expected.len()
+        };
+        for slot in 0..8_000 {
+            values.grow();
+            values.set(slot, 0, slot, &[(1, name(slot))], slot < 2_000);
+            if slot == 2_000 {
+                values.settle();
+            }
+            if slot > 2_000 && slot % 500 == 0 {
+                for near in 0..8 {
+                    check(&values, &name(slot - near));
+                }
+                check(&values, "nobody");
+                values.wipe(slot - 3, 0);
+                values.wipe(slot - 4, 0);
+            }
+        }
+        assert_eq!(check(&values, "everybody else"), 1_989);
+        assert_eq!(check(&values, "7998"), 1);
+        assert_eq!(check(&values, "\u{10FFFF}"), 0);
+        assert!(values.equal(2, b"").is_empty());
     }
 }

@@ -8,6 +8,6 @@ mod stream;
 mod texts;
 
 pub(crate) use column::{Column, Plain, plain_struct};
-pub(crate) use order::{Beginning, Order, Place};
+pub(crate) use order::{Beginning, Order, Place, mark};
 pub(crate) use stream::{Input, Output};
 pub(crate) use texts::{CUT_BYTES_MIN, Text, Texts, cut};

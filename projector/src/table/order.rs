@@ -1,7 +1,7 @@
 //! Numbers in an order that their owner knows: blocks of a few hundred, so that one more costs a short move.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Column, Input, Output};
 
@@ -23,6 +23,24 @@ pub(crate) struct Order {
 struct Block {
     last: Beginning,
     numbers: Arc<Vec<u32>>,
+    /// The mark of each of them, once somebody looked for one here.
+    marks: OnceLock<Arc<Vec<Mark>>>,
+}
+
+/// What most texts differ by: those that cannot be equal need not be looked at.
+pub(crate) type Mark = u8;
+
+pub(crate) fn mark(text: &[u8]) -> Mark {
+    // FNV-1a, of which the upper bits depend on every byte.
+    let hash =
+        text.iter().fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash >> 24) as Mark
+}
+
+impl Block {
+    fn of(last: Beginning, numbers: Vec<u32>) -> Self {
+        Self { last, numbers: Arc::new(numbers), marks: OnceLock::new() }
+    }
 }
 
 /// A place in an order: a block and a number in it.
@@ -40,22 +58,48 @@ impl Order {
     /// The order of these numbers, which must be in order.
     pub(crate) fn of_sorted(numbers: &[u32], beginning: impl Fn(u32) -> Beginning) -> Self {
         // Not quite full: the next ones should find room.
-        let block = |chunk: &[u32]| Block {
-            last: chunk.last().map_or(0, |last| beginning(*last)),
-            numbers: Arc::new(chunk.to_vec()),
-        };
+        let block =
+            |chunk: &[u32]| Block::of(chunk.last().map_or(0, |last| beginning(*last)), chunk.to_vec());
         Self { blocks: numbers.chunks(BLOCK * 3 / 4).map(block).collect(), len: numbers.len() }
     }
 
     /// The place of the first number that is not `before`: one that begins with less than `wanted` is before, one that
     /// begins with more is not, others are looked at.
     pub(crate) fn place(&self, wanted: Beginning, before: impl Fn(u32) -> bool) -> Place {
-        let block = self.blocks.partition_point(|block| match block.last.cmp(&wanted) {
+        self.within(self.block(wanted, &before), before)
+    }
+
+    /// The first block that holds a number which is not `before`.
+    fn block(&self, wanted: Beginning, before: impl Fn(u32) -> bool) -> usize {
+        self.blocks.partition_point(|block| match block.last.cmp(&wanted) {
             Ordering::Less => true,
             Ordering::Greater => false,
             Ordering::Equal => block.numbers.last().is_some_and(|number| before(*number)),
-        });
-        self.within(block, before)
+        })
+    }
+
+    /// The numbers that stand for exactly this text, in their order. Of the others few are looked at.
+    pub(crate) fn equal<'a>(
+        &self,
+        wanted: &[u8],
+        begins: Beginning,
+        text: impl Fn(u32) -> &'a [u8],
+    ) -> Vec<u32> {
+        let first = self.block(begins, |number| text(number) < wanted);
+        let (sought, mut found) = (mark(wanted), Vec::new());
+        for block in self.blocks.get(first..).unwrap_or_default() {
+            let marks = || Arc::new(block.numbers.iter().map(|number| mark(text(*number))).collect());
+            let marks = block.marks.get_or_init(marks);
+            for at in memchr::memchr_iter(sought, marks) {
+                found.extend(block.numbers.get(at).copied().filter(|number| text(*number) == wanted));
+            }
+            // Behind a block that ends with the same text more can come.
+            let ends = |number: &u32| text(*number) <= wanted;
+            if block.last > begins || !block.numbers.last().is_some_and(ends) {
+                break;
+            }
+        }
+        found
     }
 
     /// The place of the first number that is not `before`, whatever it begins with.
@@ -90,10 +134,11 @@ impl Order {
         blocks.iter().map(|block| block.numbers.len()).sum::<usize>() + to.within - from.within
     }
 
-    /// Puts a number where it belongs; `order` compares another number with it.
+    /// Puts a number where it belongs, with the mark of its text; `order` compares another number with it.
     pub(crate) fn insert(
         &mut self,
         number: u32,
+        mark: Mark,
         beginning: impl Fn(u32) -> Beginning,
         order: impl Fn(u32) -> Ordering,
     ) {
@@ -107,20 +152,26 @@ impl Order {
                     place = Place { block: place.block - 1, within: last.numbers.len() };
                 }
                 Some(_) | None => {
-                    self.blocks.push(Block { last: begins, numbers: Arc::new(vec![number]) });
+                    self.blocks.push(Block::of(begins, vec![number]));
                     return;
                 }
             }
         }
         let Some(block) = self.blocks.get_mut(place.block) else { return };
         let numbers = Arc::make_mut(&mut block.numbers);
+        if let Some(marks) = block.marks.get_mut() {
+            Arc::make_mut(marks).insert(place.within.min(numbers.len()), mark);
+        }
         if place.within >= numbers.len() {
             block.last = begins;
         }
         numbers.insert(place.within.min(numbers.len()), number);
         if numbers.len() > BLOCK {
             let upper = numbers.split_off(BLOCK / 2);
-            let upper = Block { last: block.last, numbers: Arc::new(upper) };
+            let mut upper = Block::of(block.last, upper);
+            if let Some(marks) = block.marks.get_mut() {
+                upper.marks = Arc::new(Arc::make_mut(marks).split_off(BLOCK / 2)).into();
+            }
             block.last = numbers.last().map_or(0, |last| beginning(*last));
             self.blocks.insert(place.block + 1, upper);
         }
@@ -135,6 +186,9 @@ impl Order {
         }
         let numbers = Arc::make_mut(&mut block.numbers);
         numbers.remove(place.within);
+        if let Some(marks) = block.marks.get_mut() {
+            Arc::make_mut(marks).remove(place.within);
+        }
         if numbers.is_empty() {
             self.blocks.remove(place.block);
         }
@@ -161,7 +215,9 @@ impl Order {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.numbers.capacity() * size_of::<u32>() + 80).sum()
+        let marks = |block: &Block| block.marks.get().map_or(0, |marks| marks.capacity());
+        let bytes = |block: &Block| block.numbers.capacity() * size_of::<u32>() + marks(block) + 100;
+        self.blocks.iter().map(bytes).sum()
     }
 
     pub(crate) fn write(&self, output: &mut Output<'_>) {
@@ -195,7 +251,7 @@ mod tests {
             let value = if step < 1_000 { step * 100_000 } else { number };
             if let Err(at) = model.binary_search(&value) {
                 model.insert(at, value);
-                order.insert(value, begins, |other| other.cmp(&value));
+                order.insert(value, 0, begins, |other| other.cmp(&value));
             }
             if step % 3 == 0 {
                 let gone = model.remove(number as usize % model.len());
