@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use proto::{Body, KeyRef};
+use proto::{Body, KeyRef, ResourceId};
 use scim::{Attribute, Registry, ResourceType};
 use serde_json::value::RawValue;
 
@@ -36,6 +36,8 @@ pub(crate) struct Named {
     pub(crate) at: usize,
     /// The attribute's `value`.
     pub(crate) value: String,
+    /// The same, when it is an id.
+    pub(crate) id: Option<ResourceId>,
     /// Whether the document itself tells `$ref`.
     pub(crate) has_ref: bool,
     /// The type that is named when nobody has the id.
@@ -74,7 +76,7 @@ pub(crate) fn naming<'a>(
 }
 
 /// What is derived for every reader; a document holds none of it.
-const DERIVED: [&str; 6] = ["id", "externalId", "schemas", "meta", "members", "groups"];
+pub(crate) const DERIVED: [&str; 6] = ["id", "externalId", "schemas", "meta", "members", "groups"];
 
 /// Where a document's JSON is cut. Nothing when it holds what should be derived, so that its text alone will not do.
 pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Option<Arc<Cuts>> {
@@ -104,13 +106,13 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
         if object.contains_key("displayName") {
             return None;
         }
-        let Some(value) = object.get("value").and_then(|raw| serde_json::from_str(raw.get()).ok()) else {
-            continue;
-        };
+        let value = object.get("value").and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let Some(value) = value else { continue };
         // One is a part of the other.
         let begin = (raw.get().as_ptr() as usize).checked_sub(json.as_ptr() as usize)?;
         cuts.named.push(Named {
             at: begin + raw.get().len().checked_sub(1)?,
+            id: value.parse().ok(),
             value,
             has_ref: object.contains_key("$ref"),
             kind: attribute.sub("$ref").and_then(|sub| sub.reference_types.first().cloned()),

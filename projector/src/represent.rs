@@ -1,6 +1,7 @@
 //! A resource as a client sees it, as a tree: the document with what is derived. The same as text is in `splice.rs`.
 
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use proto::{ResourceId, Tenant, Version};
 use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
@@ -38,6 +39,30 @@ pub struct Represented {
 /// xsd:dateTime with all its milliseconds, so that texts sort as instants do.
 pub(crate) fn date_time(time: Timestamp) -> String {
     format!("{time:.3}")
+}
+
+/// Appends the same.
+pub(crate) fn put_date_time(time: Timestamp, out: &mut Vec<u8>) {
+    let civil = Offset::UTC.to_datetime(time);
+    let Ok(year) = u32::try_from(civil.year()) else {
+        out.extend_from_slice(date_time(time).as_bytes());
+        return;
+    };
+    let mut put = |before: &[u8], number: u32, digits: u32| {
+        out.extend_from_slice(before);
+        for place in (0..digits).rev() {
+            out.push(b'0' + u8::try_from(number / 10_u32.pow(place) % 10).unwrap_or_default());
+        }
+    };
+    let small = |number: i8| number.unsigned_abs().into();
+    put(b"", year, 4);
+    put(b"-", small(civil.month()), 2);
+    put(b"-", small(civil.day()), 2);
+    put(b"T", small(civil.hour()), 2);
+    put(b":", small(civil.minute()), 2);
+    put(b":", small(civil.second()), 2);
+    put(b".", civil.millisecond().unsigned_abs().into(), 3);
+    out.push(b'Z');
 }
 
 impl Projection {
@@ -138,8 +163,8 @@ impl Projection {
     pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
         let registry = &self.inner.registry;
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
-        if let Some(cuts) = stored.cuts.0.as_ref().and_then(|content| content.cuts(registry, kind)) {
-            return cuts.named.iter().filter_map(|named| named.value.parse().ok()).collect();
+        if let Some(cuts) = stored.cuts.content.as_ref().and_then(|content| content.cuts(registry, kind)) {
+            return cuts.named.iter().filter_map(|named| named.id).collect();
         }
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {
             let members = match extension {
@@ -206,5 +231,23 @@ impl Projection {
         };
         let links: Vec<Value> = slots.iter().filter_map(link).collect();
         (!links.is_empty()).then_some(links)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_written_alike() {
+        let some = (0..2_000_i64).map(|step| step * 27_182_818_284_590 - 1_000_000_000_000_000);
+        let odd =
+            [0, 1, 999, 999_999, 1_000_000, -1, -1_000_000, 1_709_164_800_000_000, 253_402_207_200_999_999];
+        for us in some.chain(odd) {
+            let Ok(time) = Timestamp::from_microsecond(us) else { continue };
+            let mut out = Vec::new();
+            put_date_time(time, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), date_time(time), "{us}");
+        }
     }
 }

@@ -6,14 +6,14 @@ use proto::{Body, Event, Tenant};
 
 use crate::content::Content;
 use crate::row::Row;
-use crate::stored::{Cut, Outline, Stored};
+use crate::stored::{Outline, Stored};
 use crate::{Error, Projection};
 
 impl Projection {
     /// The resource of an outline: with what its row says.
     pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
         let content = self.content(tenant, outline.seen.row).await?;
-        Ok(outline.filled(&content, Cut(Some(content.clone()))))
+        Ok(outline.filled(&content, Some(content.clone())))
     }
 
     /// What a row says.

@@ -14,7 +14,7 @@ use crate::content::Content;
 use crate::directory::Slot;
 use crate::query::Found;
 use crate::row::Row;
-use crate::stored::{Cut, Outline};
+use crate::stored::Outline;
 use crate::{Error, Lens, Projection};
 
 /// Resources that are looked at in one piece.
@@ -163,7 +163,7 @@ impl Scan {
     /// One resource, if it satisfies the filter.
     fn one(&self, slot: Slot, outline: Outline, content: &Content) -> Option<Found> {
         let part = part(&content.json, &self.wanted);
-        let stored = outline.filled(content, Cut::default());
+        let stored = outline.filled(content, None);
         let (projection, lens) = (&self.projection, &self.lens);
         let wants = |name: &str| self.wanted.contains(name);
         let whole = projection.complete(&self.tenant, &stored, &self.kind, lens, part, wants).object;

@@ -1,16 +1,16 @@
 //! A resource as a client sees it, as text: the document's own bytes with what is derived put in between. No tree is made.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use jiff::Timestamp;
 use proto::{ResourceId, Tenant, Version};
 use scim::ResourceType;
 
 use crate::content::{Cuts, Named, cuts};
-use crate::directory::{Directory, Slot};
-use crate::represent::date_time;
+use crate::directory::{Directory, Slot, mix};
+use crate::represent::put_date_time;
 use crate::{Lens, Projection, Stored};
 
 /// What was written.
@@ -24,12 +24,40 @@ pub struct Written {
 
 /// Links to groups that were written already: many resources of one list are in the same groups. Of one lens only.
 #[derive(Debug, Default)]
-pub struct Fragments(BTreeMap<(Slot, Option<bool>), Vec<u8>>);
+pub struct Fragments {
+    places: HashTable<Fragment>,
+    /// One behind the other.
+    text: Vec<u8>,
+}
+
+/// Where a link stands.
+#[derive(Debug)]
+struct Fragment {
+    slot: Slot,
+    direct: Option<bool>,
+    from: usize,
+    to: usize,
+}
+
+impl Fragments {
+    fn find(&self, slot: Slot, direct: Option<bool>) -> Option<&[u8]> {
+        let same = |known: &Fragment| known.slot == slot && known.direct == direct;
+        let known = self.places.find(mix(slot.into()), same)?;
+        self.text.get(known.from..known.to)
+    }
+
+    fn remember(&mut self, slot: Slot, direct: Option<bool>, written: &[u8]) {
+        let from = self.text.len();
+        self.text.extend_from_slice(written);
+        let fragment = Fragment { slot, direct, from, to: self.text.len() };
+        self.places.insert_unique(mix(slot.into()), fragment, |known| mix(known.slot.into()));
+    }
+}
 
 /// What stands around ids in links.
 struct Links<'a> {
     lens: &'a Lens,
-    base_url: Cow<'a, str>,
+    base_url: Vec<u8>,
 }
 
 impl Projection {
@@ -43,22 +71,22 @@ impl Projection {
         lens: &Lens,
         out: &mut Vec<u8>,
     ) -> Written {
-        self.write_one_json(tenant, stored, kind, lens, &mut Fragments::default(), out)
+        self.write_one_json(tenant, stored, kind, lens, None, out)
     }
 
-    /// The same, for one of several resources that are shown through the same lens.
+    /// The same; the fragments are those of several resources that are shown through the same lens.
     pub fn write_one_json(
         &self,
         tenant: &Tenant,
         stored: &Stored,
         kind: &ResourceType,
         lens: &Lens,
-        fragments: &mut Fragments,
+        fragments: Option<&mut Fragments>,
         out: &mut Vec<u8>,
     ) -> Written {
         let json = stored.document.json();
         let registry = &self.inner.registry;
-        let cuts = match &stored.cuts.0 {
+        let cuts = match &stored.cuts.content {
             Some(content) => content.cuts(registry, kind).map(Cow::<Arc<Cuts>>::Borrowed),
             None => cuts(registry, kind, json).map(Cow::Owned),
         };
@@ -68,7 +96,8 @@ impl Projection {
             let _ = serde_json::to_writer(&mut *out, &shown.object);
             return Written { version: shown.version, is_current: shown.is_current };
         };
-        let links = Links { lens, base_url: escaped(&lens.base_url) };
+        let mut links = Links { lens, base_url: Vec::with_capacity(lens.base_url.len()) };
+        escaped(lens.base_url.as_bytes(), &mut links.base_url);
         self.head(stored, kind, lens, &cuts, out);
         let mut written = Written { version: stored.version, is_current: true };
         let mut last_modified = stored.last_modified;
@@ -76,7 +105,7 @@ impl Projection {
         let (members, groups) = (lens.members && has("members"), lens.groups && has("groups"));
         self.with(tenant, |directory| {
             self.document(directory, json, &cuts.named, &links, out);
-            let Some(slot) = directory.former_slot(stored.id) else {
+            let Some(slot) = directory.former_slot_near(stored.id, stored.cuts.slot) else {
                 written.is_current = !members;
                 return;
             };
@@ -95,21 +124,19 @@ impl Projection {
             if groups {
                 let slots = directory.edges().ancestors(slot, lens.moment.0);
                 let slots = slots.into_iter().map(|(slot, direct)| (slot, Some(direct)));
-                self.links_json(directory, "groups", slots, &links, Some(fragments), out);
+                self.links_json(directory, "groups", slots, &links, fragments, out);
             }
         });
         out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
-        out.extend_from_slice(escaped(&stored.resource_type).as_bytes());
+        escaped(stored.resource_type.as_bytes(), out);
         out.extend_from_slice(b"\",\"created\":\"");
-        let created = date_time(stored.created);
-        out.extend_from_slice(created.as_bytes());
+        put_date_time(stored.created, out);
         out.extend_from_slice(b"\",\"lastModified\":\"");
-        let modified = if last_modified == stored.created { created } else { date_time(last_modified) };
-        out.extend_from_slice(modified.as_bytes());
+        put_date_time(last_modified, out);
         out.extend_from_slice(b"\",\"location\":\"");
         location(&links.base_url, &kind.endpoint, stored.id, out);
         out.extend_from_slice(b"\",\"version\":\"");
-        out.extend_from_slice(escaped(&written.version.to_string()).as_bytes());
+        escaped(written.version.to_string().as_bytes(), out);
         out.extend_from_slice(b"\"}}");
         written
     }
@@ -117,11 +144,11 @@ impl Projection {
     /// From the opening brace to what comes before the document's own members.
     fn head(&self, stored: &Stored, kind: &ResourceType, lens: &Lens, cuts: &Cuts, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"schemas\":[\"");
-        out.extend_from_slice(escaped(&kind.schema).as_bytes());
+        escaped(kind.schema.as_bytes(), out);
         for number in &cuts.extensions {
             if let Some(schema) = self.inner.registry.extensions(kind).nth(*number) {
                 out.extend_from_slice(b"\",\"");
-                out.extend_from_slice(escaped(&schema.id).as_bytes());
+                escaped(schema.id.as_bytes(), out);
             }
         }
         out.extend_from_slice(b"\"],\"id\":\"");
@@ -129,7 +156,7 @@ impl Projection {
         out.extend_from_slice(b"\",");
         if let Some(external_id) = stored.external_ids.get(&lens.source) {
             out.extend_from_slice(b"\"externalId\":\"");
-            out.extend_from_slice(escaped(external_id).as_bytes());
+            escaped(external_id.as_bytes(), out);
             out.extend_from_slice(b"\",");
         }
     }
@@ -160,22 +187,22 @@ impl Projection {
     /// `$ref` and `displayName` of whom a document names.
     fn name(&self, directory: &Directory, place: &Named, links: &Links<'_>, out: &mut Vec<u8>) {
         let at = links.lens.moment.0;
-        let known = place.value.parse::<ResourceId>().ok().and_then(|id| directory.former_slot(id));
+        let known = place.id.and_then(|id| directory.former_slot(id));
         let slot = known.filter(|slot| directory.exists(*slot, at));
         let kind = slot.map(|slot| directory.type_at(slot)).or(place.kind.as_deref());
         if !place.has_ref
             && let Some(kind) = kind.and_then(|name| self.inner.registry.by_name(name))
         {
             out.extend_from_slice(b",\"$ref\":\"");
-            out.extend_from_slice(links.base_url.as_bytes());
+            out.extend_from_slice(&links.base_url);
             out.extend_from_slice(kind.endpoint.as_bytes());
             out.push(b'/');
-            out.extend_from_slice(escaped(&place.value).as_bytes());
+            escaped(place.value.as_bytes(), out);
             out.push(b'"');
         }
-        if let Some(display) = slot.and_then(|slot| directory.display(slot, at)) {
+        if let Some(display) = slot.and_then(|slot| directory.display_bytes(slot, at)) {
             out.extend_from_slice(b",\"displayName\":\"");
-            out.extend_from_slice(escaped(display).as_bytes());
+            escaped(display, out);
             out.push(b'"');
         }
     }
@@ -194,6 +221,21 @@ impl Projection {
         // Most are of one type.
         let mut last: Option<(&str, &ResourceType)> = None;
         for (slot, direct) in slots {
+            let mut separate = |out: &mut Vec<u8>| {
+                if first {
+                    out.push(b'"');
+                    out.extend_from_slice(name.as_bytes());
+                    out.extend_from_slice(b"\":[");
+                } else {
+                    out.push(b',');
+                }
+                first = false;
+            };
+            if let Some(written) = fragments.as_ref().and_then(|known| known.find(slot, direct)) {
+                separate(out);
+                out.extend_from_slice(written);
+                continue;
+            }
             let name_of_type = directory.type_at(slot);
             let kind = match last {
                 Some((known, kind)) if known == name_of_type => Some(kind),
@@ -202,41 +244,30 @@ impl Projection {
             // One whose type is not known any more is not shown.
             let Some((kind, other)) = kind.zip(directory.id(slot)) else { continue };
             last = Some((name_of_type, kind));
-            if first {
-                out.push(b'"');
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"\":[");
-            } else {
-                out.push(b',');
-            }
-            first = false;
-            if let Some(written) = fragments.as_ref().and_then(|known| known.0.get(&(slot, direct))) {
-                out.extend_from_slice(written);
-                continue;
-            }
+            separate(out);
             let begin = out.len();
             out.extend_from_slice(b"{\"value\":\"");
             let mut letters = uuid::Uuid::encode_buffer();
             let other = other.uuid().hyphenated().encode_lower(&mut letters).as_bytes();
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"$ref\":\"");
-            out.extend_from_slice(links.base_url.as_bytes());
+            out.extend_from_slice(&links.base_url);
             out.extend_from_slice(kind.endpoint.as_bytes());
             out.push(b'/');
             out.extend_from_slice(other);
             out.extend_from_slice(b"\",\"type\":\"");
             match direct {
-                None => out.extend_from_slice(escaped(name_of_type).as_bytes()),
+                None => escaped(name_of_type.as_bytes(), out),
                 Some(true) => out.extend_from_slice(b"direct"),
                 Some(false) => out.extend_from_slice(b"indirect"),
             }
-            if let Some(display) = directory.display(slot, links.lens.moment.0) {
+            if let Some(display) = directory.display_bytes(slot, links.lens.moment.0) {
                 out.extend_from_slice(b"\",\"display\":\"");
-                out.extend_from_slice(escaped(display).as_bytes());
+                escaped(display, out);
             }
             out.extend_from_slice(b"\"}");
             if let Some(fragments) = &mut fragments {
-                fragments.0.insert((slot, direct), out.get(begin..).unwrap_or_default().to_vec());
+                fragments.remember(slot, direct, out.get(begin..).unwrap_or_default());
             }
         }
         if !first {
@@ -250,18 +281,55 @@ fn id(id: ResourceId, out: &mut Vec<u8>) {
     out.extend_from_slice(id.uuid().hyphenated().encode_lower(&mut buffer).as_bytes());
 }
 
-fn location(base_url: &str, endpoint: &str, of: ResourceId, out: &mut Vec<u8>) {
-    out.extend_from_slice(base_url.as_bytes());
+fn location(base_url: &[u8], endpoint: &str, of: ResourceId, out: &mut Vec<u8>) {
+    out.extend_from_slice(base_url);
     out.extend_from_slice(endpoint.as_bytes());
     out.push(b'/');
     id(of, out);
 }
 
-/// A text as it stands between the quotes of JSON.
-fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        return text.into();
+/// Appends a text as it stands between the quotes of JSON.
+fn escaped(text: &[u8], out: &mut Vec<u8>) {
+    let is_special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // Looking at all of them is faster than stopping at the first.
+    if !text.iter().fold(false, |found, byte| found | is_special(*byte)) {
+        out.extend_from_slice(text);
+        return;
     }
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted.get(1..quoted.len() - 1).unwrap_or_default().to_string().into()
+    let begin = out.len();
+    // Writing to memory cannot fail.
+    let _ = serde_json::to_writer(&mut *out, std::str::from_utf8(text).unwrap_or_default());
+    out.pop();
+    out.remove(begin);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_escaped_as_json_has_them() {
+        for text in ["", "plain, ümlaut \u{10FFFF}\u{7f}", "a \"quote\"", "\\", "\n\t\u{1}\u{1f}", "\""] {
+            let mut out = b"before".to_vec();
+            escaped(text.as_bytes(), &mut out);
+            out.push(b'"');
+            assert_eq!(
+                String::from_utf8(out).unwrap().replacen("before", "\"", 1),
+                serde_json::json!(text).to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        let mut fragments = Fragments::default();
+        for slot in 0..1_000 {
+            for direct in [None, Some(true), Some(false)] {
+                assert_eq!(fragments.find(slot, direct), None);
+                fragments.remember(slot, direct, format!("{slot} {direct:?}").as_bytes());
+            }
+        }
+        assert_eq!(fragments.find(7, Some(false)), Some(&b"7 Some(false)"[..]));
+        assert_eq!(fragments.find(999, None), Some(&b"999 None"[..]));
+    }
 }

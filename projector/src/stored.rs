@@ -41,12 +41,16 @@ pub struct Stored {
     pub cuts: Cut,
 }
 
-/// Where a document's text is cut for readers; the default is found out when it is needed.
+/// Where a document's text is cut for readers, and where the resource stands; the default is found out when it is
+/// needed.
 #[derive(Clone, Debug, Default)]
-pub struct Cut(pub(crate) Option<Arc<Content>>);
+pub struct Cut {
+    pub(crate) content: Option<Arc<Content>>,
+    pub(crate) slot: Option<Slot>,
+}
 
 impl PartialEq for Cut {
-    /// It follows from the document.
+    /// It follows from the document and the id.
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -66,6 +70,7 @@ pub struct Former {
 /// A resource without what its row says.
 pub(crate) struct Outline {
     pub(crate) seen: Seen,
+    slot: Slot,
     resource_type: String,
     key: Key,
     guard: u64,
@@ -77,11 +82,11 @@ impl Outline {
         let seen = directory.seen(slot, at)?;
         let (key, guard) = directory.key_of(slot)?;
         let resource_type = directory.kind_name(seen.kind).to_string();
-        Some(Self { seen, resource_type, key, guard, claims: directory.claims_of(slot) })
+        Some(Self { seen, slot, resource_type, key, guard, claims: directory.claims_of(slot) })
     }
 
-    /// With what its row says; `cut` is that content where it is shared.
-    pub(crate) fn filled(self, content: &Content, cut: Cut) -> Stored {
+    /// With what its row says; `shared` is that content where it is shared.
+    pub(crate) fn filled(self, content: &Content, shared: Option<Arc<Content>>) -> Stored {
         let time = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
         Stored {
             id: self.seen.id,
@@ -97,7 +102,7 @@ impl Outline {
             guard: self.guard,
             key_ref: content.key_ref,
             claims: self.claims,
-            cuts: cut,
+            cuts: Cut { content: shared, slot: Some(self.slot) },
         }
     }
 }

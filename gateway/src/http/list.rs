@@ -129,7 +129,8 @@ async fn answer(
         {
             let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
             let selection = (!is_whole).then_some(&selection);
-            let shown = Shown { selection, lens: &lens, fragments: &mut fragments };
+            let fragments = (page.resources.len() > 1).then_some(&mut fragments);
+            let shown = Shown { selection, lens: &lens, fragments };
             represent(gateway, asked, kind, stored, shown, text);
         }
     });

@@ -185,7 +185,7 @@ fn represented(
 ) -> (Reply, bool) {
     let mut text = Vec::with_capacity(2048);
     let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
-    let shown = Shown { selection, lens, fragments: &mut Fragments::default() };
+    let shown = Shown { selection, lens, fragments: None };
     let written = represent(gateway, asked, kind, stored, shown, &mut text);
     let reply = Reply::text(status, text)
         .located(location(asked, kind, stored), written.version.to_string())
@@ -198,7 +198,8 @@ pub(super) struct Shown<'a> {
     /// What is selected; nothing when it is shown as it is.
     pub(super) selection: Option<&'a AttributeSelection>,
     pub(super) lens: &'a Lens,
-    pub(super) fragments: &'a mut Fragments,
+    /// Of all that are shown in one answer, when they are many.
+    pub(super) fragments: Option<&'a mut Fragments>,
 }
 
 /// Appends the JSON of what a client sees of a resource: its own text where nothing is selected out of it.
