@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use eventlog::Keyring;
 use proto::codec::Encoded;
 use proto::sealing::DataKey;
@@ -81,13 +82,27 @@ impl Reader {
 
     /// What a row says, unless its key must be fetched first. Empty when it was erased.
     pub(crate) fn content_now(&self, row: &Row) -> Result<Option<Content>, Error> {
-        let encoded = row.decode()?;
-        let Some(at) = self.sealed_by(&encoded) else { return Ok(Some(Content::default())) };
-        match self.keyring.cached(at) {
+        let Some(closed) = row.glance()? else { return Ok(Some(Content::default())) };
+        let key_ref = Some(closed.key_ref);
+        match self.keyring.cached(closed.key_ref) {
             None => Ok(None),
-            Some(None) => Ok(Some(Content { key_ref: Some(at), ..Content::default() })),
-            Some(Some(key)) => self.content(&encoded, &key, row.sequence).map(Some),
+            Some(None) => Ok(Some(Content { key_ref, ..Content::default() })),
+            Some(Some(key)) => {
+                let opened = closed.open_document(&key);
+                let (json, external_ids) =
+                    opened.map_err(|source| Error::Event { sequence: row.sequence, source })?;
+                Ok(Some(Content { json, external_ids: external_ids.into(), key_ref, ..Content::default() }))
+            }
         }
+    }
+
+    /// The JSON of a row's document, unless its key must be fetched first. Empty when it was erased.
+    pub(crate) fn json_now(&self, row: &Row) -> Result<Option<Bytes>, Error> {
+        let Some(closed) = row.glance()? else { return Ok(Some(Bytes::new())) };
+        let Some(key) = self.keyring.cached(closed.key_ref) else { return Ok(None) };
+        let json = key.map(|key| closed.open_json(&key)).transpose();
+        json.map(|json| Some(json.unwrap_or_default()))
+            .map_err(|source| Error::Event { sequence: row.sequence, source })
     }
 
     /// What a row says. Empty when it was erased.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eventlog::Message;
 use jiff::Timestamp;
-use proto::codec::Encoded;
+use proto::codec::{Closed, Encoded};
 use proto::subject::{self, Key};
 use proto::{At, Event, Position};
 
@@ -63,6 +63,12 @@ impl Row {
             key: Key::parse(std::str::from_utf8(key).ok()?).ok()?,
             payload: Bytes::copy_from_slice(payload),
         })
+    }
+
+    /// As far as its document needs; nothing when it holds none, or nothing is sealed.
+    pub(crate) fn glance(&self) -> Result<Option<Closed>, Error> {
+        proto::codec::glance(self.payload.clone())
+            .map_err(|source| Error::Event { sequence: self.sequence, source })
     }
 
     pub(crate) fn decode(&self) -> Result<Encoded, Error> {

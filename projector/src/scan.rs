@@ -10,8 +10,8 @@ use proto::Tenant;
 use scim::{Filter, Object, ResourceType, Sort};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::content::Content;
-use crate::directory::Slot;
+use crate::content::{Content, DERIVED, naming};
+use crate::directory::{Directory, Slot};
 use crate::query::Found;
 use crate::row::Row;
 use crate::stored::Outline;
@@ -36,6 +36,8 @@ pub(crate) struct Scan {
     pub(crate) sort: Option<Sort>,
     pub(crate) lens: Lens,
     wanted: BTreeSet<String>,
+    /// Whether documents alone say all that is looked for: nothing that is derived, and nobody's name.
+    by_document: bool,
 }
 
 impl Scan {
@@ -54,6 +56,9 @@ impl Scan {
         if let Some((path, _)) = sort.and_then(Sort::attribute) {
             wanted.extend(path.root().map(str::to_string));
         }
+        let named = naming(&projection.inner.registry, kind)
+            .any(|(extension, attribute)| wanted.contains(extension.unwrap_or(&attribute.name)));
+        let by_document = !named && !DERIVED.iter().any(|name| wanted.contains(*name));
         let lens =
             Lens { members: wanted.contains("members"), groups: wanted.contains("groups"), ..lens.clone() };
         Self {
@@ -64,6 +69,7 @@ impl Scan {
             sort: sort.cloned(),
             lens,
             wanted,
+            by_document,
         }
     }
 
@@ -92,7 +98,7 @@ impl Scan {
         for (slot, _) in rest {
             let Some(outline) = self.outline(slot) else { continue };
             let content = self.projection.content(&self.tenant, outline.seen.row).await?;
-            found.extend(self.one(slot, outline, &content));
+            found.extend(self.one(slot, &content));
         }
         found.sort_by_key(|found| found.slot);
         Ok(found)
@@ -118,57 +124,92 @@ impl Scan {
             .flatten()
     }
 
+    /// The sequences of the rows that hold the documents, ascending, and whose they are.
+    fn rows(&self, slots: &[Slot]) -> Vec<(u64, Slot)> {
+        let row = |directory: &Directory, slot: Slot| {
+            let at = self.lens.moment.0;
+            directory.exists(slot, at).then(|| directory.document_row(slot, at)).flatten()
+        };
+        let rows = self.projection.with(&self.tenant, |directory| {
+            slots.iter().filter_map(|slot| Some((row(directory, *slot)?, *slot))).collect::<Vec<_>>()
+        });
+        let mut rows = rows.unwrap_or_default();
+        rows.sort_unstable();
+        rows
+    }
+
     /// Looks at what is at hand.
     fn look(&self, slots: &[Slot]) -> Looked {
         let (mut found, mut fetched) = (Vec::new(), Vec::new());
         let inner = &self.projection.inner;
         let mut sought = Vec::new();
-        for slot in slots {
-            let Some(outline) = self.outline(*slot) else { continue };
-            match inner.hot.peek(outline.seen.row) {
-                Some(content) => found.extend(self.one(*slot, outline, &content)),
-                None => sought.push((outline.seen.row, *slot, outline)),
+        for (sequence, slot) in self.rows(slots) {
+            match inner.hot.peek(sequence) {
+                Some(content) => found.extend(self.one(slot, &content)),
+                None => sought.push((sequence, slot)),
             }
         }
-        sought.sort_unstable_by_key(|(row, ..)| *row);
-        let span = sought.first().zip(sought.last()).map(|((first, ..), (last, ..))| (*first, *last));
+        let span = sought.first().zip(sought.last()).map(|((first, _), (last, _))| (*first, *last));
         let Some((first, last)) = span else { return (found, fetched) };
-        let mut rows = Vec::new();
-        if last - first < sought.len() as u64 * DENSE {
-            let mut wanted = sought.iter().map(|(row, ..)| *row).peekable();
+        let mut unread = sought.into_iter().peekable();
+        if last - first < unread.len() as u64 * DENSE {
             // What cannot be read here is fetched one by one, and said then.
             let _ = inner.store.range(&self.tenant, first, last, |row| {
-                while wanted.next_if(|wanted| *wanted < row.sequence).is_some() {}
-                if wanted.peek() == Some(&row.sequence) {
-                    rows.push(row);
+                while let Some((_, slot)) = unread.next_if(|(wanted, _)| *wanted < row.sequence) {
+                    fetched.push((slot, None));
+                }
+                if let Some((_, slot)) = unread.next_if(|(wanted, _)| *wanted == row.sequence) {
+                    self.read(slot, row, &mut found, &mut fetched);
                 }
                 true
             });
         }
-        let mut rows = rows.into_iter().peekable();
-        for (sequence, slot, outline) in sought {
-            while rows.next_if(|row| row.sequence < sequence).is_some() {}
-            let row = match rows.next_if(|row| row.sequence == sequence) {
-                Some(row) => Some(row),
-                None => self.projection.row_at_hand(&self.tenant, sequence),
-            };
-            match row.as_ref().and_then(|row| inner.reader.content_now(row).ok().flatten()) {
-                Some(content) => found.extend(self.one(slot, outline, &content)),
-                None => fetched.push((slot, row)),
+        let missed: Vec<Slot> =
+            fetched.extract_if(.., |(_, row)| row.is_none()).map(|(slot, _)| slot).collect();
+        let missed = self.rows(&missed);
+        for (sequence, slot) in missed.into_iter().chain(unread) {
+            match self.projection.row_at_hand(&self.tenant, sequence) {
+                Some(row) => self.read(slot, row, &mut found, &mut fetched),
+                None => fetched.push((slot, None)),
             }
         }
         (found, fetched)
     }
 
+    /// Looks at a row, or leaves it to be looked at when its key is there.
+    fn read(&self, slot: Slot, row: Row, found: &mut Vec<Found>, fetched: &mut Vec<(Slot, Option<Row>)>) {
+        let reader = &self.projection.inner.reader;
+        let read = if self.by_document {
+            reader.json_now(&row).map(|json| json.map(|json| self.document(slot, &json)))
+        } else {
+            reader.content_now(&row).map(|content| content.map(|content| self.one(slot, &content)))
+        };
+        match read {
+            Ok(Some(one)) => found.extend(one),
+            Ok(None) | Err(_) => fetched.push((slot, Some(row))),
+        }
+    }
+
     /// One resource, if it satisfies the filter.
-    fn one(&self, slot: Slot, outline: Outline, content: &Content) -> Option<Found> {
+    fn one(&self, slot: Slot, content: &Content) -> Option<Found> {
+        if self.by_document {
+            return self.document(slot, &content.json);
+        }
         let part = part(&content.json, &self.wanted);
-        let stored = outline.filled(content, None);
+        let stored = self.outline(slot)?.filled(content, None);
         let (projection, lens) = (&self.projection, &self.lens);
         let wants = |name: &str| self.wanted.contains(name);
-        let whole = projection.complete(&self.tenant, &stored, &self.kind, lens, part, wants).object;
-        let satisfies = self.filter.as_ref().is_none_or(|filter| filter.matches(&whole));
-        satisfies.then(|| Found { key: self.sort.as_ref().map(|sort| sort.key(&whole)), slot })
+        let shown = projection.complete(&self.tenant, &stored, &self.kind, lens, part, wants);
+        self.satisfying(slot, &shown.object)
+    }
+
+    fn document(&self, slot: Slot, json: &[u8]) -> Option<Found> {
+        self.satisfying(slot, &part(json, &self.wanted))
+    }
+
+    fn satisfying(&self, slot: Slot, whole: &Object) -> Option<Found> {
+        let satisfies = self.filter.as_ref().is_none_or(|filter| filter.matches(whole));
+        satisfies.then(|| Found { key: self.sort.as_ref().map(|sort| sort.key(whole)), slot })
     }
 }
 

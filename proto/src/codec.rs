@@ -12,7 +12,7 @@ use crate::document::json;
 use crate::sealing::{DataKey, Nonce, Unopened};
 use crate::subject::Key;
 use crate::wire::identity as wire;
-use crate::{Body, Event, EventId, InvalidId, Kind, ResourceId};
+use crate::{Body, Event, EventId, InvalidId, KeyRef, Kind, ResourceId};
 
 /// Bytes that are no event we can read. The consumer must stop: skipping would be data loss.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,11 @@ impl Frame {
     pub(crate) fn open(&self, key: &DataKey) -> Result<Vec<u8>, Unopened> {
         key.open(&self.nonce, &self.ciphertext, &self.envelope)
     }
+
+    fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
+        let body = wire::Body::decode(Bytes::from(self.open(key)?))?;
+        Ok((body.document, body.external_ids))
+    }
 }
 
 /// Writes an event, and its body if it has one.
@@ -85,6 +90,55 @@ pub fn decode(bytes: Bytes) -> Result<Encoded, Error> {
     let frame = Frame::read(bytes)?;
     let event = from_wire(wire::Event::decode(frame.envelope.clone())?)?;
     Ok(Encoded { event, frame })
+}
+
+/// A message with a document, read only as far as opening that needs.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// The key that seals it.
+    pub key_ref: KeyRef,
+    frame: Frame,
+}
+
+/// Of an envelope, what opening a document needs. Whoever opens it finds out whether the envelope is whole.
+#[derive(Clone, PartialEq, Message)]
+struct Glance {
+    #[prost(string, tag = "10")]
+    key_ref: String,
+    #[prost(message, optional, tag = "20")]
+    created: Option<()>,
+    #[prost(message, optional, tag = "21")]
+    updated: Option<()>,
+}
+
+/// Of a body, the document alone.
+#[derive(Clone, PartialEq, Message)]
+struct DocumentOnly {
+    #[prost(bytes = "bytes", tag = "1")]
+    document: Bytes,
+}
+
+/// Reads a message that holds the document of its resource, sealed; nothing when it is another.
+pub fn glance(bytes: Bytes) -> Result<Option<Closed>, Error> {
+    let frame = Frame::read(bytes)?;
+    let glance = Glance::decode(frame.envelope.clone())?;
+    let has_document = glance.created.or(glance.updated).is_some() && frame.is_sealed();
+    if !has_document || glance.key_ref.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Closed { key_ref: glance.key_ref.parse()?, frame }))
+}
+
+impl Closed {
+    /// The document's JSON, which is not looked at, and `externalId` by source.
+    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
+        self.frame.open_document(key)
+    }
+
+    /// The document's JSON alone.
+    pub fn open_json(&self, key: &DataKey) -> Result<Bytes, Error> {
+        Ok(DocumentOnly::decode(Bytes::from(self.frame.open(key)?))?.document)
+    }
 }
 
 impl Encoded {
@@ -109,8 +163,7 @@ impl Encoded {
 impl Encoded {
     /// Opens the body for what readers need most: its document's JSON, which is not looked at, and `externalId` by source.
     pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
-        let body = wire::Body::decode(Bytes::from(self.frame.open(key)?))?;
-        Ok((body.document, body.external_ids))
+        self.frame.open_document(key)
     }
 }
 
