@@ -4,6 +4,7 @@
 //! loses access. Time is an argument.
 
 mod bucket;
+mod flights;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use crate::config::AppConfig;
 use crate::plan::Call;
 use crate::profile::{Budget, Calls, Window};
 use bucket::Bucket;
+pub use flights::CALLS_MAX;
+pub(crate) use flights::{Flight, Flights};
 use turns::{Party, Turns};
 
 /// This part of each budget belongs to reductions of access alone.
@@ -76,6 +79,7 @@ pub(crate) enum Whom {
 pub(crate) struct Purse {
     inner: Arc<Mutex<Inner>>,
     who: Arc<Party>,
+    flights: Flights,
 }
 
 #[derive(Debug, Default)]
@@ -90,9 +94,12 @@ struct Inner {
     turns: [Turns; 2],
 }
 
-/// Every purse by the name of who shares it.
+/// Every purse by the name of who shares it, and how many calls may be under way at all apps.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Purses(Arc<Mutex<BTreeMap<String, Purse>>>);
+pub(crate) struct Purses {
+    purses: Arc<Mutex<BTreeMap<String, Purse>>>,
+    flights: Flights,
+}
 
 /// A budget and what is left of it.
 #[derive(Debug)]
@@ -244,8 +251,13 @@ impl Purse {
     }
 
     /// The same budgets, drawn from by this one.
-    pub(crate) fn drawn_by(&self, who: Party) -> Self {
-        Self { who: Arc::new(who), ..self.clone() }
+    fn drawn_by(&self, who: Party, flights: &Flights) -> Self {
+        Self { who: Arc::new(who), flights: flights.clone(), ..self.clone() }
+    }
+
+    /// Begins a call, or says when to ask again because too many are under way.
+    pub(crate) fn begin(&self, reduces: bool) -> Result<Flight, Denied> {
+        self.flights.begin(&self.who.app, reduces)
     }
 
     /// Adds budgets. Of two for the same calls in the same window, the smaller one counts.
@@ -448,16 +460,21 @@ impl Inner {
 const CALLS_REMEMBERED_MAX: usize = 20_000;
 
 impl Purses {
+    /// So many calls may be under way at all apps together.
+    pub(crate) fn new(calls_max: usize) -> Self {
+        Self { purses: Arc::default(), flights: Flights::new(calls_max) }
+    }
+
     /// The purse that an app draws from, with its budgets in it.
     pub(crate) fn of_app(&self, app: &str, config: &AppConfig) -> Purse {
         let party =
             Party { tenant: config.tenant.to_string(), app: app.to_string(), weight: config.budget_weight };
-        self.of(&config.purse(app), &config.all_budgets()).drawn_by(party)
+        self.of(&config.purse(app), &config.all_budgets()).drawn_by(party, &self.flights)
     }
 
     /// The purse of this name, with these budgets in it.
     fn of(&self, name: &str, budgets: &[Budget]) -> Purse {
-        let mut purses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut purses = self.purses.lock().unwrap_or_else(PoisonError::into_inner);
         let purse = purses.entry(name.to_string()).or_default();
         purse.add(budgets);
         purse.clone()
@@ -465,7 +482,7 @@ impl Purses {
 
     /// The next one of this name is a new one; whoever has it keeps it.
     pub(crate) fn forget(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.purses.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 

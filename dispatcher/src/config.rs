@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::auth::Auth;
+use crate::budget::CALLS_MAX;
 use crate::dates::Dates;
 use crate::mapping::Mapping;
 use crate::matching::Matching;
@@ -49,12 +50,20 @@ impl fmt::Debug for Secret {
 }
 
 /// Every app and feed by its name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
+    /// Calls that may be under way at all apps together. Counts from the start.
+    pub calls_max: usize,
     /// Systems we keep accounts in.
     pub apps: BTreeMap<String, AppConfig>,
     /// What subscribers hear.
     pub feeds: BTreeMap<String, FeedConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { calls_max: CALLS_MAX, apps: BTreeMap::new(), feeds: BTreeMap::new() }
+    }
 }
 
 /// What happens at the app to a resource that it should not hold any more.

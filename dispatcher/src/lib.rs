@@ -43,6 +43,7 @@ pub use app::checks::{Drifted, Findings, Stranger};
 pub use app::filling::Filling;
 pub use app::reconciled::{Reconciled, Reconciliation};
 pub use auth::{Auth, ClientAuth, OAuth, Scheme, Source, Tls, Unproven};
+pub use budget::CALLS_MAX;
 pub use config::{
     AfterRestore, AppConfig, Begin, Config, FeedConfig, Leave, OnDrift, OnStranger, ReconcileConfig, Secret,
     Timing,
@@ -174,7 +175,7 @@ impl Dispatcher {
         for (name, app) in &config.apps {
             links.guard(name, &app.guard);
         }
-        let (status, purses) = (Arc::default(), Purses::default());
+        let (status, purses) = (Arc::default(), Purses::new(config.calls_max));
         let config = Arc::new(RwLock::new(Arc::new(config)));
         let herald = Herald::new(broker.identity.clone(), keyring.clone());
         let shared =

@@ -12,6 +12,7 @@ mod schemas;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ const SCIM_PORT: u16 = 7643;
 const ADMIN_PORT: u16 = 7644;
 const NATS_PORT: u16 = 7422;
 const VERIFY_INTERVAL_S: u64 = 60;
+/// Calls under way at all apps together. Of one alone reductions of access would have no part.
+const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -103,6 +106,18 @@ struct AdminSection {
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+struct DispatcherSection {
+    calls_max: usize,
+}
+
+impl Default for DispatcherSection {
+    fn default() -> Self {
+        Self { calls_max: dispatcher::CALLS_MAX }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct ProjectionSection {
     cache_mb: u64,
     hot_mb: u64,
@@ -146,6 +161,9 @@ impl Settings {
         let gateway: GatewaySection = take(&mut table, "gateway", &mut mistakes);
         let admin: AdminSection = take(&mut table, "admin", &mut mistakes);
         let projection: ProjectionSection = take(&mut table, "projection", &mut mistakes);
+        let dispatcher: DispatcherSection = take(&mut table, "dispatcher", &mut mistakes);
+        let calls_max = dispatcher.calls_max;
+        mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
             apps::app(&registry, folder, place, value, mistakes)
@@ -167,7 +185,7 @@ impl Settings {
         }
         for unknown in table.keys() {
             mistakes.add(format!(
-                "{unknown}: unknown section; there are data_dir, include, nats, gateway, admin, projection, scim, tenant.NAME, app.NAME and feed.NAME"
+                "{unknown}: unknown section; there are data_dir, include, nats, gateway, admin, projection, dispatcher, scim, tenant.NAME, app.NAME and feed.NAME"
             ));
         }
         let (serve, admin_flags) = flags(&cli.command);
@@ -222,7 +240,7 @@ impl Settings {
                 kept: projection.snapshots_kept.max(1),
                 events_min: projection.snapshot_events_min.max(1),
             },
-            dispatcher: dispatcher::Config { apps, feeds },
+            dispatcher: dispatcher::Config { calls_max, apps, feeds },
             sections,
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),

@@ -8,14 +8,16 @@ use tokio::time::Instant;
 use super::look::Now;
 use super::perform::Performer;
 use crate::budget::{Denied, Wanted, wanted};
-use crate::connector::Outcome;
+use crate::connector::{Outcome, ScimApp};
 use crate::plan::Call;
 use crate::profile::Calls;
 
 impl Performer {
-    /// The part of a call that fits into one request and into the budget, which is taken from it.
-    pub(super) fn afford(&self, id: ResourceId, now: &Now, call: Call) -> Result<Call, Denied> {
+    /// The part of a call that fits into one request and into the budget, which is taken from it, and the app for it: it is
+    /// among the calls that are under way until the app is dropped.
+    pub(super) fn afford(&self, id: ResourceId, now: &Now, call: Call) -> Result<(ScimApp, Call), Denied> {
         let at = Instant::now();
+        let flight = self.app.purse.begin(wanted(&call, &now.kind.name).reduces)?;
         let call = match call {
             Call::ChangeMembers { remote_id, added, removed } => {
                 let most = self.app.members_per_call(&now.kind);
@@ -31,13 +33,14 @@ impl Performer {
             | Call::Delete { .. }) => other,
         };
         self.app.purse.take_for(Some(id), &wanted(&call, &now.kind.name), at)?;
-        Ok(call)
+        Ok((self.app.begun(flight), call))
     }
 
     /// Where the membership can neither be read nor set, everybody of ours who should not be in it is taken out; whoever
     /// should be in it is put in by the next plan.
     pub(super) async fn take_out_all_but(
         &self,
+        app: &ScimApp,
         group: ResourceId,
         now: &Now,
         remote_id: &str,
@@ -53,7 +56,7 @@ impl Performer {
         for some in others.chunks(self.app.members_per_call(&now.kind)) {
             let call = Wanted { calls: Calls::Updates, kind: &now.kind.name, reduces: true, members: None };
             self.app.purse.spend(&call, Instant::now());
-            match self.app.change_members(&now.kind, remote_id, &[], some).await {
+            match app.change_members(&now.kind, remote_id, &[], some).await {
                 Outcome::Done { .. } => {}
                 other => return other,
             }

@@ -231,12 +231,15 @@ impl Performer {
             };
             let (name, why) = (call.name(), "members that nobody gave");
             let wanted = Wanted { calls: Calls::Updates, kind: &now.kind.name, reduces: true, members: None };
-            if let Err(denied) = self.app.purse.take(&wanted, Instant::now()) {
-                return Ok(Some(Ended::NotYet(denied)));
-            }
+            let begun = self.app.purse.begin(true);
+            let paid = begun.and_then(|flight| self.app.purse.take(&wanted, Instant::now()).map(|()| flight));
+            let app = match paid {
+                Ok(flight) => self.app.begun(flight),
+                Err(denied) => return Ok(Some(Ended::NotYet(denied))),
+            };
             self.write(id, now, &link, Kind::Intended { operation: name.to_string() }, None, why).await?;
             let link = self.shared.links.get(&self.name, id);
-            match self.app.change_members(&now.kind, remote_id, &[], some).await {
+            match app.change_members(&now.kind, remote_id, &[], some).await {
                 Outcome::Done { status, .. } => {
                     let kind = super::record::done(
                         name,

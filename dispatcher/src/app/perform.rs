@@ -180,14 +180,18 @@ impl Performer {
         if has_members(&self.shared, &now.kind)
             && let Ok(desired) = &now.desired
         {
+            let app = match self.app.purse.begin(false) {
+                Ok(flight) => self.app.begun(flight),
+                Err(denied) => return Ok(Some(Ended::NotYet(denied))),
+            };
             // Whoever was in it before and should not be would keep access that nobody gave.
             let outcome = if self.app.own(&now.kind).members_replaced {
                 members = desired.members.iter().copied().collect();
                 let remote: Vec<String> =
                     members.iter().filter_map(|id| self.shared.links.remote_id(&self.name, *id)).collect();
-                self.app.replace_members(&now.kind, &remote_id, &remote).await
+                app.replace_members(&now.kind, &remote_id, &remote).await
             } else {
-                self.take_out_all_but(id, now, &remote_id, &desired.members).await
+                self.take_out_all_but(&app, id, now, &remote_id, &desired.members).await
             };
             match outcome {
                 Outcome::Done { .. } => {}
@@ -225,8 +229,8 @@ impl Performer {
         why: &str,
     ) -> Result<Option<Ended>, Error> {
         let name = call.name();
-        let call = match self.afford(id, now, call) {
-            Ok(call) => call,
+        let (app, call) = match self.afford(id, now, call) {
+            Ok(afforded) => afforded,
             Err(denied) => return Ok(Some(Ended::NotYet(denied))),
         };
         // Every call: what it did is unknown until its outcome is written down, and the wish may change back before.
@@ -234,7 +238,8 @@ impl Performer {
         let told = link.told.as_ref();
         let link = self.shared.links.get(&self.name, id);
         let begun = std::time::Instant::now();
-        let (outcome, call) = self.call(now, call, told).await;
+        let (outcome, call) = self.call(&app, now, call, told).await;
+        drop(app);
         let elapsed = begun.elapsed();
         metrics::histogram!("rollcall_app_call_duration_seconds", "app" => self.name.clone())
             .record(elapsed.as_secs_f64());
@@ -290,8 +295,8 @@ impl Performer {
         }
     }
 
-    async fn call(&self, now: &Now, call: Call, told: Option<&Told>) -> (Outcome, Call) {
-        let (app, kind) = (&self.app, &now.kind);
+    async fn call(&self, app: &ScimApp, now: &Now, call: Call, told: Option<&Told>) -> (Outcome, Call) {
+        let kind = &now.kind;
         let links = &self.shared.links;
         match call {
             Call::Create { attributes, once } => {

@@ -149,7 +149,8 @@ fn who_shares_a_purse_shares_the_smaller_budget() {
 fn a_backlog_of_one_tenant_leaves_a_call_for_another() {
     let purse = Purse::new(&[budget(Calls::All, Window::Second, 10, Some(1))]);
     let party = |tenant: &str| Party { tenant: tenant.to_string(), app: "wiki".to_string(), weight: 1 };
-    let (busy, quiet) = (purse.drawn_by(party("corp")), purse.drawn_by(party("beta")));
+    let flights = Flights::default();
+    let (busy, quiet) = (purse.drawn_by(party("corp"), &flights), purse.drawn_by(party("beta"), &flights));
     let wanted = call(Calls::Creates, false);
     let mut now = Instant::now();
     // Many workers of the one ask again and again; the other comes once, and asks a moment after them.
@@ -177,7 +178,8 @@ fn places_of_a_backlog_are_not_before_another_tenants() {
     let creates = Budget { calls: Calls::Creates, ..budget(Calls::Creates, Window::Second, 10, Some(1)) };
     let purse = Purse::new(&[creates]);
     let party = |tenant: &str| Party { tenant: tenant.to_string(), app: "wiki".to_string(), weight: 1 };
-    let (busy, quiet) = (purse.drawn_by(party("corp")), purse.drawn_by(party("beta")));
+    let flights = Flights::default();
+    let (busy, quiet) = (purse.drawn_by(party("corp"), &flights), purse.drawn_by(party("beta"), &flights));
     let wanted = call(Calls::Creates, false);
     let now = Instant::now();
     let id = |number: u32| format!("01890a5d-ac96-774b-bcce-b302{number:08x}").parse().unwrap();

@@ -16,7 +16,7 @@ use super::answer::{self, class, json_body};
 use super::transport::{Http, Transport};
 use super::{Found, Outcome, Unanswered};
 use crate::auth::Authenticator;
-use crate::budget::{Purse, Wanted};
+use crate::budget::{Flight, Purse, Wanted};
 use crate::config::AppConfig;
 use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
 use crate::told::{Said, Told, said};
@@ -40,6 +40,8 @@ pub(crate) struct ScimApp {
     members_most: Arc<AtomicUsize>,
     /// Whether what is read belongs to a reduction of access, which has a budget of its own.
     reduces: bool,
+    /// The call that all requests belong to, where it was begun already.
+    flight: Option<Arc<Flight>>,
 }
 
 impl ScimApp {
@@ -65,6 +67,7 @@ impl ScimApp {
             purse,
             members_most: Arc::new(AtomicUsize::new(usize::MAX)),
             reduces: false,
+            flight: None,
         })
     }
 
@@ -76,6 +79,11 @@ impl ScimApp {
     /// The same app, for a reduction of access: what is read for it draws on what is kept for these.
     pub(crate) fn reducing(&self) -> Self {
         Self { reduces: true, ..self.clone() }
+    }
+
+    /// The same app, for a call that was begun before it was intended.
+    pub(crate) fn begun(&self, flight: Flight) -> Self {
+        Self { flight: Some(Arc::new(flight)), ..self.clone() }
     }
 
     /// What the app supports of a resource type.
@@ -328,13 +336,18 @@ impl ScimApp {
         }
     }
 
-    /// One request. What is read needs a place in the budget; what is written had to have one before it was intended.
+    /// One request. What is read needs a place in the budget, and among the calls that are under way; what is written had to
+    /// have both before it was intended.
     pub(super) async fn request(
         &self,
         method: Method,
         url: &str,
         body: Option<Value>,
     ) -> Result<Response<Bytes>, Unanswered> {
+        let begun = match self.flight {
+            Some(_) => None,
+            None => Some(self.purse.begin(self.reduces).map_err(Unanswered::NotYet)?),
+        };
         if method == Method::GET {
             let kind = self.kind_of(url);
             let wanted = Wanted { calls: Calls::Reads, kind, reduces: self.reduces, members: None };
@@ -348,6 +361,7 @@ impl ScimApp {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(body).map_err(|_| super::NoAnswer::Unreachable)?;
         let response = self.auth.send(&*self.transport, request).await?;
+        drop(begun);
         if answer::is_throttle(&self.profile.answers, &response) {
             self.purse.slow_down(Instant::now());
         } else if !matches!(response.status().as_u16(), 401 | 429 | 502..=504) {
