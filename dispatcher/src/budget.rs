@@ -5,6 +5,7 @@
 
 mod bucket;
 mod flights;
+mod spent;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::profile::{Budget, Calls, Window};
 use bucket::Bucket;
 pub use flights::CALLS_MAX;
 pub(crate) use flights::{Flight, Flights};
+pub(crate) use spent::Spent;
 use turns::{Party, Turns};
 
 /// This part of each budget belongs to reductions of access alone.
@@ -90,6 +92,8 @@ struct Inner {
     learned: Option<Learned>,
     /// Calls of the last seconds.
     calls: Vec<Instant>,
+    /// Calls so far.
+    calls_count: u64,
     /// Of ordinary work, and of reductions of access.
     turns: [Turns; 2],
 }
@@ -430,6 +434,7 @@ impl Inner {
     }
 
     fn spend(&mut self, wanted: &Wanted<'_>, now: Instant) {
+        self.calls_count += 1;
         for own in self.accounts.iter_mut().filter(|own| own.counts(wanted)) {
             own.all.spend(1.0);
             if !wanted.reduces {

@@ -2,15 +2,22 @@
 
 #![cfg(test)]
 
+#[path = "../../eventlog/tests/common/wire.rs"]
+#[expect(clippy::allow_attributes, reason = "which parts are used differs between the tests that include it")]
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod wire;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use eventlog::server::{self, Server};
 use serde_json::{Value, json};
 use street::apps::{App, Kind};
 use street::control::control;
-use street::house::{eventually, group, program, user};
+use street::house::{Options, eventually, group, program, user};
 use street::{Client, House};
+use wire::{Fault, Wire};
 
 /// How `rollcall app show` tells the app.
 fn shown(house: &House) -> Value {
@@ -230,4 +237,98 @@ fn a_group_is_read_before_it_is_made_equal_and_one_with_strangers_waits() {
     eventually("she is one of us", || {
         (is_ours(&app, &house.corp(), "eve") && members("Late") == set(&["eve"])).then_some(())
     });
+}
+
+/// The broker writes some of those who are made and does not say so, until the gateway gives up.
+#[test]
+fn whoever_was_made_without_an_answer_is_not_made_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
+    let config = server::Config { binary, folder: folder.path().to_path_buf(), port: 0 };
+    let server = Server::start(&config).unwrap();
+    let wire = Wire::to(server.url().rsplit_once('@').unwrap().1.parse().unwrap());
+    let (app, key) = (App::start(Kind::Scim), "a".repeat(64));
+    let flags = ["--no-demo", "--nats", &wire.url(server.url()), "--master-key", &key];
+    let limits = "[gateway.limits]\nrequest_timeout_ms = 2000\n";
+    let house = House::start_with(Options {
+        flags: flags.map(ToString::to_string).to_vec(),
+        configuration: Some(app.configuration("wiki", "") + limits),
+        ..Options::default()
+    });
+    // For the operator's commands, which are given no key.
+    std::fs::write(house.data_dir().join("master.key"), key).unwrap();
+    let names: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        by_hand(&app, name, "By hand");
+    }
+    let arguments = ["app", "import", "wiki", "--json", "--apply", "--by", "ann", "--yes"];
+    let lost = (0..40).map(|_| Fault::LoseAnswer);
+    wire.next([Fault::Pass, Fault::Pass, Fault::LosePublish].into_iter().chain(lost));
+    let told = String::from_utf8(house.attempt(&arguments).stdout).unwrap();
+    assert!(wire.struck() > 3, "the faults did not strike: {told}");
+    wire.calm();
+
+    let corp = house.corp();
+    let came = eventually("nothing is left to import", || {
+        let output = house.attempt(&arguments);
+        let came = last(&String::from_utf8(output.stdout).ok()?);
+        (came["counts"] == json!({"linked": 8})).then_some(came)
+    });
+    assert_eq!(came["applied"]["created"], 0, "{came}");
+    eventually("all are as the directory says", || {
+        let all = names.iter().all(|name| is_ours(&app, &corp, name));
+        (all && shown(&house)["due"] == 0).then_some(())
+    });
+    assert_eq!(corp.get("/Users?count=0").expect(200).body["totalResults"], 8, "each was made once");
+    let made = house.events("corp").into_iter().filter(|event| event["kind"] == "Created").count();
+    assert_eq!(made, 8, "each was made once");
+    assert_eq!(app.accounts().len(), 8, "no account was made");
+    assert!(app.calls().iter().all(|call| call.method != "POST"), "{:?}", app.calls());
+}
+
+#[test]
+fn whoever_joins_somebody_gets_that_ones_account_and_links_alone_are_left() {
+    let app = App::start(Kind::Scim);
+    let configuration = |more: &str| {
+        format!("{}[tenant.corp.source.import]\njoin = [\"title\"]\n", app.configuration("wiki", more))
+    };
+    let mut house = House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some(configuration("read_only = true\n")),
+        ..Options::default()
+    });
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["title"] = json!("Number 17");
+    let ada = corp.post("/Users", &ada).expect(201).id();
+    corp.post("/Users", &user("bob")).expect(201);
+    let theirs = by_hand(&app, "countess", "By hand");
+    app.edit("/Users", "countess", |account| drop(account.insert("title".to_string(), json!("Number 17"))));
+    for name in ["bob", "zoe"] {
+        by_hand(&app, name, "By hand");
+    }
+    app.forget_calls();
+
+    let only = ["--apply", "--only", "creates", "--by", "ann"];
+    let came = import(&house, &only);
+    assert_eq!(came["counts"], json!({"create": 2, "link": 1}));
+    let expected = json!({"linked": 2, "created": 1, "skipped": 0, "refused": 0, "left": 0});
+    assert_eq!(came["applied"], expected, "{came}");
+    assert_eq!(shown(&house)["linked"], 2, "bob is not asked for");
+    assert_eq!(corp.get("/Users?count=0").expect(200).body["totalResults"], 3, "ada was not made twice");
+    assert!(app.calls().iter().all(|call| call.method == "GET"), "{:?}", app.calls());
+    // Again: only bob is left, and he is no create.
+    let came = import(&house, &only);
+    assert_eq!((&came["counts"], &came["applied"]["created"]), (&json!({"link": 1, "linked": 2}), &json!(0)));
+
+    house.configure(&configuration(""));
+    house.rollcall(&["config", "reload", "--by", "ann"]);
+    eventually("all are as the directory says", || {
+        let hers = app.accounts().into_values().find(|account| account.get("id") == Some(&json!(theirs)))?;
+        let is_hers = hers.get("externalId") == Some(&json!(ada));
+        let others = ["bob", "zoe"].iter().all(|name| is_ours(&app, &corp, name));
+        (is_hers && others && shown(&house)["due"] == 0).then_some(())
+    });
+    assert_eq!(app.calls_like("POST", "/Users", 201), 0, "{:?}", app.calls());
+    assert_eq!(app.accounts().len(), 3);
 }

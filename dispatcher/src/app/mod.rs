@@ -26,6 +26,7 @@ mod record;
 mod rollout;
 mod search;
 mod shaped;
+mod spent;
 mod timers;
 mod verify;
 mod wanted;
@@ -127,6 +128,11 @@ impl Worker {
                 () = shutdown.cancelled() => break,
             }
         }
+        if lease.outlives(Duration::ZERO)
+            && let Err(error) = self.write_spent().await
+        {
+            tracing::warn!(app = self.name, %error, "what was spent of its budget is not written down");
+        }
         lease.release(&*self.shared.broker.leases).await;
         Ok(())
     }
@@ -155,6 +161,7 @@ impl Worker {
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         let mut renew = tokio::time::interval(RENEW);
         let mut paused = Pause::default();
+        let mut spent = self.recall_spent().await?;
         let mut gates = Gates::default();
         let mut filling = Progress::begin(&mut due, clock::now());
         let (marks, mut marked) = mpsc::channel(MARKS_MAX);
@@ -212,6 +219,7 @@ impl Worker {
                         saved = Some(watermark);
                         railing.is_filled();
                     }
+                    self.keep_spent(&mut spent).await?;
                     self.let_go(&mut due, &railing, followed).await?;
                     let works = railing.stopped().is_none() && paused.why.is_none();
                     self.checks.set_ready(works && oldest != Some(EVERYTHING));

@@ -75,6 +75,9 @@ pub(crate) struct State {
     calls: Vec<Call>,
     counted: usize,
     remembers: bool,
+    /// Calls that are not answered yet, and the most of them at any time.
+    at_once: usize,
+    at_once_most: usize,
 }
 
 impl App {
@@ -93,6 +96,8 @@ impl App {
             calls: Vec::new(),
             counted: 0,
             remembers: true,
+            at_once: 0,
+            at_once_most: 0,
         }));
         let server = Arc::new(Mutex::new(Some(Server::start(listener, state.clone()))));
         Self { kind, address, token, state, server }
@@ -177,6 +182,11 @@ impl App {
     /// How many calls there were.
     pub fn calls_count(&self) -> usize {
         self.state().counted
+    }
+
+    /// The most calls that waited for their answers at the same time.
+    pub fn most_at_once(&self) -> usize {
+        self.state().at_once_most
     }
 
     /// How many of its calls had this method, a path that begins so, and this status.

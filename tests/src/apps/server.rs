@@ -78,6 +78,23 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     }
 }
 
+/// A call that is not answered yet, until it is dropped.
+struct UnderWay(Arc<Mutex<State>>);
+
+impl UnderWay {
+    fn begin(locked: &mut State, state: Arc<Mutex<State>>) -> Self {
+        locked.at_once += 1;
+        locked.at_once_most = locked.at_once_most.max(locked.at_once);
+        Self(state)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).at_once -= 1;
+    }
+}
+
 async fn answered(
     state: Arc<Mutex<State>>,
     request: Request<Incoming>,
@@ -85,9 +102,10 @@ async fn answered(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes();
     let asked = Asked { method: head.method, uri: head.uri, headers: head.headers, body };
-    let (answer, delay) = {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.ask(&asked), state.sick.delay)
+    let (answer, delay, _under_way) = {
+        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = UnderWay::begin(&mut locked, state.clone());
+        (locked.ask(&asked), locked.sick.delay, under_way)
     };
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

@@ -239,7 +239,7 @@ async fn start(place: &Place, world: &World, line: Arc<Line>) -> Running {
     tasks.spawn(async move { accepted.take_over(stop).await });
 
     let apps = [("app".to_string(), world.config.clone())].into();
-    let config = dispatcher::Config { apps, feeds: BTreeMap::new() };
+    let config = dispatcher::Config { apps, ..dispatcher::Config::default() };
     let registry = world.registry.clone();
     let holder = place.name.clone();
     let wire = Arc::new(Wire { app: world.app.clone(), line: line.clone() });
