@@ -219,7 +219,7 @@ impl Worker {
                         saved = Some(watermark);
                         railing.is_filled();
                     }
-                    self.keep_spent(&mut spent).await?;
+                    self.keep_spent(&mut spent).await;
                     self.let_go(&mut due, &railing, followed).await?;
                     let works = railing.stopped().is_none() && paused.why.is_none();
                     self.checks.set_ready(works && oldest != Some(EVERYTHING));

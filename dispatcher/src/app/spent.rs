@@ -56,13 +56,16 @@ impl Worker {
     }
 
     /// Writes it down, if it is time and there were calls since.
-    pub(super) async fn keep_spent(&self, memory: &mut Memory) -> Result<(), Error> {
+    pub(super) async fn keep_spent(&self, memory: &mut Memory) {
         let is_early = memory.at.is_some_and(|at| at.elapsed() < KEEP_INTERVAL);
         if is_early || self.app.purse.calls() == memory.calls {
-            return Ok(());
+            return;
         }
         *memory = Memory { at: Some(Instant::now()), calls: self.app.purse.calls() };
-        self.write_spent().await
+        // Work does not stop for it: what is not written now is written next time.
+        if let Err(error) = self.write_spent().await {
+            tracing::warn!(app = self.name, %error, "what was spent of its budget is not written down");
+        }
     }
 
     /// At an orderly end, all of it.
