@@ -149,7 +149,6 @@ fn renames(body: Option<&Body>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
     use scim::Change;
 
     const NOTHING: Needs =
@@ -163,20 +162,7 @@ mod tests {
 
     #[track_caller]
     fn check(kind: Kind, path: &str, needs: Needs, expected: &[(Who, bool)]) {
-        let event = Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            resource_type: "Group".to_string(),
-            resource_id: id(1),
-            source: String::new(),
-            actor: String::new(),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            reason: String::new(),
-            key_ref: None,
-            continued: false,
-            kind,
-        };
+        let event = crate::sample::identity(id(1), kind);
         let change = Change { path: path.to_string(), before: None, after: Some(Value::Bool(false)) };
         let body = Body { changes: vec![change], ..Body::default() };
         let found = affected(&event, Some(&body), needs);

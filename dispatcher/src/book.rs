@@ -244,20 +244,7 @@ mod tests {
     }
 
     fn event(number: u8, kind: Kind) -> Event {
-        Event {
-            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            app: "wiki".to_string(),
-            resource_type: "User".to_string(),
-            resource_id: id(number),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            key_ref: None,
-            caused_by: 1,
-            configuration_hash: String::new(),
-            why: String::new(),
-            kind,
-        }
+        Event { resource_id: id(number), ..crate::sample::event(kind) }
     }
 
     fn done(operation: &str, remote_id: &str) -> Kind {

@@ -266,7 +266,8 @@ impl Tally {
     }
 }
 
-/// Why an account is made while an app is filled for the first time, as such a reason begins. It is no surprise, and no guard rail counts it.
+/// Why an account is made while an app is filled for the first time, as such a reason begins. It is no surprise, and no
+/// guard rail counts it.
 pub(crate) const FILLING: &str = "the app is filled for the first time";
 
 /// What an event of PROVISIONING says was done, or was about to be; `was_off` tells whether the account was switched off

@@ -10,7 +10,7 @@
     reason = "whatever has an order stands in the line or the sets beside it"
 )]
 use std::collections::HashMap;
-use std::collections::{BTreeSet, VecDeque, hash_map::Entry};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use foldhash::fast::RandomState;
@@ -25,6 +25,9 @@ const GAPS_MIN: usize = 64;
 /// As many stand in the line, if there are as many, and as many join it at once: only there is whoever is due twice found to
 /// be one.
 const LINE: usize = 1_024;
+/// No more wait as events. Those before them join the line however long it is: there somebody is one, however often he
+/// changes while an app is paused.
+const LATER: usize = 262_144;
 
 /// Why and since when a resource is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,39 +131,36 @@ impl Due {
             self.later_count += count;
             self.later.push_back(steps);
         }
+        while self.later_count > LATER && self.joins() {}
     }
 
     /// Lets those who come later join the line while it is short.
     fn refill(&mut self) {
         for _ in 0..LINE {
-            if self.line.len() >= LINE {
+            if self.line.len() >= LINE || !self.joins() {
                 return;
-            }
-            let Some(steps) = self.later.front_mut() else { return };
-            match steps.take_waiting() {
-                Some((sequence, id)) => {
-                    self.later_count -= 1;
-                    self.mark(id, sequence, false);
-                }
-                None => drop(self.later.pop_front()),
             }
         }
     }
 
+    /// Lets the first of those who come later join the line; says whether there may be more.
+    fn joins(&mut self) -> bool {
+        let Some(steps) = self.later.front_mut() else { return false };
+        match steps.take_waiting() {
+            Some((sequence, id)) => {
+                self.later_count -= 1;
+                self.mark(id, sequence, false);
+            }
+            None => drop(self.later.pop_front()),
+        }
+        true
+    }
+
     /// Marks a resource; an earlier mark keeps its place, an urgent one overtakes and waits for nothing.
     pub(crate) fn mark(&mut self, id: ResourceId, sequence: u64, urgent: bool) {
-        let old = match self.waiting.entry(id) {
-            Entry::Occupied(old) => old.into_mut(),
-            Entry::Vacant(vacant) => {
-                let mark = Mark { since: sequence, until: sequence, urgent, ..Mark::default() };
-                let in_order = self.line.back().is_none_or(|(last, _)| *last <= sequence);
-                if urgent || sequence == EVERYTHING || !in_order || self.taken.contains_key(&id) {
-                    return self.insert(id, mark);
-                }
-                vacant.insert(mark);
-                self.close_up();
-                return self.line.push_back((sequence, id));
-            }
+        let Some(old) = self.waiting.get_mut(&id) else {
+            let mark = Mark { since: sequence, until: sequence, urgent, ..Mark::default() };
+            return self.insert(id, mark);
         };
         old.until = old.until.max(sequence);
         // Most keep their place.

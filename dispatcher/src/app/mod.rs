@@ -64,6 +64,8 @@ pub(crate) use wanted::{Turn, wanted};
 
 /// How often the watermark and the status are written.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long events are marked in one go, while neither the lease nor the watermark is looked after.
+const BURST_MAX: Duration = Duration::from_millis(250);
 /// How long to wait for another dispatcher's lease, or for the broker.
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
 /// How long catching up at the start may take before it is tried again.
@@ -128,10 +130,8 @@ impl Worker {
                 () = shutdown.cancelled() => break,
             }
         }
-        if lease.outlives(Duration::ZERO)
-            && let Err(error) = self.write_spent().await
-        {
-            tracing::warn!(app = self.name, %error, "what was spent of its budget is not written down");
+        if lease.outlives(Duration::ZERO) {
+            self.write_spent().await;
         }
         lease.release(&*self.shared.broker.leases).await;
         Ok(())
@@ -182,8 +182,9 @@ impl Worker {
                     let Some(heard) = heard? else { return Ok(()) };
                     self.mark(&mut due, &railing, &heard).await?;
                     followed = heard.last();
-                    // A burst is marked as a whole before the next is planned.
-                    while let Some(heard) = events.next().now_or_never() {
+                    // A burst is marked as a whole before the next is planned, as long as nothing else suffers.
+                    let begun = Instant::now();
+                    while begun.elapsed() < BURST_MAX && let Some(heard) = events.next().now_or_never() {
                         let Some(heard) = heard? else { return Ok(()) };
                         self.mark(&mut due, &railing, &heard).await?;
                         followed = heard.last();

@@ -62,14 +62,17 @@ impl Worker {
             return;
         }
         *memory = Memory { at: Some(Instant::now()), calls: self.app.purse.calls() };
-        // Work does not stop for it: what is not written now is written next time.
-        if let Err(error) = self.write_spent().await {
+        self.write_spent().await;
+    }
+
+    /// All of it, as at an orderly end. Work does not stop for it: what is not written now is written next time.
+    pub(super) async fn write_spent(&self) {
+        if let Err(error) = self.try_to_write_spent().await {
             tracing::warn!(app = self.name, %error, "what was spent of its budget is not written down");
         }
     }
 
-    /// At an orderly end, all of it.
-    pub(super) async fn write_spent(&self) -> Result<(), Error> {
+    async fn try_to_write_spent(&self) -> Result<(), Error> {
         let purse = &self.app.purse;
         if !purse.is_remembered() || purse.calls() == 0 {
             return Ok(());

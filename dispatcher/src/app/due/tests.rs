@@ -292,3 +292,19 @@ fn whoever_comes_again_and_again_is_called_once_as_far_as_the_line_goes() {
     assert!(turns <= 1 + 40 * 256 / LINE, "{turns} turns");
     assert_eq!(due.len(), 0);
 }
+
+#[test]
+fn a_backlog_grows_with_those_who_wait_and_not_with_their_events() {
+    let (mut due, now) = (Due::default(), Timestamp::UNIX_EPOCH);
+    let steps = Steps::of((1..=256).map(|sequence| (sequence, id(sequence as u32 % 100))));
+    for _ in 0..2 * LATER / 256 {
+        due.mark_later(steps.clone());
+        assert!(due.later_count <= LATER && due.later.len() <= LATER / 256 + 1, "{}", due.later_count);
+    }
+    assert_eq!((due.waiting.len(), due.oldest()), (100, Some(1)));
+    assert!(due.line.len() <= 2 * due.waiting.len() + GAPS_MIN);
+    while let Some((id, _)) = due.take(now) {
+        due.finish(id);
+    }
+    assert_eq!((due.len(), due.oldest()), (0, None));
+}
