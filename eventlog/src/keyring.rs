@@ -94,6 +94,11 @@ impl Keyring {
         self.lock().pages.get(&at.page).map(|page| page.get(usize::from(at.slot)).cloned().flatten())
     }
 
+    /// Whether [`Keyring::cached`] knows a key.
+    pub fn is_cached(&self, at: KeyRef) -> bool {
+        self.lock().pages.contains_key(&at.page)
+    }
+
     /// Seals a text that belongs to a tenant.
     pub async fn seal(&self, tenant: &Tenant, plain: &[u8], associated: &[u8]) -> Result<Bytes, Error> {
         let key = self.tenant_key(tenant).await?;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{Body, Kind, ResourceId, Tenant};
 use scim::Registry;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::directory::{Directory, NOW, Slot, TypeList};
@@ -19,7 +19,7 @@ use crate::own::Own;
 use crate::reader::Reader;
 use crate::row::ReadRow;
 use crate::scan::PIECES_MAX;
-use crate::state::State;
+use crate::state::{LATER_FROM, State};
 use crate::store::{Storage, Store};
 use crate::stored::{Former, Outline, Stored};
 use crate::waiters::Waiters;
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) until: Option<u64>,
     applied: watch::Sender<u64>,
     waiters: Waiters,
+    /// Rows of the tail were written.
+    pub(crate) written: Notify,
     /// Turns at looking at many resources.
     pub(crate) scans: Semaphore,
     /// How often the log was asked for its last sequence.
@@ -127,6 +129,7 @@ impl Projection {
                 scans: Semaphore::new(PIECES_MAX),
                 applied: watch::Sender::new(applied),
                 waiters: Waiters::default(),
+                written: Notify::new(),
                 asked: AtomicU64::new(0),
                 answer: tokio::sync::Mutex::new((0, 0)),
             }),
@@ -174,13 +177,14 @@ impl Projection {
     /// What was just applied is remembered for its readers, and whoever waits is woken.
     pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
+        let is_history = entered.len() >= LATER_FROM;
         for read in &entered {
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 self.inner.reader.keyring.forget();
                 self.inner.images.forget(&read.event.tenant);
                 self.forget_snapshots();
             }
-            self.inner.hot.learn(read);
+            self.inner.hot.learn(read, is_history);
         }
         // Two that apply at once may come here in the other order.
         self.inner.applied.send_if_modified(|applied| {

@@ -31,6 +31,10 @@ fn has_document(kind: &Kind) -> bool {
 impl Reader {
     /// A row with its event and its document, unless its key must be fetched first.
     pub(crate) fn read_now(&self, row: Row) -> Result<Option<ReadRow>, Error> {
+        // Of a log that is read, the first of each page of keys find none, and are read again when it is there.
+        if self.is_locked(&row)? {
+            return Ok(None);
+        }
         let encoded = row.decode()?;
         let key = match self.sealed_by(&encoded) {
             None => None,
@@ -40,6 +44,11 @@ impl Reader {
             },
         };
         self.finish(row, encoded, key.as_ref()).map(Some)
+    }
+
+    /// Whether the key of a row's document must be fetched first.
+    fn is_locked(&self, row: &Row) -> Result<bool, Error> {
+        Ok(row.glance()?.is_some_and(|closed| !self.keyring.is_cached(closed.key_ref)))
     }
 
     /// A row with its event and its document.
@@ -117,6 +126,9 @@ impl Reader {
 
     /// Has the key of a row's document at hand afterwards.
     pub(crate) async fn fetch_key(&self, row: &Row) -> Result<(), Error> {
+        if !self.is_locked(row)? {
+            return Ok(());
+        }
         let encoded = row.decode()?;
         if let Some(at) = self.sealed_by(&encoded) {
             self.keyring.key(&encoded.event.tenant, at).await?;

@@ -20,7 +20,7 @@ const ASIDE_FROM: usize = 64;
 const ASIDE_MAX: usize = 3;
 /// How often progress is told while far behind.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// How long to wait for the store when the tail is full.
+/// How long to wait at most for the store when the tail is full, before looking again.
 const TAIL_DELAY: Duration = Duration::from_millis(20);
 /// How long the log may be silent before what it did not confirm is asked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -126,7 +126,7 @@ impl Projection {
     /// Applies whole commands under one lock and wakes whoever waits for them.
     async fn hear(&self, told: Vec<Told>) -> Result<(), Error> {
         while self.state().tail.len() > TAIL_ROWS_MAX {
-            tokio::time::sleep(TAIL_DELAY).await;
+            let _ = tokio::time::timeout(TAIL_DELAY, self.inner.written.notified()).await;
         }
         let entered = self.state_mut().hear(told)?;
         self.entered(entered);

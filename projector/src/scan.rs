@@ -85,7 +85,8 @@ impl Scan {
     async fn piece(self: &Arc<Self>, slots: Vec<Slot>) -> Result<Vec<Found>, Error> {
         // Those who have the permits let go of them.
         let _turn = self.projection.inner.scans.acquire().await.ok();
-        let (mut found, locked) = self.look_aside(slots).await;
+        let all = slots.clone();
+        let (mut found, locked) = self.aside(all, move |scan| scan.look(&slots)).await;
         // The keys of many rows stand on one page.
         for (_, row) in &locked {
             if let Some(row) = row {
@@ -93,7 +94,8 @@ impl Scan {
                 let _ = self.projection.inner.reader.fetch_key(row).await;
             }
         }
-        let (unlocked, rest) = self.look_aside(locked.into_iter().map(|(slot, _)| slot).collect()).await;
+        let all = locked.iter().map(|(slot, _)| *slot).collect();
+        let (unlocked, rest) = self.aside(all, move |scan| scan.look_again(locked)).await;
         found.extend(unlocked);
         for (slot, _) in rest {
             let Some(outline) = self.outline(slot) else { continue };
@@ -104,16 +106,21 @@ impl Scan {
         Ok(found)
     }
 
-    async fn look_aside(self: &Arc<Self>, slots: Vec<Slot>) -> Looked {
-        if slots.is_empty() {
+    /// Does what needs no waiting, for all of these.
+    async fn aside(
+        self: &Arc<Self>,
+        all: Vec<Slot>,
+        look: impl FnOnce(&Self) -> Looked + Send + 'static,
+    ) -> Looked {
+        if all.is_empty() {
             return Looked::default();
         }
         if self.projection.inner.store.is_memory() {
             tokio::task::yield_now().await;
-            return self.look(&slots);
+            return look(self);
         }
-        let (scan, all) = (self.clone(), slots.clone());
-        let looked = tokio::task::spawn_blocking(move || scan.look(&slots)).await;
+        let scan = self.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&scan)).await;
         // Whoever panics over a damaged store leaves all of them to be fetched one by one.
         looked.unwrap_or_else(|_| (Vec::new(), all.into_iter().map(|slot| (slot, None)).collect()))
     }
@@ -169,6 +176,18 @@ impl Scan {
         let missed = self.rows(&missed);
         for (sequence, slot) in missed.into_iter().chain(unread) {
             match self.projection.row_at_hand(&self.tenant, sequence) {
+                Some(row) => self.read(slot, row, &mut found, &mut fetched),
+                None => fetched.push((slot, None)),
+            }
+        }
+        (found, fetched)
+    }
+
+    /// Looks at rows whose keys were fetched meanwhile.
+    fn look_again(&self, locked: Vec<(Slot, Option<Row>)>) -> Looked {
+        let (mut found, mut fetched) = (Vec::new(), Vec::new());
+        for (slot, row) in locked {
+            match row {
                 Some(row) => self.read(slot, row, &mut found, &mut fetched),
                 None => fetched.push((slot, None)),
             }

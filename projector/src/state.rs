@@ -12,8 +12,8 @@ use crate::index::Indexes;
 use crate::row::ReadRow;
 use crate::tail::Tail;
 
-/// From so many events at once on, indexes are put in order afterwards.
-const LATER_FROM: usize = 128;
+/// So many events at once are a history that is read: indexes are put in order afterwards.
+pub(crate) const LATER_FROM: usize = 128;
 /// Own commands that wait for what stands before them in the log.
 const AHEAD_MAX: usize = 10_000;
 
@@ -106,8 +106,13 @@ impl State {
 
     fn enter(&mut self, read: &ReadRow, later: bool) {
         let at = read.at();
-        let new = || Directory::new(self.indexes.clone());
-        self.tenants.entry(read.event.tenant.clone()).or_insert_with(new).apply(read, later);
+        if let Some(directory) = self.tenants.get_mut(&read.event.tenant) {
+            directory.apply(read, later);
+        } else {
+            let mut directory = Directory::new(self.indexes.clone());
+            directory.apply(read, later);
+            self.tenants.insert(read.event.tenant.clone(), directory);
+        }
         self.log_time = self.log_time.max(at.time);
         if self.applied() < at.position.sequence {
             self.position = Some(at.position);

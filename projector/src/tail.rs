@@ -81,7 +81,12 @@ impl Tail {
                 if kept.drops {
                     dropped.insert(kept.tenant.clone(), kept.row.sequence);
                 }
-                rows.entry(kept.tenant.clone()).or_default().push(kept.row.clone());
+                match rows.get_mut(&kept.tenant) {
+                    Some(rows) => rows.push(kept.row.clone()),
+                    None => {
+                        rows.insert(kept.tenant.clone(), vec![kept.row.clone()]);
+                    }
+                }
             }
             if count >= rows_max {
                 break;
@@ -90,8 +95,14 @@ impl Tail {
         Some(Batch { rows, dropped, position: last? })
     }
 
-    /// The rows up to a sequence are in the store.
-    pub(crate) fn written(&mut self, to: u64) {
-        self.rows = self.rows.split_off(&(to + 1));
+    /// The rows up to a sequence are in the store. What is let go of is for the caller to drop, outside of any lock.
+    pub(crate) fn written(&mut self, to: u64) -> Vec<Kept> {
+        let mut written = Vec::new();
+        while let Some(first) = self.rows.first_entry()
+            && *first.key() <= to
+        {
+            written.push(first.remove());
+        }
+        written
     }
 }

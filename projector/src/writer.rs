@@ -121,8 +121,12 @@ fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, D
     for (tenant, sequence) in &dropped {
         projection.inner.store.drop_before(tenant, *sequence)?;
     }
-    let mut state = projection.state_mut();
-    state.tail.written(position.sequence);
-    metrics::gauge!("rollcall_projection_tail_rows").set(state.tail.len() as f64);
+    let (gone, left) = {
+        let mut state = projection.state_mut();
+        (state.tail.written(position.sequence), state.tail.len())
+    };
+    projection.inner.written.notify_one();
+    drop(gone);
+    metrics::gauge!("rollcall_projection_tail_rows").set(left as f64);
     Ok(Some(written))
 }

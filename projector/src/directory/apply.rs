@@ -161,13 +161,14 @@ impl Directory {
             step.document = number;
         }
         let first = self.indexes.first_source();
-        let mut values = read.values.clone();
+        let mut values: Vec<(u16, &str)> = Vec::with_capacity(read.values.len() + 1);
+        values.extend(read.values.iter().map(|(column, text)| (*column, text.as_str())));
         for (source, id) in read.external_ids() {
             let known = self.sources.iter().position(|known| known == source).unwrap_or_else(|| {
                 self.sources.push(source.to_string());
                 self.sources.len() - 1
             });
-            values.push((first + u16::try_from(known).unwrap_or(u16::MAX / 2), id.to_string()));
+            values.push((first + u16::try_from(known).unwrap_or(u16::MAX / 2), id));
         }
         self.values.set(slot, self.kind_at(slot), number, &values, later);
     }

@@ -58,7 +58,15 @@ impl Ends {
     fn is_group(&self) -> bool {
         self.members != NONE || self.former_members != NONE
     }
+
+    /// Whether it is or was in a group.
+    fn is_member(&self) -> bool {
+        self.groups != NONE || self.former_groups != NONE
+    }
 }
+
+/// Groups that somebody is in, where nothing better is known.
+const GROUPS_USUAL: usize = 16;
 
 const NO_ENDS: Ends =
     Ends { members: NONE, former_members: NONE, groups: NONE, former_groups: NONE, count: 0 };
@@ -223,14 +231,17 @@ impl Edges {
     /// Every group that holds a resource, by itself (`true`) or through other groups, in the order of their creation;
     /// circles end.
     pub(crate) fn ancestors(&self, member: Slot, at: Number) -> Vec<(Slot, bool)> {
-        let mut found: Vec<(Slot, bool)> =
-            self.groups(member, at).into_iter().map(|group| (group, true)).collect();
+        let mut found: Vec<(Slot, bool)> = Vec::with_capacity(GROUPS_USUAL);
+        found.extend(self.of_member(member, at).map(|(_, edge)| (edge.group, true)));
         let mut next = 0;
         let mut seen: BTreeSet<Slot> = BTreeSet::new();
         while let Some((slot, _)) = found.get(next).copied() {
             next += 1;
+            // Mostly groups are in no groups, and nothing need be remembered.
+            if !self.ends.at(slot).is_some_and(Ends::is_member) {
+                continue;
+            }
             for (_, edge) in self.of_member(slot, at).filter(|(_, edge)| edge.group != member) {
-                // Mostly groups are in no groups, and nothing need be remembered.
                 if seen.is_empty() {
                     seen = found.iter().map(|(slot, _)| *slot).collect();
                 }

@@ -13,16 +13,26 @@ pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 /// What is kept of a longer text has so many bytes at least: no letter is cut in two.
 pub(crate) const CUT_BYTES_MIN: usize = TEXT_BYTES_MAX - 3;
 
-/// Where a text stands.
+/// Where a text stands: the place in two halves, so that six bytes are enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Text {
-    at: u32,
+    low: u16,
+    high: u16,
     len: u16,
 }
 
-plain_struct!(Text { at: u32, len: u16 });
+plain_struct!(Text { low: u16, high: u16, len: u16 });
 
 impl Text {
+    fn new(at: u32, len: u16) -> Self {
+        let [low, low_too, high, high_too] = at.to_le_bytes();
+        Self { low: u16::from_le_bytes([low, low_too]), high: u16::from_le_bytes([high, high_too]), len }
+    }
+
+    fn at(self) -> usize {
+        (usize::from(self.high) << 16 | usize::from(self.low)) * UNIT
+    }
+
     pub(crate) fn len(self) -> usize {
         usize::from(self.len)
     }
@@ -54,18 +64,18 @@ impl Texts {
         let at = u32::try_from((before + piece.len()) / UNIT).unwrap_or(u32::MAX);
         piece.extend_from_slice(bytes);
         piece.resize(piece.len().next_multiple_of(UNIT), 0);
-        Text { at, len: u16::try_from(bytes.len()).unwrap_or_default() }
+        Text::new(at, u16::try_from(bytes.len()).unwrap_or_default())
     }
 
     pub(crate) fn get(&self, text: Text) -> &[u8] {
-        let at = text.at as usize * UNIT;
+        let at = text.at();
         let piece = self.pieces.get(at / PIECE).map(|piece| piece.as_slice()).unwrap_or_default();
         piece.get(at % PIECE..at % PIECE + text.len()).unwrap_or_default()
     }
 
     /// Leaves nothing of a text.
     pub(crate) fn wipe(&mut self, text: Text) {
-        let at = text.at as usize * UNIT;
+        let at = text.at();
         if let Some(piece) = self.pieces.get_mut(at / PIECE)
             && let Some(bytes) = Arc::make_mut(piece).get_mut(at % PIECE..at % PIECE + text.len())
         {
@@ -117,6 +127,7 @@ mod tests {
         assert_eq!(std::str::from_utf8(texts.get(letters)).unwrap().len(), TEXT_BYTES_MAX - 1);
         texts.wipe(short);
         assert_eq!(texts.get(short), [0; 3]);
-        assert_eq!(texts.push(""), Text { at: letters.at + 1024, len: 0 });
+        assert_eq!((texts.push("").at(), texts.push("").len()), (letters.at() + TEXT_BYTES_MAX, 0));
+        assert_eq!(Text::new(0x0403_0201, 7).at(), 0x0403_0201 * UNIT);
     }
 }
