@@ -8,7 +8,6 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::content::Content;
-use crate::row::ReadRow;
 
 /// Contents by sequence, bounded by their size.
 pub(crate) struct Hot {
@@ -52,11 +51,11 @@ impl Hot {
 
     /// Learns from an event that was just applied: whoever wrote it will read it next, unless it is one of a history that
     /// is read. What was erased must not stay.
-    pub(crate) fn learn(&self, read: &ReadRow, is_history: bool) {
-        match (&read.event.kind, &read.content) {
+    pub(crate) fn learn(&self, sequence: u64, kind: &Kind, content: Option<&Arc<Content>>, is_history: bool) {
+        match (kind, content) {
             (Kind::Erased | Kind::TenantDropped, _) => self.clear(),
             (Kind::Created { .. } | Kind::Updated { .. }, Some(content)) if !is_history => {
-                self.put(read.row.sequence, content.clone(), self.cleared());
+                self.put(sequence, content.clone(), self.cleared());
             }
             (_, _) => {}
         }
@@ -74,13 +73,7 @@ impl Weighter<u64, Arc<Content>> for Size {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use jiff::Timestamp;
-    use proto::Event;
-    use proto::subject::Key;
-
     use super::*;
-    use crate::row::Row;
 
     #[test]
     fn what_was_read_before_somebody_was_erased_does_not_stay() {
@@ -93,35 +86,14 @@ mod tests {
         assert!(hot.get(1).is_none() && hot.get(2).is_none());
     }
 
-    fn applied(sequence: u64, kind: Kind) -> ReadRow {
-        let id = "01890a5d-ac96-774b-bcce-b302099a8057";
-        let event = Event {
-            id: id.parse().unwrap(),
-            tenant: "corp".parse().unwrap(),
-            resource_type: "User".to_string(),
-            resource_id: id.parse().unwrap(),
-            source: String::new(),
-            actor: String::new(),
-            txn: String::new(),
-            occurred_at: Timestamp::UNIX_EPOCH,
-            reason: String::new(),
-            key_ref: None,
-            continued: false,
-            kind,
-        };
-        let key = Key::parse(&"a".repeat(26)).unwrap();
-        let row = Row { sequence, time: Timestamp::UNIX_EPOCH, key, payload: Bytes::new() };
-        ReadRow { row, event, content: Some(Arc::default()), values: Vec::new() }
-    }
-
     #[test]
     fn a_history_that_is_read_is_not_kept_but_its_erasures_count() {
         let hot = Hot::new(200_000);
-        let created = || Kind::Created { members_added: Vec::new() };
-        hot.learn(&applied(1, created()), false);
-        hot.learn(&applied(2, created()), true);
+        let (created, content) = (Kind::Created { members_added: Vec::new() }, Arc::default());
+        hot.learn(1, &created, Some(&content), false);
+        hot.learn(2, &created, Some(&content), true);
         assert!(hot.get(1).is_some() && hot.get(2).is_none());
-        hot.learn(&applied(3, Kind::Erased), true);
+        hot.learn(3, &Kind::Erased, None, true);
         assert!(hot.get(1).is_none());
     }
 

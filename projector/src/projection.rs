@@ -184,7 +184,8 @@ impl Projection {
                 self.inner.images.forget(&read.event.tenant);
                 self.forget_snapshots();
             }
-            self.inner.hot.learn(read, is_history);
+            let (row, event) = (&read.row, &read.event);
+            self.inner.hot.learn(row.sequence, &event.kind, read.content.as_ref(), is_history);
         }
         // Two that apply at once may come here in the other order.
         self.inner.applied.send_if_modified(|applied| {
