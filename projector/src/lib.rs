@@ -29,6 +29,7 @@ mod row;
 mod rows;
 mod run;
 mod scan;
+mod settle;
 mod snapshot;
 mod splice;
 mod state;

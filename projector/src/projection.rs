@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use eventlog::{Log, Objects};
 use jiff::Timestamp;
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     waiters: Waiters,
     /// Rows of the tail were written.
     pub(crate) written: Notify,
+    /// Whose turn it is to put many values in order.
+    pub(crate) settling: Mutex<()>,
     /// Turns at looking at many resources.
     pub(crate) scans: Semaphore,
     /// How often the log was asked for its last sequence.
@@ -126,6 +128,7 @@ impl Projection {
                 hot,
                 own: Own::default(),
                 until,
+                settling: Mutex::new(()),
                 scans: Semaphore::new(PIECES_MAX),
                 applied: watch::Sender::new(applied),
                 waiters: Waiters::default(),

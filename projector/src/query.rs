@@ -91,7 +91,7 @@ enum Sought {
 impl Projection {
     /// Answers a question. `total` is exact.
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
-        self.settle(tenant);
+        self.settle_aside(tenant).await;
         let looked = self.with(tenant, |directory| {
             let at = moment(directory, query.lens.moment);
             (at, in_order(directory, query, at))
@@ -190,15 +190,6 @@ impl Projection {
             lines
         })
         .unwrap_or_default()
-    }
-
-    /// Puts indexes in order that were left for later.
-    pub(crate) fn settle(&self, tenant: &Tenant) {
-        if self.with(tenant, Directory::is_unsettled).unwrap_or_default()
-            && let Some(directory) = self.state_mut().tenants.get_mut(tenant)
-        {
-            directory.settle();
-        }
     }
 
     /// The page of all that are found, which are in order.

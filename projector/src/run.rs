@@ -69,6 +69,8 @@ impl Projection {
         // The beginning of a command whose end did not come yet.
         let mut begun = Vec::new();
         let mut missing = 0;
+        let mut end = 0;
+        self.settle_at_end(&mut end).await;
         loop {
             let Ok(chunk) = tokio::time::timeout(LOOK_INTERVAL, chunks.next()).await else {
                 self.look_after_own(&mut missing).await?;
@@ -87,7 +89,7 @@ impl Projection {
             }
             if let Some(last) = begun.iter().rposition(|told| !told.continued()) {
                 let rest = begun.split_off(last + 1);
-                self.hear(std::mem::replace(&mut begun, rest)).await?;
+                self.hear(std::mem::replace(&mut begun, rest), &mut end).await?;
             }
             if let Some(error) = error {
                 return Err(error);
@@ -124,11 +126,13 @@ impl Projection {
     }
 
     /// Applies whole commands under one lock and wakes whoever waits for them.
-    async fn hear(&self, told: Vec<Told>) -> Result<(), Error> {
+    async fn hear(&self, told: Vec<Told>, end: &mut u64) -> Result<(), Error> {
         while self.state().tail.len() > TAIL_ROWS_MAX {
             let _ = tokio::time::timeout(TAIL_DELAY, self.inner.written.notified()).await;
         }
         let entered = self.state_mut().hear(told)?;
+        // Who waits for the last of a history may ask the indexes at once.
+        self.settle_at_end(end).await;
         self.entered(entered);
         metrics::gauge!("rollcall_projection_applied_sequence").set(self.applied() as f64);
         Ok(())

@@ -220,15 +220,9 @@ impl Directory {
 
     /// Edges whose member is not alive at this event are ignored: such events commute with its deletion.
     fn add_members(&mut self, group: Slot, members: &[ResourceId], number: Number) -> bool {
-        let mut changed = false;
-        for id in members {
-            if let Some(member) = self.slot(*id)
-                && member != group
-            {
-                changed |= self.edges.add(group, member, number);
-            }
-        }
-        changed
+        let slots = members.iter().filter_map(|id| self.slot(*id)).filter(|member| *member != group);
+        let slots: Vec<Slot> = slots.collect();
+        self.edges.add(group, &slots, number)
     }
 
     fn remove_members(&mut self, group: Slot, members: &[ResourceId], number: Number) -> bool {

@@ -67,6 +67,10 @@ impl Ends {
 
 /// Groups that somebody is in, where nothing better is known.
 const GROUPS_USUAL: usize = 16;
+/// So many members added at once are compared with those that are there.
+const MANY: usize = 16;
+/// Looking at the groups of one resource is as much work as looking at so many members.
+const GROUPS_FEW: usize = 4;
 
 const NO_ENDS: Ends =
     Ends { members: NONE, former_members: NONE, groups: NONE, former_groups: NONE, count: 0 };
@@ -116,11 +120,39 @@ impl Edges {
         self.of_member(member, NOW).find(|(_, edge)| edge.group == group).map(|(number, _)| number)
     }
 
-    /// Whether the edge is new.
-    pub(crate) fn add(&mut self, group: Slot, member: Slot, from: Number) -> bool {
-        if self.open(group, member).is_some() {
-            return false;
+    /// Adds the edges to these members that are not there; whether there was such a one.
+    pub(crate) fn add(&mut self, group: Slot, members: &[Slot], from: Number) -> bool {
+        let before = self.edges.len();
+        match self.known(group, members) {
+            Some(known) => {
+                let new = members.iter().filter(|member| known.binary_search(member).is_err());
+                new.for_each(|member| self.put(group, *member, from));
+            }
+            None => {
+                for member in members {
+                    if self.open(group, *member).is_none() {
+                        self.put(group, *member, from);
+                    }
+                }
+            }
         }
+        self.edges.len() > before
+    }
+
+    /// The members that a group has now, in their order, where looking at them is less work than looking at the groups of
+    /// each who is added; nothing where one is added twice.
+    fn known(&self, group: Slot, added: &[Slot]) -> Option<Vec<Slot>> {
+        if added.len() < MANY || self.member_count(group) > added.len() * GROUPS_FEW {
+            return None;
+        }
+        let mut sorted = added.to_vec();
+        sorted.sort_unstable();
+        let is_once = sorted.iter().zip(sorted.iter().skip(1)).all(|(one, next)| one != next);
+        is_once.then(|| self.members(group, NOW))
+    }
+
+    /// Puts an edge at the front of both its lists.
+    fn put(&mut self, group: Slot, member: Slot, from: Number) {
         let next_of_group = self.ends(group).members;
         let number = self.edges.push(Edge {
             group,
@@ -141,7 +173,6 @@ impl Edges {
         if let Some(ends) = self.ends.at_mut(member) {
             ends.groups = number;
         }
-        true
     }
 
     /// Whether the edge was there.
@@ -300,8 +331,8 @@ mod tests {
         (0..13).for_each(|_| edges.grow());
         for (at, (group, member)) in [(10, 1), (11, 10), (12, 11), (10, 12), (12, 1)].into_iter().enumerate()
         {
-            assert!(edges.add(group, member, at as u32));
-            assert!(!edges.add(group, member, at as u32));
+            assert!(edges.add(group, &[member], at as u32));
+            assert!(!edges.add(group, &[member], at as u32));
         }
         assert_eq!(edges.ancestors(1, NOW), [(10, true), (11, false), (12, true)]);
         assert_eq!(edges.ancestors(1, 1), [(10, true), (11, false)]);
@@ -311,9 +342,36 @@ mod tests {
         assert_eq!(edges.descendants(12, NOW), [1]);
         assert_eq!(edges.descendants(12, 4), [1, 10, 11]);
         assert_eq!((edges.member_count(12), edges.members(12, 4)), (1, vec![1, 11]));
-        assert!(edges.add(12, 11, 6));
+        assert!(edges.add(12, &[11], 6));
         assert_eq!(edges.end(11, 7), (vec![10], vec![12]));
         assert!(!edges.has(12, 11, NOW) && edges.has(12, 11, 6) && !edges.has(12, 11, 5));
         assert_eq!(edges.stays(11, false), [(12, 2, 5), (12, 6, 7)]);
+    }
+
+    #[test]
+    fn many_at_once_are_added_as_one_by_one() {
+        let (mut one, mut many) = (Edges::default(), Edges::default());
+        for edges in [&mut one, &mut many] {
+            (0..400).for_each(|_| edges.grow());
+        }
+        // New ones, half known ones, one twice, few to a group that has many, and known ones alone.
+        let parts: [Vec<Slot>; 5] = [
+            (1..60).rev().collect(),
+            (30..120).collect(),
+            (100..140).chain([101]).collect(),
+            (130..147).collect(),
+            (1..100).collect(),
+        ];
+        for (at, members) in (0..).zip(&parts) {
+            let new = members.iter().fold(false, |new, member| one.add(0, &[*member], at) || new);
+            assert_eq!(many.add(0, members, at), new, "{at}");
+            one.remove(0, at * 7 + 3, at);
+            many.remove(0, at * 7 + 3, at);
+            for at in [NOW, at] {
+                assert_eq!(many.members(0, at), one.members(0, at));
+            }
+        }
+        assert_eq!(many.stays(0, true), one.stays(0, true));
+        assert_eq!((many.member_count(0), many.edges.len()), (one.member_count(0), one.edges.len()));
     }
 }

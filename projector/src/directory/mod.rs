@@ -30,7 +30,7 @@ pub(crate) use image::Image;
 pub(crate) use keys::mix;
 pub(crate) use resource::Seen;
 pub(crate) use types::TypeList;
-pub(crate) use values::{ColumnNumber, DISPLAY, Values, beginning};
+pub(crate) use values::{ColumnNumber, DISPLAY, Ordered, Values, beginning};
 pub(crate) use versions::{NOW, Number, Step};
 
 /// What is known of a key.
@@ -360,14 +360,21 @@ impl Directory {
         self.types.get(usize::from(self.kind(resource_type)?))
     }
 
-    /// Whether indexes must be put in order before they are asked.
-    pub(crate) fn is_unsettled(&self) -> bool {
-        self.values.is_waiting()
+    /// How many values are still to be put in order before indexes are asked.
+    pub(crate) fn waiting(&self) -> usize {
+        self.values.waiting()
     }
 
     /// Puts the indexes in order.
     pub(crate) fn settle(&mut self) {
         self.values.settle();
+    }
+
+    /// Takes orders over that were made of a copy of the values, when nobody was erased since then.
+    pub(crate) fn adopt(&mut self, erased: u64, ordered: Vec<Ordered>) {
+        if erased == self.erased {
+            self.values.adopt(ordered);
+        }
     }
 
     /// The moment of a sequence: its event, or the last before it.

@@ -2,6 +2,7 @@
 //! ranges are found, now and as of any moment.
 
 use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use super::edges::Slot;
 use super::versions::{NONE, Number};
@@ -50,6 +51,14 @@ pub(crate) struct Values {
     open: Vec<Vec<u32>>,
     /// By column: whether texts were longer than what is kept of them, so that the order is not exact.
     cut: Vec<bool>,
+}
+
+/// A column's order with what waited for it.
+pub(crate) struct Ordered {
+    column: usize,
+    /// How many waited.
+    taken: usize,
+    order: Order,
 }
 
 impl Values {
@@ -150,48 +159,88 @@ impl Values {
         order.insert(number, mark, begins, |other| compare(postings, texts, other, number));
     }
 
-    /// Whether values wait for their order.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(|waiting| !waiting.is_empty())
+    /// How many values wait for their order.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.iter().map(Vec::len).sum()
     }
 
     /// Puts what waits into its order.
     pub(crate) fn settle(&mut self) {
         for column in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.get_mut(column) else { return };
-            let mut waiting = std::mem::take(waiting);
+            let waiting = std::mem::take(waiting);
             let known = self.orders.get(column).map_or(0, Order::len);
             if waiting.len() <= ONE_BY_ONE_MAX || waiting.len() < known / 16 {
                 waiting.into_iter().for_each(|number| self.put(column, number));
-                continue;
+            } else if let Some(merged) = self.merged(column, &waiting)
+                && let Some(order) = self.orders.get_mut(column)
+            {
+                *order = merged;
             }
-            self.sort(&mut waiting);
-            let Some(order) = self.orders.get_mut(column) else { return };
-            let (postings, texts) = (&self.postings, &self.texts);
-            let mut merged = Vec::with_capacity(order.len() + waiting.len());
-            let mut new = waiting.into_iter().peekable();
-            for old in order.iter() {
-                while let Some(next) = new.next_if(|next| compare(postings, texts, *next, old).is_lt()) {
-                    merged.push(next);
-                }
-                merged.push(old);
-            }
-            merged.extend(new);
-            *order = Order::of_sorted(&merged, |number| beginning(text(postings, texts, number)));
         }
+    }
+
+    /// The orders as they are with what waits now, for [`Values::adopt`]: to be made of a copy, while the directory goes
+    /// on. Columns are shared out between two threads.
+    pub(crate) fn ordered(&self) -> Vec<Ordered> {
+        let mut columns: Vec<(usize, usize)> = self.waiting.iter().map(Vec::len).enumerate().collect();
+        columns.retain(|(_, waiting)| *waiting > 0);
+        columns.sort_unstable_by_key(|(_, waiting)| *waiting);
+        let next = Mutex::new(columns);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let column = next.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some((column, taken)) = column else { return done };
+                let waiting = self.waiting.get(column).map(Vec::as_slice).unwrap_or_default();
+                done.extend(self.merged(column, waiting).map(|order| Ordered { column, taken, order }));
+            }
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let mut done = work();
+            // What is missing stays waiting.
+            done.extend(other.join().unwrap_or_default());
+            done
+        })
+    }
+
+    /// Takes over what was made of a copy. What came since then waits; nobody may have been wiped since then.
+    pub(crate) fn adopt(&mut self, ordered: Vec<Ordered>) {
+        for Ordered { column, taken, order } in ordered {
+            if let (Some(waiting), Some(former)) = (self.waiting.get_mut(column), self.orders.get_mut(column))
+            {
+                *former = order;
+                *waiting = waiting.split_off(taken.min(waiting.len()));
+            }
+        }
+    }
+
+    /// A column's order with these besides.
+    fn merged(&self, column: usize, waiting: &[Number]) -> Option<Order> {
+        let (order, postings, texts) = (self.orders.get(column)?, &self.postings, &self.texts);
+        let mut new = self.sorted(waiting).into_iter().peekable();
+        let mut merged = Vec::with_capacity(order.len() + waiting.len());
+        for old in order.iter() {
+            while let Some(next) = new.next_if(|next| compare(postings, texts, *next, old).is_lt()) {
+                merged.push(next);
+            }
+            merged.push(old);
+        }
+        merged.extend(new);
+        Some(Order::of_sorted(&merged, |number| beginning(text(postings, texts, number))))
     }
 
     /// Sorts postings by how their texts begin, which stands side by side then, and looks further only where they
     /// begin alike.
-    fn sort(&self, numbers: &mut Vec<Number>) {
+    fn sorted(&self, numbers: &[Number]) -> Vec<Number> {
         let begins = |number: Number| beginning(text(&self.postings, &self.texts, number));
         let mut keyed: Vec<(Beginning, Number)> =
             numbers.iter().map(|number| (begins(*number), *number)).collect();
         keyed.sort_unstable_by(|(left, one), (right, other)| {
             left.cmp(right).then_with(|| compare(&self.postings, &self.texts, *one, *other))
         });
-        numbers.clear();
-        numbers.extend(keyed.into_iter().map(|(_, number)| number));
+        keyed.into_iter().map(|(_, number)| number).collect()
     }
 
     /// Leaves nothing of a resource's values.
@@ -377,6 +426,29 @@ mod tests {
         }
         many.settle();
         assert!(one.order(1).unwrap().iter().eq(many.order(1).unwrap().iter()));
+    }
+
+    #[test]
+    fn an_order_that_was_made_of_a_copy_is_taken_over_and_what_came_since_waits() {
+        let (mut one, mut aside) = (Values::default(), Values::default());
+        let name = |slot: u32| format!("{}", slot.wrapping_mul(2_654_435_761));
+        let set = |values: &mut Values, slot: u32, later| {
+            values.grow();
+            values.set(slot, 0, slot, &[(1, name(slot)), (2, format!("{}", slot % 5))], later);
+        };
+        for round in 0..3 {
+            let (first, copied, last) = (round * 1_000, round * 1_000 + 700, round * 1_000 + 1_000);
+            (first..last).for_each(|slot| set(&mut one, slot, false));
+            (first..copied).for_each(|slot| set(&mut aside, slot, true));
+            let ordered = aside.clone().ordered();
+            (copied..last).for_each(|slot| set(&mut aside, slot, true));
+            aside.adopt(ordered);
+            assert_eq!(aside.waiting(), 600);
+            aside.settle();
+            for column in [1, 2] {
+                assert!(one.order(column).unwrap().iter().eq(aside.order(column).unwrap().iter()));
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! Indexes that were left for later are put in order: before a history that was read is shown, or by the first who asks.
+//! What takes long is done with a copy, so that others read and write meanwhile.
+
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use proto::Tenant;
+
+use crate::Projection;
+use crate::directory::Directory;
+use crate::state::LATER_FROM;
+
+/// So many values are put in order where they are.
+const IN_PLACE_MAX: usize = 4_096;
+
+impl Projection {
+    /// Puts a tenant's indexes in order.
+    pub(crate) fn settle(&self, tenant: &Tenant) {
+        let waiting = || self.with(tenant, Directory::waiting).unwrap_or_default();
+        while waiting() > IN_PLACE_MAX {
+            let _turn = self.inner.settling.lock().unwrap_or_else(PoisonError::into_inner);
+            let copy = |directory: &Directory| {
+                (directory.waiting() > IN_PLACE_MAX).then(|| (directory.erased(), directory.values().clone()))
+            };
+            // Who had the turn before may have done it.
+            let Some((erased, values)) = self.with(tenant, copy).flatten() else { break };
+            let (begun, count) = (Instant::now(), values.waiting());
+            let ordered = values.ordered();
+            // Else the directory would copy what it changes.
+            drop(values);
+            if let Some(directory) = self.state_mut().tenants.get_mut(tenant) {
+                directory.adopt(erased, ordered);
+            }
+            let duration_ms = begun.elapsed().as_millis();
+            tracing::info!(%tenant, values = count, duration_ms, "indexes were put in order");
+        }
+        if waiting() > 0
+            && let Some(directory) = self.state_mut().tenants.get_mut(tenant)
+        {
+            directory.settle();
+        }
+    }
+
+    /// The same, on a thread of its own when it takes long.
+    pub(crate) async fn settle_aside(&self, tenant: &Tenant) {
+        let waiting = self.with(tenant, Directory::waiting).unwrap_or_default();
+        if waiting > IN_PLACE_MAX && !self.inner.store.is_memory() {
+            let (projection, tenant) = (self.clone(), tenant.clone());
+            // Should it fail, it is done below.
+            let _ = tokio::task::spawn_blocking(move || projection.settle(&tenant)).await;
+        }
+        self.settle(tenant);
+    }
+
+    /// Puts all indexes in order when much was left for later and the log's end is reached. `end` is where it was when it
+    /// was last asked for; before that it is not asked for again, so that a history that is read is sorted once.
+    pub(crate) async fn settle_at_end(&self, end: &mut u64) {
+        let left: Vec<Tenant> = {
+            let state = self.state();
+            let is_near = state.applied() + LATER_FROM as u64 >= *end;
+            let left = state.tenants.iter().filter(|(_, directory)| directory.waiting() > IN_PLACE_MAX);
+            if is_near { left.map(|(tenant, _)| tenant.clone()).collect() } else { Vec::new() }
+        };
+        if left.is_empty() {
+            return;
+        }
+        // A broker that does not answer is asked again after what comes next.
+        let Ok(last) = self.inner.log.last_sequence().await else { return };
+        *end = last;
+        if self.state().applied() + (LATER_FROM as u64) < last {
+            return;
+        }
+        for tenant in left {
+            self.settle_aside(&tenant).await;
+        }
+    }
+}
