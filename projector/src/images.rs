@@ -197,13 +197,13 @@ fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Res
     file.write_all(&length(head.len())?)?;
     file.write_all(&head)?;
     let mut number = 0_u64;
-    let mut full = |bytes: &[u8]| {
+    let mut full = |bytes: &mut Vec<u8>| {
         let nonce: Nonce = clock::random().map_err(io::Error::other)?;
-        let sealed = key.seal(&nonce, bytes, &associated(&head, number));
+        key.seal_in_place(&nonce, bytes, &associated(&head, number));
         number += 1;
-        file.write_all(&length(sealed.len())?)?;
+        file.write_all(&length(bytes.len())?)?;
         file.write_all(&nonce)?;
-        file.write_all(&sealed)
+        file.write_all(bytes)
     };
     let mut output = Output::new(&mut full);
     image.write(&mut output);
@@ -235,18 +235,19 @@ fn read_file(path: &Path, wanted: &Head, key: &DataKey) -> io::Result<Option<Ima
         tracing::info!(tenant = %wanted.tenant, "the image of the projection is of other indexes or another layout; reading its rows instead");
         return Ok(None);
     }
-    let (opened, pieces) = mpsc::sync_channel(AHEAD);
+    let (opened, pieces) = mpsc::sync_channel::<Vec<u8>>(AHEAD);
+    // The memory of pieces is used again: what is only just freed stays with the process for a while.
+    let (used, free) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
         // One opens pieces while the other makes columns of them.
         let open = move || -> io::Result<()> {
             let mut number = 0_u64;
-            while let Some(nonce) = read_nonce(&mut file)? {
-                let (nonce, length) = nonce;
-                let mut sealed = vec![0; length];
-                file.read_exact(&mut sealed)?;
-                let piece = key.open(&nonce, &sealed, &associated(&head, number));
-                let piece =
-                    piece.map_err(|_| damaged("a part of it does not open under the tenant's key"))?;
+            while let Some((nonce, length)) = read_nonce(&mut file)? {
+                let mut piece = free.try_recv().unwrap_or_default();
+                piece.resize(length, 0);
+                file.read_exact(&mut piece)?;
+                key.open_in_place(&nonce, &mut piece, &associated(&head, number))
+                    .map_err(|_| damaged("a part of it does not open under the tenant's key"))?;
                 number += 1;
                 if opened.send(piece).is_err() {
                     break;
@@ -255,7 +256,17 @@ fn read_file(path: &Path, wanted: &Head, key: &DataKey) -> io::Result<Option<Ima
             Ok(())
         };
         let opening = scope.spawn(open);
-        let mut more = || pieces.recv().ok();
+        let mut more = |bytes: &mut Vec<u8>| {
+            let mut piece = pieces.recv().ok()?;
+            if bytes.is_empty() {
+                std::mem::swap(bytes, &mut piece);
+            } else {
+                bytes.extend_from_slice(&piece);
+            }
+            // Whoever opens may have done with it.
+            let _ = used.send(piece);
+            Some(())
+        };
         let image = Image::read(&mut Input::new(&mut more));
         drop(pieces);
         opening.join().unwrap_or_else(|_| Err(damaged("reading it failed")))?;

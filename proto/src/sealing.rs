@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use prost::Message;
 use zeroize::Zeroize;
@@ -51,6 +51,26 @@ impl DataKey {
         let nonce: Nonce = nonce.try_into().map_err(|_| Unopened)?;
         let cipher = XChaCha20Poly1305::new(&self.0.into());
         cipher.decrypt(&nonce.into(), Payload { msg: sealed, aad: associated }).map_err(|_| Unopened)
+    }
+
+    /// The same as [`DataKey::seal`] where the text stands.
+    pub fn seal_in_place(&self, nonce: &Nonce, text: &mut Vec<u8>, associated: &[u8]) {
+        let cipher = XChaCha20Poly1305::new(&self.0.into());
+        if cipher.encrypt_in_place(&(*nonce).into(), associated, text).is_err() {
+            // As above; nothing may pass for sealed that is not.
+            text.clear();
+        }
+    }
+
+    /// The same as [`DataKey::open`] where the text stands; what does not open is left as it may be.
+    pub fn open_in_place(
+        &self,
+        nonce: &Nonce,
+        sealed: &mut Vec<u8>,
+        associated: &[u8],
+    ) -> Result<(), Unopened> {
+        let cipher = XChaCha20Poly1305::new(&self.0.into());
+        cipher.decrypt_in_place(&(*nonce).into(), associated, sealed).map_err(|_| Unopened)
     }
 }
 
@@ -128,6 +148,12 @@ mod tests {
         assert!(key.open(&[2; 24], &sealed, b"envelope").is_err());
         assert!(DataKey::new([8; 32]).open(&[1; 24], &sealed, b"envelope").is_err());
         assert_eq!(format!("{key:?}"), "***");
+        let mut text = b"text".to_vec();
+        key.seal_in_place(&[1; 24], &mut text, b"envelope");
+        assert_eq!(text, sealed);
+        assert!(key.open_in_place(&[1; 24], &mut text.clone(), b"other").is_err());
+        key.open_in_place(&[1; 24], &mut text, b"envelope").unwrap();
+        assert_eq!(text, b"text");
     }
 
     #[test]

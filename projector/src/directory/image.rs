@@ -139,11 +139,7 @@ impl Image {
             }
         }
         let mut values = self.values;
-        let open = values.postings().filter(|posting| posting.is_at(NOW)).copied();
-        for posting in open.collect::<Vec<_>>() {
-            let kind = self.resources.at(posting.slot).map_or(u8::MAX, |row| row.kind);
-            values.count(posting.column, kind, true);
-        }
+        values.count_all(|slot| self.resources.at(slot).map_or(u8::MAX, |row| row.kind));
         Directory {
             indexes,
             kinds: self.kinds,

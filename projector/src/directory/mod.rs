@@ -2,6 +2,7 @@
 //! of any event. `apply` is the only way in, and gives the same result the second time.
 
 mod apply;
+mod counts;
 mod edges;
 mod image;
 mod keys;

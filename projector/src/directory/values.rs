@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::{Mutex, PoisonError};
 
+use super::counts::Counts;
 use super::edges::Slot;
 use super::versions::{NONE, Number};
 use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, cut, mark, plain_struct};
@@ -48,7 +49,7 @@ pub(crate) struct Values {
     /// By column: what is not in its order yet.
     waiting: Vec<Vec<Number>>,
     /// By column and resource type: how many values there are now.
-    open: Vec<Vec<u32>>,
+    open: Counts,
     /// By column: whether texts were longer than what is kept of them, so that the order is not exact.
     cut: Vec<bool>,
 }
@@ -91,34 +92,31 @@ impl Values {
                         if let Some(posting) = self.postings.at_mut(number) {
                             posting.to = at;
                         }
-                        self.count(posting.column, kind, false);
+                        self.open.count(posting.column, kind, false);
                     }
                 }
             }
             number = posting.next;
         }
-        for ((column, value), _) in values.iter().zip(&known).filter(|(_, known)| !**known) {
+        // The name to show is asked for most; what comes last is found first.
+        for ((column, value), _) in values.iter().zip(&known).rev().filter(|(_, known)| !**known) {
             self.add(slot, at, *column, value.as_ref(), later);
-            self.count(*column, kind, true);
-        }
-    }
-
-    pub(super) fn count(&mut self, column: ColumnNumber, kind: u8, more: bool) {
-        let (column, kind) = (usize::from(column), usize::from(kind));
-        if self.open.len() <= column {
-            self.open.resize_with(column + 1, Vec::new);
-        }
-        let Some(kinds) = self.open.get_mut(column) else { return };
-        kinds.resize(kinds.len().max(kind + 1), 0);
-        if let Some(count) = kinds.get_mut(kind) {
-            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+            self.open.count(*column, kind, true);
         }
     }
 
     /// How many values of a column resources of a type have now.
     pub(crate) fn counted(&self, column: ColumnNumber, kind: u8) -> usize {
-        let count = self.open.get(usize::from(column)).and_then(|kinds| kinds.get(usize::from(kind)));
-        count.copied().unwrap_or_default() as usize
+        self.open.get(column, kind) as usize
+    }
+
+    /// Counts all values there are now, where that was never done.
+    pub(super) fn count_all(&mut self, kind: impl Fn(Slot) -> u8) {
+        let mut open = Counts::default();
+        for posting in self.postings.iter().filter(|posting| posting.to == NONE && posting.column != WIPED) {
+            open.count(posting.column, kind(posting.slot), true);
+        }
+        self.open = open;
     }
 
     fn add(&mut self, slot: Slot, from: Number, column: ColumnNumber, value: &str, later: bool) {
@@ -254,7 +252,7 @@ impl Values {
             }
             self.texts.wipe(posting.text);
             if posting.to == NONE && posting.column != WIPED {
-                self.count(posting.column, kind, false);
+                self.open.count(posting.column, kind, false);
             }
             if let Some(posting) = self.postings.at_mut(number) {
                 *posting = Posting { text: Text::default(), column: WIPED, ..*posting };
@@ -290,10 +288,6 @@ impl Values {
     pub(crate) fn equal(&self, column: ColumnNumber, text: &[u8]) -> Vec<Number> {
         let order = self.orders.get(usize::from(column));
         order.map(|order| order.equal(text, beginning(text), |number| self.text(number))).unwrap_or_default()
-    }
-
-    pub(super) fn postings(&self) -> impl Iterator<Item = &Posting> {
-        self.postings.iter()
     }
 
     pub(crate) fn posting(&self, number: Number) -> Option<&Posting> {

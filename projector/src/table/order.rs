@@ -229,8 +229,9 @@ impl Order {
     }
 
     pub(crate) fn read(input: &mut Input<'_>, beginning: impl Fn(u32) -> Beginning) -> Option<Self> {
-        let numbers = Column::<u32>::read(input)?;
-        let numbers: Vec<u32> = numbers.iter().copied().collect();
+        let column = Column::<u32>::read(input)?;
+        let mut numbers = Vec::with_capacity(column.len());
+        numbers.extend(column.iter().copied());
         Some(Self::of_sorted(&numbers, beginning))
     }
 }

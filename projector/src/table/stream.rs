@@ -8,12 +8,13 @@ pub(crate) const STREAM_PIECE: usize = 1 << 20;
 /// Where a column is written to.
 pub(crate) struct Output<'a> {
     pub(crate) bytes: Vec<u8>,
-    full: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    /// Takes a piece over; what it leaves is written over.
+    full: &'a mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<()>,
     result: std::io::Result<()>,
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(full: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> Self {
+    pub(crate) fn new(full: &'a mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<()>) -> Self {
         Self { bytes: Vec::with_capacity(2 * STREAM_PIECE), full, result: Ok(()) }
     }
 
@@ -30,7 +31,7 @@ impl<'a> Output<'a> {
 
     fn hand_on(&mut self) {
         if self.result.is_ok() {
-            self.result = (self.full)(&self.bytes);
+            self.result = (self.full)(&mut self.bytes);
         }
         self.bytes.clear();
     }
@@ -46,25 +47,21 @@ impl<'a> Output<'a> {
 pub(crate) struct Input<'a> {
     bytes: Vec<u8>,
     at: usize,
-    more: &'a mut dyn FnMut() -> Option<Vec<u8>>,
+    /// Appends the next piece; nothing when there is none.
+    more: &'a mut dyn FnMut(&mut Vec<u8>) -> Option<()>,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(more: &'a mut dyn FnMut() -> Option<Vec<u8>>) -> Self {
+    pub(crate) fn new(more: &'a mut dyn FnMut(&mut Vec<u8>) -> Option<()>) -> Self {
         Self { bytes: Vec::new(), at: 0, more }
     }
 
     /// The next bytes; nothing when there are not so many.
     pub(crate) fn need(&mut self, count: usize) -> Option<&[u8]> {
         while self.bytes.len() - self.at < count {
-            let next = (self.more)()?;
             self.bytes.drain(..self.at);
             self.at = 0;
-            if self.bytes.is_empty() {
-                self.bytes = next;
-            } else {
-                self.bytes.extend_from_slice(&next);
-            }
+            (self.more)(&mut self.bytes)?;
         }
         let from = self.at;
         self.at += count;
@@ -96,15 +93,18 @@ pub(crate) mod tests {
         read: impl FnOnce(&mut Input<'_>) -> Option<T>,
     ) -> Option<T> {
         let mut pieces = Vec::new();
-        let mut full = |bytes: &[u8]| {
-            pieces.push(bytes.to_vec());
+        let mut full = |bytes: &mut Vec<u8>| {
+            pieces.push(std::mem::take(bytes));
             Ok(())
         };
         let mut output = Output::new(&mut full);
         write(&mut output);
         output.finish().unwrap();
         let mut pieces = pieces.into_iter();
-        let mut more = || pieces.next();
+        let mut more = |bytes: &mut Vec<u8>| {
+            bytes.extend(pieces.next()?);
+            Some(())
+        };
         let mut input = Input::new(&mut more);
         read(&mut input).filter(|_| input.is_finished())
     }
