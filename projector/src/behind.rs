@@ -1,8 +1,10 @@
-//! The thread that writes behind: rows, and now and then an image of each directory.
+//! The thread that writes behind: rows, and now and then an image of each directory. A large image is written by a thread
+//! of its own, one at a time, so that rows need not wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use proto::Tenant;
@@ -17,6 +19,8 @@ const ROWS_MIN: u64 = 20_000;
 const IMAGE_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two attempts to write one that must be there.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
+/// An image of so many rows takes long enough that rows would wait for it.
+const ASIDE_FROM: u64 = 20_000;
 /// At the end, so many rows, or a fiftieth of all, are worth an image.
 const END_ROWS_MIN: u64 = 1_000;
 
@@ -25,6 +29,18 @@ pub(crate) struct Behind {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) facts: Facts,
     pub(crate) images: BTreeMap<Tenant, Tried>,
+    /// Who writes an image just now.
+    pub(crate) writing: Option<JoinHandle<()>>,
+}
+
+/// An image that may be written: its rows are on disk.
+struct Due {
+    projection: Projection,
+    runtime: tokio::runtime::Handle,
+    tenant: Tenant,
+    image: Image,
+    /// How often images were forgotten before it was taken.
+    forgotten: u64,
 }
 
 /// When an image was written or tried to be.
@@ -70,7 +86,10 @@ impl Behind {
             // Of what is thinned only an image that is as new as the floor can tell; most are.
             let newest = self.projection.with(tenant, Directory::applied).unwrap_or_default();
             if inner.images.applied(tenant) < floor.min(newest) {
-                self.write_image(tenant);
+                self.end_writing();
+                if let Some(due) = self.take_image(tenant) {
+                    due.write();
+                }
             }
             if inner.images.applied(tenant) < floor.min(newest) {
                 return;
@@ -88,6 +107,11 @@ impl Behind {
     /// Writes the images that are due: reading what came after one takes time at the next start.
     fn write_images(&mut self, ends: bool) {
         if !self.projection.inner.images.is_used() {
+            return;
+        }
+        if ends {
+            self.end_writing();
+        } else if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
         }
         let rows = |(tenant, directory): (&Tenant, &Directory)| (tenant.clone(), directory.rows_applied());
@@ -111,36 +135,69 @@ impl Behind {
             let is_missing = self.facts.floor > 0 && images.rows(&tenant) == 0;
             if is_due || (is_missing && (ends || tried.when.elapsed() >= MISSING_INTERVAL)) {
                 *tried = Tried { when: Instant::now(), rows, forgotten };
-                self.write_image(&tenant);
+                let Some(due) = self.take_image(&tenant) else { continue };
+                if ends || rows < ASIDE_FROM {
+                    due.write();
+                    continue;
+                }
+                self.write_aside(due);
+                return;
             }
         }
     }
 
-    /// Writes an image. That it cannot be is said, and no more: the next start reads rows instead.
-    fn write_image(&mut self, tenant: &Tenant) {
+    /// Waits for whoever writes an image.
+    fn end_writing(&mut self) {
+        if let Some(writing) = self.writing.take()
+            && writing.join().is_err()
+        {
+            tracing::error!("who wrote an image of the projection panicked; the next start reads rows");
+        }
+    }
+
+    /// Writes an image on a thread of its own.
+    fn write_aside(&mut self, due: Due) {
+        let named = std::thread::Builder::new().name("projection-image".to_string());
+        match named.spawn(move || due.write()) {
+            Ok(writing) => self.writing = Some(writing),
+            Err(error) => tracing::error!(%error, "no thread can be started to write an image"),
+        }
+    }
+
+    /// An image that may be written; nothing when it may not be now.
+    fn take_image(&mut self, tenant: &Tenant) -> Option<Due> {
         let inner = self.projection.inner.clone();
         let forgotten = inner.images.forgotten(tenant);
         let taken = {
             let state = self.projection.state();
             state.tenants.get(tenant).map(|directory| (Image::of(directory), state.corrections))
         };
-        let Some((image, corrections)) = taken else { return };
+        let (image, corrections) = taken?;
         // No image may know more than the rows, not even after a power cut.
         self.write_rows();
         if self.facts.position.is_none_or(|position| position.sequence < image.applied()) {
-            return;
+            return None;
         }
         // What is written is confirmed, and with it the times in the image, unless one was belied meanwhile.
         if self.projection.state().corrections != corrections {
-            return;
+            return None;
         }
         flush(&self.projection);
-        let begun = Instant::now();
-        let key = self.runtime.block_on(inner.reader.keyring.tenant_key(tenant));
+        let (projection, runtime) = (self.projection.clone(), self.runtime.clone());
+        Some(Due { projection, runtime, tenant: tenant.clone(), image, forgotten })
+    }
+}
+
+impl Due {
+    /// Writes the image. That it cannot be is said, and no more: the next start reads rows instead.
+    fn write(self) {
+        let Self { projection, runtime, tenant, image, forgotten } = self;
+        let (inner, begun) = (&projection.inner, Instant::now());
+        let key = runtime.block_on(inner.reader.keyring.tenant_key(&tenant));
         let indexes = inner.reader.indexes.fingerprint();
         let written = key
             .map_err(std::io::Error::other)
-            .and_then(|key| inner.images.write(tenant, &image, indexes, &key, forgotten));
+            .and_then(|key| inner.images.write(&tenant, &image, indexes, &key, forgotten));
         match written {
             Ok(()) => {
                 let (rows, duration_ms) = (image.rows(), begun.elapsed().as_millis());

@@ -12,7 +12,7 @@ use crate::hot::Hot;
 use crate::images::Images;
 use crate::index::Indexes;
 use crate::projection::Ground;
-use crate::reader::Reader;
+use crate::reader::{Now, Reader};
 use crate::row::{ReadRow, Row};
 use crate::snapshot;
 use crate::state::State;
@@ -247,36 +247,56 @@ async fn read_all(
     rows: Vec<Row>,
     aside: bool,
 ) -> Result<Vec<ReadRow>, Problem> {
-    let unreadable = |row: &Row| Doubt(format!("the row at sequence {} cannot be read", row.sequence));
-    for row in &rows {
-        // What else is wrong with it is said when it is read.
-        if let Err(error @ Error::Log(_)) = reader.fetch_key(row).await {
+    let unreadable = |sequence: u64| Doubt(format!("the row at sequence {sequence} cannot be read"));
+    let read = |row: Row| {
+        let sequence = row.sequence;
+        reader.read_now(row).map_err(|_| unreadable(sequence))
+    };
+    let all = in_halves(rows, aside, read)?;
+    for now in &all {
+        if let Now::Locked(locked) = now
+            && let Err(error) = reader.fetch(locked).await
+        {
             // A damaged row can ask for a key that never was.
-            if error.may_be_the_rows() && !is_in(log, row).await? {
-                return Err(unreadable(row).into());
+            if error.may_be_the_rows() && !is_in(log, locked.row()).await? {
+                return Err(unreadable(locked.row().sequence).into());
             }
             return Err(error.into());
         }
     }
-    let read = |rows: &[Row]| -> Result<Vec<ReadRow>, Doubt> {
-        let read = |row: &Row| match reader.read_now(row.clone()) {
-            Ok(Some(read)) => Ok(read),
-            Ok(None) | Err(_) => Err(unreadable(row)),
+    let unlock = |now: Now| {
+        let locked = match now {
+            Now::Read(read) => return Ok(*read),
+            Now::Locked(locked) => locked,
         };
-        rows.iter().map(read).collect()
+        let sequence = locked.row().sequence;
+        match reader.unlock_now(*locked) {
+            Ok(Now::Read(read)) => Ok(*read),
+            Ok(Now::Locked(_)) | Err(_) => Err(unreadable(sequence)),
+        }
     };
-    if !aside || rows.len() < AT_ONCE / 8 {
-        return Ok(read(&rows)?);
+    Ok(in_halves(all, aside, unlock)?)
+}
+
+/// Does something with each, with half of them on a thread of its own when there are many.
+fn in_halves<T: Send, U: Send>(
+    mut all: Vec<T>,
+    aside: bool,
+    work: impl Fn(T) -> Result<U, Doubt> + Sync,
+) -> Result<Vec<U>, Doubt> {
+    if !aside || all.len() < AT_ONCE / 8 {
+        return all.into_iter().map(work).collect();
     }
-    let (first, second) = rows.split_at(rows.len() / 2);
+    let second = all.split_off(all.len() / 2);
+    let do_all = |part: Vec<T>| part.into_iter().map(&work).collect::<Result<Vec<U>, Doubt>>();
     let (first, second) = std::thread::scope(|scope| {
-        let first = scope.spawn(|| read(first));
-        let second = read(second);
+        let first = scope.spawn(|| do_all(all));
+        let second = do_all(second);
         (first.join().unwrap_or_else(|_| Err(Doubt("reading rows failed".to_string()))), second)
     });
-    let mut all = first?;
-    all.extend(second?);
-    Ok(all)
+    let mut done = first?;
+    done.extend(second?);
+    Ok(done)
 }
 
 /// Whether a row is what the log says.

@@ -23,42 +23,55 @@ pub(crate) struct Reader {
     pub(crate) indexes: Arc<Indexes>,
 }
 
+/// A row that was read as far as that goes without its key, which must be fetched first.
+pub(crate) struct Locked {
+    row: Row,
+    encoded: Encoded,
+}
+
+impl Locked {
+    pub(crate) fn row(&self) -> &Row {
+        &self.row
+    }
+}
+
+/// What can be known of a row without waiting.
+pub(crate) enum Now {
+    Read(Box<ReadRow>),
+    Locked(Box<Locked>),
+}
+
 /// Whether an event holds the document of its resource.
 fn has_document(kind: &Kind) -> bool {
     matches!(kind, Kind::Created { .. } | Kind::Updated { .. })
 }
 
 impl Reader {
-    /// A row with its event and its document, unless its key must be fetched first.
-    pub(crate) fn read_now(&self, row: Row) -> Result<Option<ReadRow>, Error> {
-        // Of a log that is read, the first of each page of keys find none, and are read again when it is there.
-        if self.is_locked(&row)? {
-            return Ok(None);
-        }
+    /// A row with its event and its document, as far as that needs no waiting.
+    pub(crate) fn read_now(&self, row: Row) -> Result<Now, Error> {
         let encoded = row.decode()?;
-        let key = match self.sealed_by(&encoded) {
+        self.unlock_now(Locked { row, encoded })
+    }
+
+    /// The same of a row whose key may be here by now.
+    pub(crate) fn unlock_now(&self, locked: Locked) -> Result<Now, Error> {
+        let key = match self.sealed_by(&locked.encoded) {
             None => None,
             Some(at) => match self.keyring.cached(at) {
-                None => return Ok(None),
+                None => return Ok(Now::Locked(Box::new(locked))),
                 Some(key) => key,
             },
         };
-        self.finish(row, encoded, key.as_ref()).map(Some)
+        let Locked { row, encoded } = locked;
+        Ok(Now::Read(Box::new(self.finish(row, encoded, key.as_ref())?)))
     }
 
-    /// Whether the key of a row's document must be fetched first.
-    fn is_locked(&self, row: &Row) -> Result<bool, Error> {
-        Ok(row.glance()?.is_some_and(|closed| !self.keyring.is_cached(closed.key_ref)))
-    }
-
-    /// A row with its event and its document.
-    pub(crate) async fn read(&self, row: Row) -> Result<ReadRow, Error> {
-        let encoded = row.decode()?;
-        let key = match self.sealed_by(&encoded) {
-            None => None,
-            Some(at) => self.keyring.key(&encoded.event.tenant, at).await?,
-        };
-        self.finish(row, encoded, key.as_ref())
+    /// Has the key of a row at hand afterwards.
+    pub(crate) async fn fetch(&self, locked: &Locked) -> Result<(), Error> {
+        if let Some(at) = self.sealed_by(&locked.encoded) {
+            self.keyring.key(&locked.encoded.event.tenant, at).await?;
+        }
+        Ok(())
     }
 
     /// The key that is needed to read a document.
@@ -126,14 +139,11 @@ impl Reader {
 
     /// Has the key of a row's document at hand afterwards.
     pub(crate) async fn fetch_key(&self, row: &Row) -> Result<(), Error> {
-        if !self.is_locked(row)? {
+        let is_there = |closed: proto::codec::Closed| self.keyring.is_cached(closed.key_ref);
+        if row.glance()?.is_none_or(is_there) {
             return Ok(());
         }
-        let encoded = row.decode()?;
-        if let Some(at) = self.sealed_by(&encoded) {
-            self.keyring.key(&encoded.event.tenant, at).await?;
-        }
-        Ok(())
+        self.fetch(&Locked { row: row.clone(), encoded: row.decode()? }).await
     }
 
     /// A row's event and its whole body; no body when there is none, or when it was erased.

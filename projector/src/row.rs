@@ -42,13 +42,18 @@ impl Row {
         Ok(Self { sequence: message.sequence, time: message.time, key, payload: message.payload })
     }
 
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// Appends its bytes.
+    pub(crate) fn put(&self, bytes: &mut Vec<u8>) {
         let key = self.key.as_str().as_bytes();
-        let mut bytes = Vec::with_capacity(9 + key.len() + self.payload.len());
         bytes.extend_from_slice(&self.time.as_millisecond().to_be_bytes());
         bytes.push(u8::try_from(key.len()).unwrap_or_default());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(&self.payload);
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.put(&mut bytes);
         bytes
     }
 

@@ -7,7 +7,8 @@ use eventlog::Message;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::row::{ReadRow, Row};
+use crate::reader::{Locked, Now};
+use crate::row::Row;
 use crate::state::Told;
 use crate::writer::{TAIL_ROWS_MAX, Writer};
 use crate::{Error, Projection};
@@ -32,7 +33,7 @@ const AGAIN_DELAY: Duration = Duration::from_millis(200);
 /// A message that was prepared, or one whose key must be fetched first.
 enum Prepared {
     Told(Told),
-    Locked { row: Row, broker: jiff::Timestamp },
+    Locked { locked: Box<Locked>, broker: jiff::Timestamp },
 }
 
 impl Projection {
@@ -84,7 +85,7 @@ impl Projection {
             for prepared in prepared {
                 begun.push(match prepared {
                     Prepared::Told(told) => told,
-                    Prepared::Locked { row, broker } => self.unlock(row, broker).await?,
+                    Prepared::Locked { locked, broker } => self.unlock(*locked, broker).await?,
                 });
             }
             if let Some(last) = begun.iter().rposition(|told| !told.continued()) {
@@ -150,10 +151,10 @@ impl Projection {
             self.on_a_thread(aside, move || projection.prepare_all(messages)).await;
         let mut is_locked = false;
         for one in &prepared {
-            if let Prepared::Locked { row, .. } = one {
+            if let Prepared::Locked { locked, .. } = one {
                 is_locked = true;
                 // What fails here is tried again when its turn comes.
-                let _ = self.inner.reader.fetch_key(row).await;
+                let _ = self.inner.reader.fetch(locked).await;
             }
         }
         if is_locked {
@@ -192,11 +193,8 @@ impl Projection {
     }
 
     fn try_unlock(&self, prepared: Prepared) -> Result<Prepared, Error> {
-        let Prepared::Locked { row, broker } = prepared else { return Ok(prepared) };
-        Ok(match self.inner.reader.read_now(row.clone())? {
-            Some(read) => Prepared::Told(told(read, broker)),
-            None => Prepared::Locked { row, broker },
-        })
+        let Prepared::Locked { locked, broker } = prepared else { return Ok(prepared) };
+        Ok(Prepared::of(self.inner.reader.unlock_now(*locked)?, broker))
     }
 
     fn prepare_all(&self, messages: Vec<Result<Message, eventlog::Error>>) -> (Vec<Prepared>, Option<Error>) {
@@ -220,26 +218,34 @@ impl Projection {
         if let Some(read) = id.and_then(|id| self.inner.own.take(&row, id)) {
             return Ok(Prepared::Told(Told::New { read: Box::new(read), broker, own: true }));
         }
-        Ok(match self.inner.reader.read_now(row.clone())? {
-            Some(read) => Prepared::Told(told(read, broker)),
-            None => Prepared::Locked { row, broker },
-        })
+        Ok(Prepared::of(self.inner.reader.read_now(row)?, broker))
     }
 
     /// Reads a message whose key is not at hand. Keys that cannot be had at the moment are waited for.
-    async fn unlock(&self, row: Row, broker: jiff::Timestamp) -> Result<Told, Error> {
+    async fn unlock(&self, mut locked: Locked, broker: jiff::Timestamp) -> Result<Told, Error> {
         loop {
-            match self.inner.reader.read(row.clone()).await {
+            match self.inner.reader.fetch(&locked).await {
                 Err(Error::Log(error)) if error.is_retryable() => {
-                    tracing::warn!(%error, sequence = row.sequence, "waiting for data keys");
+                    tracing::warn!(%error, sequence = locked.row().sequence, "waiting for data keys");
                     tokio::time::sleep(AGAIN_DELAY).await;
+                    continue;
                 }
-                result => return Ok(told(result?, broker)),
+                result => result?,
+            }
+            match self.inner.reader.unlock_now(locked)? {
+                Now::Read(read) => return Ok(Told::New { read, broker, own: false }),
+                // Keys were forgotten meanwhile.
+                Now::Locked(again) => locked = *again,
             }
         }
     }
 }
 
-fn told(read: ReadRow, broker: jiff::Timestamp) -> Told {
-    Told::New { read: Box::new(read), broker, own: false }
+impl Prepared {
+    fn of(now: Now, broker: jiff::Timestamp) -> Self {
+        match now {
+            Now::Read(read) => Self::Told(Told::New { read, broker, own: false }),
+            Now::Locked(locked) => Self::Locked { locked, broker },
+        }
+    }
 }

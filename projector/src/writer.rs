@@ -16,7 +16,7 @@ pub(crate) const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows in one batch.
 const BATCH_ROWS_MAX: usize = 256;
 /// Rows that may wait; beyond it the log is read no further until the store has caught up.
-pub(crate) const TAIL_ROWS_MAX: usize = 32_768;
+pub(crate) const TAIL_ROWS_MAX: usize = 8_192;
 
 /// Who writes; whoever it is writes all that is left when it is told to end.
 pub(crate) enum Writer {
@@ -54,7 +54,9 @@ impl Writer {
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new()
             .name("projection-writer".to_string())
-            .spawn(move || Behind { projection, runtime, facts, images: BTreeMap::new() }.run(&stopped))
+            .spawn(move || {
+                Behind { projection, runtime, facts, images: BTreeMap::new(), writing: None }.run(&stopped)
+            })
             .map_err(|error| Error::Folder {
                 folder: String::new(),
                 reason: format!("no thread can be started: {error}"),

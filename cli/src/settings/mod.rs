@@ -131,7 +131,7 @@ struct ProjectionSection {
 impl Default for ProjectionSection {
     fn default() -> Self {
         Self {
-            cache_mb: 128,
+            cache_mb: 64,
             hot_mb: 160,
             indexed: Vec::new(),
             history_days: 0,

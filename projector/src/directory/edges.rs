@@ -363,7 +363,7 @@ mod tests {
             (1..100).collect(),
         ];
         for (at, members) in (0..).zip(&parts) {
-            let new = members.iter().fold(false, |new, member| one.add(0, &[*member], at) || new);
+            let new = members.iter().filter(|member| one.add(0, &[**member], at)).count() > 0;
             assert_eq!(many.add(0, members, at), new, "{at}");
             one.remove(0, at * 7 + 3, at);
             many.remove(0, at * 7 + 3, at);

@@ -147,10 +147,13 @@ impl Folder {
     /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the
     /// next start ignores and writes again.
     pub(super) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
+        let mut bytes = Vec::new();
         for (tenant, rows) in rows {
             let mut batch = sled::Batch::default();
             for row in rows {
-                batch.insert(&row.sequence.to_be_bytes(), row.to_bytes());
+                bytes.clear();
+                row.put(&mut bytes);
+                batch.insert(&row.sequence.to_be_bytes(), bytes.as_slice());
             }
             self.tree(tenant)?.apply_batch(batch)?;
         }
