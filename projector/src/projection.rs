@@ -23,7 +23,6 @@ use crate::state::{LATER_FROM, State};
 use crate::store::{Storage, Store};
 use crate::stored::{Former, Outline, Stored};
 use crate::waiters::Waiters;
-use crate::writer::TAIL_ROWS_MAX;
 use crate::{Error, KeyState, Lagging, Moment};
 
 /// Where the projection stands and what it may use.
@@ -169,7 +168,7 @@ impl Projection {
     pub(crate) fn acknowledged(&self, rows: Vec<ReadRow>) {
         let entered = {
             let mut state = self.state_mut();
-            if state.tail.len() > TAIL_ROWS_MAX {
+            if state.tail.is_full() {
                 return;
             }
             state.acknowledged(rows)

@@ -4,17 +4,19 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use eventlog::Message;
-use futures::StreamExt;
+use futures::stream::{self, Stream};
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::reader::{Locked, Now};
 use crate::row::Row;
 use crate::state::Told;
-use crate::writer::{TAIL_ROWS_MAX, Writer};
+use crate::writer::Writer;
 use crate::{Error, Projection};
 
-/// Messages applied under one lock.
+/// Messages applied under one lock, and their bytes, about.
 const CHUNK_MAX: usize = 256;
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// So many messages at once are opened by a thread of their own, while others are applied.
 const ASIDE_FROM: usize = 64;
 /// Chunks that are opened at the same time.
@@ -63,8 +65,7 @@ impl Projection {
         let confirmed = self.state().confirmed;
         let rest = self.inner.until.map_or(u64::MAX, |until| until.saturating_sub(confirmed));
         let messages = self.inner.log.follow(confirmed + 1).take(usize::try_from(rest).unwrap_or(usize::MAX));
-        let messages = messages.ready_chunks(CHUNK_MAX);
-        let mut chunks = messages.map(|chunk| self.prepare(chunk)).buffered(ASIDE_MAX);
+        let mut chunks = pin!(chunks(messages).map(|chunk| self.prepare(chunk)).buffered(ASIDE_MAX));
         let mut told = Instant::now();
         let mut applied_since = 0;
         // The beginning of a command whose end did not come yet.
@@ -128,7 +129,7 @@ impl Projection {
 
     /// Applies whole commands under one lock and wakes whoever waits for them.
     async fn hear(&self, told: Vec<Told>, end: &mut u64) -> Result<(), Error> {
-        while self.state().tail.len() > TAIL_ROWS_MAX {
+        while self.state().is_full() {
             let _ = tokio::time::timeout(TAIL_DELAY, self.inner.written.notified()).await;
         }
         let entered = self.state_mut().hear(told)?;
@@ -239,6 +240,26 @@ impl Projection {
             }
         }
     }
+}
+
+type Chunk = Vec<Result<Message, eventlog::Error>>;
+
+/// What is there together, as much as a chunk may hold.
+fn chunks(messages: impl Stream<Item = Result<Message, eventlog::Error>>) -> impl Stream<Item = Chunk> {
+    let bytes = |message: &Result<Message, _>| message.as_ref().map_or(0, |message| message.payload.len());
+    stream::unfold(Box::pin(messages.fuse()), move |mut messages| async move {
+        let first = messages.next().await?;
+        let mut held = bytes(&first);
+        let mut chunk = vec![first];
+        while chunk.len() < CHUNK_MAX
+            && held < CHUNK_BYTES_MAX
+            && let Some(Some(next)) = messages.next().now_or_never()
+        {
+            held += bytes(&next);
+            chunk.push(next);
+        }
+        Some((chunk, messages))
+    })
 }
 
 impl Prepared {

@@ -74,6 +74,11 @@ impl State {
         self.position.map_or(0, |position| position.sequence)
     }
 
+    /// Whether the store must catch up before more is heard. What only hearing more confirms is not waited for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tail.is_full() && self.tail.is_writable(self.confirmed)
+    }
+
     /// The first event that was shown from its acknowledgement and that the log did not tell yet.
     pub(crate) fn unconfirmed(&self) -> Option<(u64, EventId)> {
         let sequence = self.confirmed + 1;

@@ -10,9 +10,18 @@ use proto::{EventId, Kind, Position, Tenant};
 
 use crate::row::{ReadRow, Row};
 
+/// Rows that may wait, and their bytes; beyond it the log is read no further until the store has caught up.
+const ROWS_MAX: usize = 8_192;
+const BYTES_MAX: usize = 16 << 20;
+/// Rows in one batch, and their bytes, about.
+const BATCH_ROWS_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 #[derive(Default)]
 pub(crate) struct Tail {
     rows: BTreeMap<u64, Kept>,
+    /// Bytes of their payloads.
+    bytes: usize,
 }
 
 pub(crate) struct Kept {
@@ -46,7 +55,15 @@ impl Tail {
             continued: event.continued,
             drops: matches!(event.kind, Kind::TenantDropped),
         };
-        self.rows.insert(read.row.sequence, kept);
+        self.bytes += kept.row.payload.len();
+        if let Some(former) = self.rows.insert(read.row.sequence, kept) {
+            self.bytes -= former.row.payload.len();
+        }
+    }
+
+    /// Whether the store must catch up before more is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.len() > ROWS_MAX || self.bytes > BYTES_MAX
     }
 
     pub(crate) fn get(&self, sequence: u64) -> Option<&Row> {
@@ -65,13 +82,19 @@ impl Tail {
         self.rows.len()
     }
 
-    /// The first rows, up to `rows_max` and a little more, none beyond `confirmed`, each command whole.
-    pub(crate) fn batch(&self, confirmed: u64, rows_max: usize) -> Option<Batch> {
+    /// Whether there is a whole command that the log confirmed, so that the store can take it.
+    pub(crate) fn is_writable(&self, confirmed: u64) -> bool {
+        self.rows.range(..=confirmed).any(|(_, kept)| !kept.continued)
+    }
+
+    /// The first rows, none beyond `confirmed`, each command whole.
+    pub(crate) fn batch(&self, confirmed: u64) -> Option<Batch> {
         let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
         let mut dropped = BTreeMap::new();
         let mut command: Vec<&Kept> = Vec::new();
-        let mut last = None;
+        let (mut last, mut bytes) = (None, 0);
         for (count, kept) in self.rows.range(..=confirmed).map(|(_, kept)| kept).enumerate() {
+            bytes += kept.row.payload.len();
             command.push(kept);
             if kept.continued {
                 continue;
@@ -88,7 +111,7 @@ impl Tail {
                     }
                 }
             }
-            if count >= rows_max {
+            if count >= BATCH_ROWS_MAX || bytes >= BATCH_BYTES_MAX {
                 break;
             }
         }
@@ -101,7 +124,9 @@ impl Tail {
         while let Some(first) = self.rows.first_entry()
             && *first.key() <= to
         {
-            written.push(first.remove());
+            let kept = first.remove();
+            self.bytes -= kept.row.payload.len();
+            written.push(kept);
         }
         written
     }

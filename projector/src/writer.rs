@@ -13,11 +13,6 @@ use crate::{Error, Projection};
 
 /// How often the tail is written.
 pub(crate) const WRITE_INTERVAL: Duration = Duration::from_millis(200);
-/// Rows in one batch.
-const BATCH_ROWS_MAX: usize = 256;
-/// Rows that may wait; beyond it the log is read no further until the store has caught up.
-pub(crate) const TAIL_ROWS_MAX: usize = 8_192;
-
 /// Who writes; whoever it is writes all that is left when it is told to end.
 pub(crate) enum Writer {
     Thread { stop: Sender<()>, thread: JoinHandle<()> },
@@ -115,7 +110,7 @@ pub(crate) fn write_all(projection: &Projection, mut facts: Facts) -> Facts {
 fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, Doubt> {
     let batch = {
         let state = projection.state();
-        state.tail.batch(state.confirmed, BATCH_ROWS_MAX)
+        state.tail.batch(state.confirmed)
     };
     let Some(Batch { rows, dropped, position }) = batch else { return Ok(None) };
     let written = facts.with(&rows, &dropped, position);

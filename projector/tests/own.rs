@@ -23,6 +23,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// More events than the tail holds.
+const MANY: usize = 9_000;
+
 /// A log that tells its followers only what they may hear, and whose clock can be wrong.
 struct Quiet {
     log: Arc<dyn Log>,
@@ -200,6 +203,24 @@ async fn an_acknowledgement_that_never_comes_stalls_nothing() {
     // It comes after all.
     announcement.stands_at(sequence, clock::now());
     assert_eq!(world.projection.applied(), sequence);
+}
+
+#[tokio::test]
+async fn more_is_acknowledged_than_may_wait_for_the_log() {
+    let world = World::new(SignedDuration::ZERO, None).await;
+    let mut last = (clock::new_resource_id(), 0);
+    // None of it can be written before the log tells it, however slow that is.
+    for number in 0..MANY {
+        last = world.own(&format!("user-{number}")).await;
+    }
+    assert!(!world.shows(last.0), "so much is not kept");
+    world.told(last.1).await;
+    assert!(world.shows(last.0));
+    world.shutdown.cancel();
+    world.task.await.unwrap().unwrap();
+    drop(world.projection);
+    let again = open(&world.folder, world.log.clone(), &world.keyring).await;
+    assert_eq!(again.applied(), last.1);
 }
 
 #[tokio::test]

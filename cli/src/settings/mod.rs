@@ -131,7 +131,7 @@ struct ProjectionSection {
 impl Default for ProjectionSection {
     fn default() -> Self {
         Self {
-            cache_mb: 64,
+            cache_mb: 32,
             hot_mb: 160,
             indexed: Vec::new(),
             history_days: 0,

@@ -170,7 +170,7 @@ impl Values {
             let known = self.orders.get(column).map_or(0, Order::len);
             if waiting.len() <= ONE_BY_ONE_MAX || waiting.len() < known / 16 {
                 waiting.into_iter().for_each(|number| self.put(column, number));
-            } else if let Some(merged) = self.merged(column, &waiting)
+            } else if let Some(merged) = self.merged(column, &waiting, &mut Vec::new())
                 && let Some(order) = self.orders.get_mut(column)
             {
                 *order = merged;
@@ -186,12 +186,13 @@ impl Values {
         columns.sort_unstable_by_key(|(_, waiting)| *waiting);
         let next = Mutex::new(columns);
         let work = || {
-            let mut done = Vec::new();
+            let (mut done, mut keyed) = (Vec::new(), Vec::new());
             loop {
                 let column = next.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let Some((column, taken)) = column else { return done };
                 let waiting = self.waiting.get(column).map(Vec::as_slice).unwrap_or_default();
-                done.extend(self.merged(column, waiting).map(|order| Ordered { column, taken, order }));
+                let merged = self.merged(column, waiting, &mut keyed);
+                done.extend(merged.map(|order| Ordered { column, taken, order }));
             }
         };
         std::thread::scope(|scope| {
@@ -215,9 +216,15 @@ impl Values {
     }
 
     /// A column's order with these besides.
-    fn merged(&self, column: usize, waiting: &[Number]) -> Option<Order> {
+    fn merged(
+        &self,
+        column: usize,
+        waiting: &[Number],
+        keyed: &mut Vec<(Beginning, Number)>,
+    ) -> Option<Order> {
         let (order, postings, texts) = (self.orders.get(column)?, &self.postings, &self.texts);
-        let mut new = self.sorted(waiting).into_iter().peekable();
+        self.sort(waiting, keyed);
+        let mut new = keyed.iter().map(|(_, number)| *number).peekable();
         let mut merged = Vec::with_capacity(order.len() + waiting.len());
         for old in order.iter() {
             while let Some(next) = new.next_if(|next| compare(postings, texts, *next, old).is_lt()) {
@@ -229,16 +236,15 @@ impl Values {
         Some(Order::of_sorted(&merged, |number| beginning(text(postings, texts, number))))
     }
 
-    /// Sorts postings by how their texts begin, which stands side by side then, and looks further only where they
-    /// begin alike.
-    fn sorted(&self, numbers: &[Number]) -> Vec<Number> {
+    /// Sorts postings by how their texts begin, which stands side by side in `keyed` then, and looks further only where
+    /// they begin alike.
+    fn sort(&self, numbers: &[Number], keyed: &mut Vec<(Beginning, Number)>) {
         let begins = |number: Number| beginning(text(&self.postings, &self.texts, number));
-        let mut keyed: Vec<(Beginning, Number)> =
-            numbers.iter().map(|number| (begins(*number), *number)).collect();
+        keyed.clear();
+        keyed.extend(numbers.iter().map(|number| (begins(*number), *number)));
         keyed.sort_unstable_by(|(left, one), (right, other)| {
             left.cmp(right).then_with(|| compare(&self.postings, &self.texts, *one, *other))
         });
-        keyed.into_iter().map(|(_, number)| number).collect()
     }
 
     /// Leaves nothing of a resource's values.

@@ -13,7 +13,7 @@ use super::population::SOURCE;
 use super::sealed::tenant;
 
 /// As `rollcall up` has them when nothing is configured.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
 const HOT_BYTES: u64 = 160 << 20;
 
 #[derive(Clone)]
