@@ -1,6 +1,7 @@
 //! Fetching the rows of a directory that began with a snapshot: from the log, behind whoever asks meanwhile.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,11 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use proto::{Kind, Position, Tenant, log_time};
 
+use crate::chunks::chunks;
 use crate::row::Row;
 use crate::store::Facts;
 use crate::{Error, Projection};
 
-/// Rows in one batch.
-const BATCH_ROWS: usize = 256;
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -30,7 +30,7 @@ impl Projection {
         let (begun, mut told) = (Instant::now(), Instant::now());
         let mut facts = Facts::default();
         let (mut dropped, mut before) = (BTreeMap::new(), Timestamp::MIN);
-        let mut chunks = self.inner.log.follow(1).ready_chunks(BATCH_ROWS);
+        let mut chunks = pin!(chunks(self.inner.log.follow(1)));
         loop {
             // A log ends for nobody who follows it; one that does must not pass for whole.
             let chunk = chunks.next().await.ok_or_else(too_short)?;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod behind;
+mod chunks;
 mod content;
 mod digest;
 mod directory;

@@ -24,8 +24,9 @@ const PROGRESS_ROWS: u64 = 100_000;
 /// How long to wait for a folder that is still open elsewhere: who was told to stop may need a moment.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 const BUSY_DELAY: Duration = Duration::from_millis(20);
-/// Rows that are read before they are applied.
+/// Rows that are read before they are applied, and their bytes, about.
 const AT_ONCE: usize = 8192;
+const BYTES_AT_ONCE: usize = 16 << 20;
 
 impl Projection {
     /// Opens the directory. On any doubt (damage, another layout, another timeline) the folder is dropped and built
@@ -223,7 +224,7 @@ async fn rows(
 ) -> Result<(), Problem> {
     let (mut from, mut loaded) = (from, 0);
     loop {
-        let rows = store.rows(tenant, from, to, AT_ONCE)?;
+        let rows = store.rows(tenant, (from, to), AT_ONCE, BYTES_AT_ONCE)?;
         let Some(last) = rows.last().map(|row| row.sequence) else { return Ok(()) };
         let before = loaded / PROGRESS_ROWS;
         loaded += rows.len() as u64;

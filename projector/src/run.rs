@@ -4,19 +4,17 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use eventlog::Message;
-use futures::stream::{self, Stream};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::chunks::{CHUNK_MESSAGES_MAX, chunks};
 use crate::reader::{Locked, Now};
 use crate::row::Row;
+use crate::settle::End;
 use crate::state::Told;
 use crate::writer::Writer;
 use crate::{Error, Projection};
 
-/// Messages applied under one lock, and their bytes, about.
-const CHUNK_MAX: usize = 256;
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// So many messages at once are opened by a thread of their own, while others are applied.
 const ASIDE_FROM: usize = 64;
 /// Chunks that are opened at the same time.
@@ -71,7 +69,7 @@ impl Projection {
         // The beginning of a command whose end did not come yet.
         let mut begun = Vec::new();
         let mut missing = 0;
-        let mut end = 0;
+        let mut end = End::unknown();
         self.settle_at_end(&mut end).await;
         loop {
             let Ok(chunk) = tokio::time::timeout(LOOK_INTERVAL, chunks.next()).await else {
@@ -97,7 +95,7 @@ impl Projection {
                 return Err(error);
             }
             if told.elapsed() > PROGRESS_INTERVAL {
-                if applied_since > 10 * CHUNK_MAX {
+                if applied_since > 10 * CHUNK_MESSAGES_MAX {
                     let seconds = told.elapsed().as_secs_f64();
                     tracing::info!(
                         applied = self.applied(),
@@ -128,10 +126,11 @@ impl Projection {
     }
 
     /// Applies whole commands under one lock and wakes whoever waits for them.
-    async fn hear(&self, told: Vec<Told>, end: &mut u64) -> Result<(), Error> {
+    async fn hear(&self, told: Vec<Told>, end: &mut End) -> Result<(), Error> {
         while self.state().is_full() {
             let _ = tokio::time::timeout(TAIL_DELAY, self.inner.written.notified()).await;
         }
+        end.hears(told.len());
         let entered = self.state_mut().hear(told)?;
         // Who waits for the last of a history may ask the indexes at once.
         self.settle_at_end(end).await;
@@ -240,26 +239,6 @@ impl Projection {
             }
         }
     }
-}
-
-type Chunk = Vec<Result<Message, eventlog::Error>>;
-
-/// What is there together, as much as a chunk may hold.
-fn chunks(messages: impl Stream<Item = Result<Message, eventlog::Error>>) -> impl Stream<Item = Chunk> {
-    let bytes = |message: &Result<Message, _>| message.as_ref().map_or(0, |message| message.payload.len());
-    stream::unfold(Box::pin(messages.fuse()), move |mut messages| async move {
-        let first = messages.next().await?;
-        let mut held = bytes(&first);
-        let mut chunk = vec![first];
-        while chunk.len() < CHUNK_MAX
-            && held < CHUNK_BYTES_MAX
-            && let Some(Some(next)) = messages.next().now_or_never()
-        {
-            held += bytes(&next);
-            chunk.push(next);
-        }
-        Some((chunk, messages))
-    })
 }
 
 impl Prepared {

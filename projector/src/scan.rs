@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use memchr::memmem;
 use proto::Tenant;
 use scim::{Filter, Object, ResourceType, Sort};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -38,6 +39,8 @@ pub(crate) struct Scan {
     wanted: BTreeSet<String>,
     /// Whether documents alone say all that is looked for: nothing that is derived, and nobody's name.
     by_document: bool,
+    /// What is in every document that satisfies.
+    needle: Option<memmem::Finder<'static>>,
 }
 
 impl Scan {
@@ -70,6 +73,7 @@ impl Scan {
             lens,
             wanted,
             by_document,
+            needle: filter.and_then(Filter::needle).map(|text| memmem::Finder::new(&text).into_owned()),
         }
     }
 
@@ -223,6 +227,9 @@ impl Scan {
     }
 
     fn document(&self, slot: Slot, json: &[u8]) -> Option<Found> {
+        if self.needle.as_ref().is_some_and(|needle| is_without(needle, json)) {
+            return None;
+        }
         self.satisfying(slot, &part(json, &self.wanted))
     }
 
@@ -230,6 +237,13 @@ impl Scan {
         let satisfies = self.filter.as_ref().is_none_or(|filter| filter.matches(whole));
         satisfies.then(|| Found { key: self.sort.as_ref().map(|sort| sort.key(whole)), slot })
     }
+}
+
+/// Whether a document's JSON does not hold a text, whose letters are small. No when that would take more to find out.
+fn is_without(needle: &memmem::Finder<'_>, json: &[u8]) -> bool {
+    json.is_ascii()
+        && memchr::memchr(b'\\', json).is_none()
+        && needle.find(&json.to_ascii_lowercase()).is_none()
 }
 
 /// The wanted members of a document's JSON, or all of them where names are not plain text.
@@ -269,5 +283,26 @@ impl<'de> Visitor<'de> for Part<'_> {
             }
         }
         Ok(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_surely_lacks_a_text_is_passed_over() {
+        let needle = memmem::Finder::new("kelvin");
+        for (json, expected) in [
+            (r#"{"title":"Dr Kelvin"}"#, false),
+            (r#"{"title":"KELVIN"}"#, false),
+            (r#"{"title":"Celsius"}"#, true),
+            // The sign of the unit is the letter; an escape may be any.
+            ("{\"title\":\"\u{212A}elvin\"}", false),
+            (r#"{"title":"\u004belvin"}"#, false),
+            ("", true),
+        ] {
+            assert_eq!(is_without(&needle, json.as_bytes()), expected, "{json}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! What takes long is done with a copy, so that others read and write meanwhile.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::Tenant;
 
@@ -10,8 +10,31 @@ use crate::Projection;
 use crate::directory::Directory;
 use crate::state::LATER_FROM;
 
+/// What a follower knows of the log's end.
+pub(crate) struct End {
+    /// Where it was when it was last asked for. Before that it is not asked for again, so that a history that is read is
+    /// sorted once.
+    last: u64,
+    /// Whether something may have been left for later.
+    is_left: bool,
+}
+
+impl End {
+    /// Of a follower that begins: rows may have been loaded.
+    pub(crate) fn unknown() -> Self {
+        Self { last: 0, is_left: true }
+    }
+
+    /// So many events are applied together.
+    pub(crate) fn hears(&mut self, count: usize) {
+        self.is_left |= count >= LATER_FROM;
+    }
+}
+
 /// So many values are put in order where they are.
 const IN_PLACE_MAX: usize = 4_096;
+/// What took longer is said to whoever runs this.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
 
 impl Projection {
     /// Puts a tenant's indexes in order.
@@ -31,8 +54,12 @@ impl Projection {
             if let Some(directory) = self.state_mut().tenants.get_mut(tenant) {
                 directory.adopt(erased, ordered);
             }
-            let duration_ms = begun.elapsed().as_millis();
-            tracing::info!(%tenant, values = count, duration_ms, "indexes were put in order");
+            let (took, duration_ms) = (begun.elapsed(), begun.elapsed().as_millis());
+            if took > WORTH_TELLING {
+                tracing::info!(%tenant, values = count, duration_ms, "indexes were put in order");
+            } else {
+                tracing::debug!(%tenant, values = count, duration_ms, "indexes were put in order");
+            }
         }
         if waiting() > 0
             && let Some(directory) = self.state_mut().tenants.get_mut(tenant)
@@ -52,26 +79,31 @@ impl Projection {
         self.settle(tenant);
     }
 
-    /// Puts all indexes in order when much was left for later and the log's end is reached. `end` is where it was when it
-    /// was last asked for; before that it is not asked for again, so that a history that is read is sorted once.
-    pub(crate) async fn settle_at_end(&self, end: &mut u64) {
-        let left: Vec<Tenant> = {
-            let state = self.state();
-            let is_near = state.applied() + LATER_FROM as u64 >= *end;
-            let left = state.tenants.iter().filter(|(_, directory)| directory.waiting() > IN_PLACE_MAX);
-            if is_near { left.map(|(tenant, _)| tenant.clone()).collect() } else { Vec::new() }
-        };
-        if left.is_empty() {
+    /// Puts all indexes in order when much was left for later and the log's end is reached.
+    pub(crate) async fn settle_at_end(&self, end: &mut End) {
+        if !end.is_left || !self.is_near(end.last) {
             return;
         }
-        // A broker that does not answer is asked again after what comes next.
-        let Ok(last) = self.inner.log.last_sequence().await else { return };
-        *end = last;
-        if self.state().applied() + (LATER_FROM as u64) < last {
-            return;
+        let left: Vec<Tenant> = {
+            let state = self.state();
+            let left = state.tenants.iter().filter(|(_, directory)| directory.waiting() > IN_PLACE_MAX);
+            left.map(|(tenant, _)| tenant.clone()).collect()
+        };
+        if !left.is_empty() {
+            // A broker that does not answer is asked again after what comes next.
+            let Ok(last) = self.inner.log.last_sequence().await else { return };
+            end.last = last;
+            if !self.is_near(last) {
+                return;
+            }
         }
         for tenant in left {
             self.settle_aside(&tenant).await;
         }
+        end.is_left = false;
+    }
+
+    fn is_near(&self, last: u64) -> bool {
+        self.state().applied() + LATER_FROM as u64 >= last
     }
 }

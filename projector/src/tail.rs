@@ -11,8 +11,8 @@ use proto::{EventId, Kind, Position, Tenant};
 use crate::row::{ReadRow, Row};
 
 /// Rows that may wait, and their bytes; beyond it the log is read no further until the store has caught up.
-const ROWS_MAX: usize = 8_192;
-const BYTES_MAX: usize = 16 << 20;
+const ROWS_MAX: usize = 16_384;
+const BYTES_MAX: usize = 24 << 20;
 /// Rows in one batch, and their bytes, about.
 const BATCH_ROWS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 1 << 20;

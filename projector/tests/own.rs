@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// More events than the tail holds.
-const MANY: usize = 9_000;
+const MANY: usize = 17_000;
 
 /// A log that tells its followers only what they may hear, and whose clock can be wrong.
 struct Quiet {

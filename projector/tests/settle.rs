@@ -9,6 +9,7 @@ mod common;
 use common::answers::found;
 use common::{Running, World, config, deadline};
 use projector::{Moment, Projection};
+use tracing::Level;
 
 /// Each has a name, a name to show and an `externalId` in an index: together more than is put in order in place.
 const PEOPLE: usize = 1_800;
@@ -44,7 +45,7 @@ async fn a_history_is_in_order_before_its_end_is_shown() {
     let mut world = World::new();
     let said = world.folder.path().join("said");
     let file = std::fs::File::create(&said).unwrap();
-    tracing_subscriber::fmt().with_writer(file).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_writer(file).with_ansi(false).init();
     people(&mut world, 0).await;
     let running = world.open().await;
     assert_eq!(sorted(&said), 1);

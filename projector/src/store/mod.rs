@@ -154,18 +154,19 @@ impl Store {
         }
     }
 
-    /// The rows of a tenant from a sequence on, so many at most.
+    /// The rows of a tenant from a sequence on: so many at most, and about so many bytes.
     pub(crate) fn rows(
         &self,
         tenant: &Tenant,
-        from: u64,
-        to: u64,
+        (from, to): (u64, u64),
         rows_max: usize,
+        bytes_max: usize,
     ) -> Result<Vec<Row>, Doubt> {
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
         self.range(tenant, from, to, |row| {
+            bytes += row.payload.len();
             rows.push(row);
-            rows.len() < rows_max
+            rows.len() < rows_max && bytes < bytes_max
         })?;
         Ok(rows)
     }

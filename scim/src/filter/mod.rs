@@ -1,6 +1,7 @@
 //! Filters: RFC 7644 §3.4.2.2. Parsed for one resource type, so that every comparison knows its attribute's rules.
 
 mod eval;
+mod needle;
 mod parse;
 
 use std::collections::BTreeSet;
