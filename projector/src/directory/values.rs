@@ -151,10 +151,7 @@ impl Values {
 
     fn put(&mut self, column: usize, number: Number) {
         let Some(order) = self.orders.get_mut(column) else { return };
-        let (postings, texts) = (&self.postings, &self.texts);
-        let begins = |number| beginning(text(postings, texts, number));
-        let mark = mark(text(postings, texts, number));
-        order.insert(number, mark, begins, |other| compare(postings, texts, other, number));
+        put(order, &self.postings, &self.texts, number);
     }
 
     /// How many values wait for their order.
@@ -168,7 +165,7 @@ impl Values {
             let Some(waiting) = self.waiting.get_mut(column) else { return };
             let waiting = std::mem::take(waiting);
             let known = self.orders.get(column).map_or(0, Order::len);
-            if waiting.len() <= ONE_BY_ONE_MAX || waiting.len() < known / 16 {
+            if is_few(waiting.len(), known) {
                 waiting.into_iter().for_each(|number| self.put(column, number));
             } else if let Some(merged) = self.merged(column, &waiting, &mut Vec::new())
                 && let Some(order) = self.orders.get_mut(column)
@@ -223,6 +220,12 @@ impl Values {
         keyed: &mut Vec<(Beginning, Number)>,
     ) -> Option<Order> {
         let (order, postings, texts) = (self.orders.get(column)?, &self.postings, &self.texts);
+        if is_few(waiting.len(), order.len()) {
+            // A copy costs only the blocks that are changed.
+            let mut order = order.clone();
+            waiting.iter().for_each(|number| put(&mut order, postings, texts, *number));
+            return Some(order);
+        }
         self.sort(waiting, keyed);
         let mut new = keyed.iter().map(|(_, number)| *number).peekable();
         let mut merged = Vec::with_capacity(order.len() + waiting.len());
@@ -354,6 +357,17 @@ fn text<'a>(postings: &Column<Posting>, texts: &'a Texts, number: Number) -> &'a
     postings.at(number).map(|posting| texts.get(posting.text)).unwrap_or_default()
 }
 
+/// Whether so many new values are put into an order of so many faster one by one than by making it anew.
+fn is_few(new: usize, known: usize) -> bool {
+    new <= ONE_BY_ONE_MAX || new < known / 16
+}
+
+fn put(order: &mut Order, postings: &Column<Posting>, texts: &Texts, number: Number) {
+    let begins = |number| beginning(text(postings, texts, number));
+    let mark = mark(text(postings, texts, number));
+    order.insert(number, mark, begins, |other| compare(postings, texts, other, number));
+}
+
 /// How a text begins, as a number that sorts as texts do.
 pub(crate) fn beginning(text: &[u8]) -> Beginning {
     let mut begins = [0; size_of::<Beginning>()];
@@ -436,14 +450,18 @@ mod tests {
             values.grow();
             values.set(slot, 0, slot, &[(1, name(slot)), (2, format!("{}", slot % 5))], later);
         };
-        for round in 0..3 {
-            let (first, copied, last) = (round * 1_000, round * 1_000 + 700, round * 1_000 + 1_000);
+        // In the last rounds few come to many.
+        let sizes = [1_000, 1_000, 1_000, 100, 50, 180];
+        let mut last = 0;
+        for size in sizes {
+            let (first, copied) = (last, last + size / 10 * 7);
+            last += size;
             (first..last).for_each(|slot| set(&mut one, slot, false));
             (first..copied).for_each(|slot| set(&mut aside, slot, true));
             let ordered = aside.clone().ordered();
             (copied..last).for_each(|slot| set(&mut aside, slot, true));
             aside.adopt(ordered);
-            assert_eq!(aside.waiting(), 600);
+            assert_eq!(aside.waiting() as u32, size / 10 * 3 * 2);
             aside.settle();
             for column in [1, 2] {
                 assert!(one.order(column).unwrap().iter().eq(aside.order(column).unwrap().iter()));
