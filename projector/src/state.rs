@@ -12,8 +12,9 @@ use crate::index::Indexes;
 use crate::row::ReadRow;
 use crate::tail::Tail;
 
-/// So many events at once are a history that is read: indexes are put in order afterwards.
-pub(crate) const LATER_FROM: usize = 128;
+/// So many events at once are a history that is read, which a broker tells in small portions: indexes are put in order
+/// afterwards, and its documents are not the ones that are asked for next.
+pub(crate) const LATER_FROM: usize = 16;
 /// Own commands that wait for what stands before them in the log.
 const AHEAD_MAX: usize = 10_000;
 
