@@ -61,7 +61,7 @@ pub(crate) fn patch(data: &[u8]) {
             return;
         }
         let Ok(patch) = Patch::parse(context, body.clone(), &FilterLimits::default()) else { return };
-        let Ok(changed) = patch.apply(context, "1", &sample(), 10_000) else { return };
+        let Ok(changed) = patch.apply(context, "1", sample(), 10_000) else { return };
         let mut whole = changed.clone();
         whole.insert("schemas".to_string(), json!([USER, ENTERPRISE]));
         let again = validate::create(context, whole.into()).expect("a patched document");

@@ -140,7 +140,7 @@ impl Reload {
             guard: Guard::None,
             id: event.id,
             payload: control::encode(&event),
-            headers: Vec::new(),
+            headers: eventlog::Headers::default(),
         };
         let written = self.broker.control.append(append, Instant::now() + WRITE_TIMEOUT).await;
         written.map(|_| ()).map_err(|error| {

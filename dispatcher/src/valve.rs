@@ -333,7 +333,7 @@ pub(crate) async fn record(broker: &Broker, record: Record<'_>) -> Result<(), ev
         guard: Guard::None,
         id: event.id,
         payload: control::encode(&event),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     };
     broker.control.append(append, Instant::now() + WRITE_TIMEOUT).await?;
     Ok(())

@@ -19,7 +19,7 @@ mod timeline;
 pub use bucket::Bucket;
 pub use committer::{Committer, WAITING_MAX};
 pub use keyring::Keyring;
-pub use log::{Append, Error, Guard, Log, Message};
+pub use log::{Append, Error, Guard, Headers, Log, Message};
 pub use objects::Objects;
 pub use secret::{read_subject_secret, subject_secret};
 pub use timeline::Timeline;

@@ -1,5 +1,7 @@
 //! What a log can do, and how it fails.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -18,8 +20,11 @@ pub struct Append {
     /// The event.
     pub payload: Bytes,
     /// Further headers.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
 }
+
+/// Names and values. Shared, because what waits in a queue and may have to go again is copied.
+pub type Headers = Arc<[(&'static str, String)]>;
 
 /// What the writer believes to be the last sequence on the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ fn write(subject: String) -> Append {
         guard: Guard::Last(0),
         id: clock::new_event_id(),
         payload: Bytes::from_static(b"x"),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     }
 }
 

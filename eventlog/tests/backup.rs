@@ -29,7 +29,7 @@ fn master() -> DataKey {
 fn silent(_: Progress<'_>) {}
 
 fn append(subject: &str, payload: impl Into<Bytes>) -> Append {
-    let headers = vec![("ce-type".to_string(), "test".to_string())];
+    let headers = [("ce-type", "test".to_string())].into();
     let (subject, id) = (subject.to_string(), clock::new_event_id());
     Append { subject, guard: Guard::Last(0), id, payload: payload.into(), headers }
 }

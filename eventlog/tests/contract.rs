@@ -34,7 +34,7 @@ fn append(subject: &str, guard: Guard) -> Append {
         guard,
         id: clock::new_event_id(),
         payload: Bytes::from(format!("payload of {subject}")),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     }
 }
 

@@ -90,7 +90,7 @@ fn write(subject: String, guard: Guard) -> Append {
         guard,
         id: clock::new_event_id(),
         payload: Bytes::from_static(b"x"),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     }
 }
 

@@ -27,7 +27,7 @@ fn append(number: usize) -> Append {
         guard: Guard::Last(0),
         id: clock::new_event_id(),
         payload: Bytes::from(vec![7; 2_000]),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     }
 }
 

@@ -38,7 +38,13 @@ fn master() -> DataKey {
 
 fn append(subject: &str, payload: Bytes) -> Append {
     let subject = format!("identity.corp.User.{subject}");
-    Append { subject, guard: Guard::Last(0), id: clock::new_event_id(), payload, headers: Vec::new() }
+    Append {
+        subject,
+        guard: Guard::Last(0),
+        id: clock::new_event_id(),
+        payload,
+        headers: eventlog::Headers::default(),
+    }
 }
 
 async fn write(broker: &Broker, name: &str, count: usize) {

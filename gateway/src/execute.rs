@@ -274,7 +274,7 @@ impl Inner {
             };
             let payload = proto::codec::encode(&event, sealed);
             let subject = subject::identity(&event.tenant, &event.resource_type, &key);
-            let headers = proto::cloud_events::headers(&event);
+            let headers = proto::cloud_events::headers(&event).into();
             metrics::counter!("rollcall_events_total", "kind" => event.kind.name()).increment(1);
             appends.push(Append { subject, guard, id: event.id, payload: payload.clone(), headers });
             announced.push(Announced { event, key, body, payload });

@@ -5,7 +5,7 @@ use projector::{Lens, Part, Query, Stored, Window};
 use proto::ResourceId;
 use proto::subject::{self, Key};
 use scim::validate::Parts;
-use scim::{Dialect, Filter, ResourceType};
+use scim::{Dialect, Filter, Object, ResourceType};
 use serde_json::Value;
 
 use crate::Inner;
@@ -106,7 +106,7 @@ impl Inner {
         let Some((source, body)) = self.projection.beginning(&caller.tenant, stored.id).await? else {
             return Ok(false);
         };
-        let mut wanted = parts.document.clone();
+        let mut wanted = Object::clone(&parts.document);
         if let Some(active) = body.document.get("active") {
             wanted.entry("active").or_insert_with(|| active.clone());
         }

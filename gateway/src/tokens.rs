@@ -224,7 +224,7 @@ async fn write(log: &dyn Log, tenant: &Tenant, reason: &str, kind: Kind) -> Resu
         guard: Guard::None,
         id: event.id,
         payload: control::encode(&event),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     };
     log.append(append, Instant::now() + WRITE_TIMEOUT).await?;
     Ok(())

@@ -1,11 +1,13 @@
 //! What a row says about its resource, and where in its text something is put in for readers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proto::{Body, KeyRef, ResourceId};
 use scim::{Attribute, Registry, ResourceType};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// What a row says. A row never changes, so neither does this.
@@ -85,25 +87,28 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
         return Some(Arc::new(cuts));
     }
     let members = members(json)?;
-    if DERIVED.iter().any(|name| members.contains_key(name)) {
+    if DERIVED.iter().any(|name| members.has(name)) {
         return None;
     }
     for (number, schema) in registry.extensions(kind).enumerate() {
-        if members.contains_key(schema.id.as_str()) {
+        if members.has(&schema.id) {
             cuts.extensions.push(number);
         }
     }
     for (extension, attribute) in naming(registry, kind) {
         let raw = match extension {
-            None => members.get(attribute.name.as_str()).copied(),
+            None => members.get(&attribute.name),
             Some(urn) => match members.get(urn) {
-                None => None,
-                Some(raw) => self::members(raw.get().as_bytes())?.get(attribute.name.as_str()).copied(),
+                // Most extensions name nobody, and need not be read.
+                Some(raw) if raw.get().contains(&attribute.name) => {
+                    self::members(raw.get().as_bytes())?.get(&attribute.name)
+                }
+                Some(_) | None => None,
             },
         };
         let Some(raw) = raw else { continue };
         let object = self::members(raw.get().as_bytes())?;
-        if object.contains_key("displayName") {
+        if object.has("displayName") {
             return None;
         }
         let value = object.get("value").and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
@@ -114,7 +119,7 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
             at: begin + raw.get().len().checked_sub(1)?,
             id: value.parse().ok(),
             value,
-            has_ref: object.contains_key("$ref"),
+            has_ref: object.has("$ref"),
             kind: attribute.sub("$ref").and_then(|sub| sub.reference_types.first().cloned()),
         });
     }
@@ -123,8 +128,45 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
 }
 
 /// The members of an object's text; nothing when it is none.
-fn members(json: &[u8]) -> Option<BTreeMap<&str, &RawValue>> {
+fn members(json: &[u8]) -> Option<Members<'_>> {
     serde_json::from_slice(json).ok()
+}
+
+/// The members of an object, in the order of the text. They are few.
+struct Members<'a>(Vec<(&'a str, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersOf)
+    }
+}
+
+struct MembersOf;
+
+impl<'de> Visitor<'de> for MembersOf {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(24);
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Members(members))
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::own::Own;
 use crate::reader::Reader;
 use crate::row::ReadRow;
 use crate::scan::PIECES_MAX;
-use crate::state::{LATER_FROM, State};
+use crate::state::State;
 use crate::store::{Storage, Store};
 use crate::stored::{Former, Outline, Stored};
 use crate::waiters::Waiters;
@@ -173,13 +173,12 @@ impl Projection {
             }
             state.acknowledged(rows)
         };
-        self.entered(entered);
+        self.entered(entered, false);
     }
 
     /// What was just applied is remembered for its readers, and whoever waits is woken.
-    pub(crate) fn entered(&self, entered: Vec<ReadRow>) {
+    pub(crate) fn entered(&self, entered: Vec<ReadRow>, is_history: bool) {
         let Some(last) = entered.last().map(|read| read.row.sequence) else { return };
-        let is_history = entered.len() >= LATER_FROM;
         for read in &entered {
             if matches!(read.event.kind, Kind::Erased | Kind::TenantDropped) {
                 self.inner.reader.keyring.forget();

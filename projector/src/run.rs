@@ -11,7 +11,7 @@ use crate::chunks::{CHUNK_MESSAGES_MAX, chunks};
 use crate::reader::{Locked, Now};
 use crate::row::Row;
 use crate::settle::End;
-use crate::state::Told;
+use crate::state::{Told, is_history};
 use crate::writer::Writer;
 use crate::{Error, Projection};
 
@@ -130,11 +130,12 @@ impl Projection {
         while self.state().is_full() {
             let _ = tokio::time::timeout(TAIL_DELAY, self.inner.written.notified()).await;
         }
-        end.hears(told.len());
-        let entered = self.state_mut().hear(told)?;
+        let later = is_history(&told);
+        end.hears(later);
+        let entered = self.state_mut().hear(told, later)?;
         // Who waits for the last of a history may ask the indexes at once.
         self.settle_at_end(end).await;
-        self.entered(entered);
+        self.entered(entered, later);
         metrics::gauge!("rollcall_projection_applied_sequence").set(self.applied() as f64);
         Ok(())
     }

@@ -8,7 +8,6 @@ use proto::Tenant;
 
 use crate::Projection;
 use crate::directory::Directory;
-use crate::state::LATER_FROM;
 
 /// What a follower knows of the log's end.
 pub(crate) struct End {
@@ -25,9 +24,9 @@ impl End {
         Self { last: 0, is_left: true }
     }
 
-    /// So many events are applied together.
-    pub(crate) fn hears(&mut self, count: usize) {
-        self.is_left |= count >= LATER_FROM;
+    /// Events are applied; their values may have been left for later.
+    pub(crate) fn hears(&mut self, later: bool) {
+        self.is_left |= later;
     }
 }
 

@@ -12,9 +12,8 @@ use crate::index::Indexes;
 use crate::row::ReadRow;
 use crate::tail::Tail;
 
-/// So many events at once are a history that is read, which a broker tells in small portions: indexes are put in order
-/// afterwards, and its documents are not the ones that are asked for next.
-pub(crate) const LATER_FROM: usize = 16;
+/// So many events of others at once are a history that is read, which a broker tells in small portions.
+const HISTORY_FROM: usize = 16;
 /// Own commands that wait for what stands before them in the log.
 const AHEAD_MAX: usize = 10_000;
 
@@ -52,6 +51,13 @@ impl Told {
             Self::New { read, .. } => read.event.continued,
         }
     }
+}
+
+/// Whether this is a history that is read: then indexes are put in order afterwards, and its documents are not the ones
+/// that are asked for next. However much our own process writes at once, its clients wait for it.
+pub(crate) fn is_history(told: &[Told]) -> bool {
+    let of_others = told.iter().filter(|told| matches!(told, Told::New { own: false, .. }));
+    of_others.take(HISTORY_FROM).count() == HISTORY_FROM
 }
 
 impl State {
@@ -126,11 +132,9 @@ impl State {
     }
 
     /// Applies what the log tells. The messages of one command must come together. Returns what was new, and what of our
-    /// own could follow it.
-    pub(crate) fn hear(&mut self, told: Vec<Told>) -> Result<Vec<ReadRow>, Error> {
+    /// own could follow it. `later`: indexes are put in order afterwards.
+    pub(crate) fn hear(&mut self, told: Vec<Told>, later: bool) -> Result<Vec<ReadRow>, Error> {
         let mut entered = Vec::with_capacity(told.len());
-        // So many at once are a history that is read, not a crowd that writes.
-        let later = told.len() >= LATER_FROM;
         for told in told {
             match told {
                 Told::Again { sequence, id, broker } => self.confirm(sequence, id, broker)?,
@@ -219,4 +223,48 @@ impl State {
 
 fn agree(occurred_at: Timestamp, broker: Timestamp) -> bool {
     occurred_at.duration_since(broker).abs() <= CLOCK_TOLERANCE
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::subject::key_of_id;
+    use proto::{Event, Kind, ResourceId};
+
+    use super::*;
+    use crate::row::Row;
+
+    fn told(own: bool) -> Told {
+        let uuid = uuid::Uuid::from_u128(7);
+        let event = Event {
+            id: EventId::new(uuid),
+            tenant: "corp".parse().unwrap(),
+            resource_type: "User".to_string(),
+            resource_id: ResourceId::new(uuid),
+            source: String::new(),
+            actor: String::new(),
+            txn: String::new(),
+            occurred_at: Timestamp::UNIX_EPOCH,
+            reason: String::new(),
+            key_ref: None,
+            continued: false,
+            kind: Kind::Deleted,
+        };
+        let key = key_of_id(event.resource_id);
+        let row = Row { sequence: 1, time: event.occurred_at, key, payload: bytes::Bytes::new() };
+        let read = Box::new(ReadRow { row, event, content: None, values: Vec::new() });
+        Told::New { read, broker: Timestamp::UNIX_EPOCH, own }
+    }
+
+    #[test]
+    fn however_much_we_write_ourselves_is_no_history() {
+        let some = |own: usize, others: usize| -> Vec<Told> {
+            let own = std::iter::repeat_with(|| told(true)).take(own);
+            own.chain(std::iter::repeat_with(|| told(false)).take(others)).collect()
+        };
+        assert!(!is_history(&some(300, HISTORY_FROM - 1)));
+        assert!(is_history(&some(0, HISTORY_FROM)));
+        assert!(is_history(&some(300, HISTORY_FROM)));
+        let again = || Told::Again { sequence: 1, id: None, broker: Timestamp::UNIX_EPOCH };
+        assert!(!is_history(&std::iter::repeat_with(again).take(300).collect::<Vec<_>>()));
+    }
 }

@@ -3,15 +3,14 @@
 use crate::Event;
 
 /// The headers. No attribute holds a person's data.
-pub fn headers(event: &Event) -> Vec<(String, String)> {
-    let pair = |name: &str, value: String| (name.to_string(), value);
-    vec![
-        pair("ce-specversion", "1.0".to_string()),
-        pair("ce-id", event.id.to_string()),
-        pair("ce-source", format!("/t/{}", event.tenant)),
-        pair("ce-type", format!("rollcall.identity.{}", event.kind.name())),
-        pair("ce-subject", format!("{}/{}", event.resource_type, event.resource_id)),
-        pair("ce-time", event.occurred_at.to_string()),
-        pair("ce-txn", event.txn.clone()),
+pub fn headers(event: &Event) -> [(&'static str, String); 7] {
+    [
+        ("ce-specversion", "1.0".to_string()),
+        ("ce-id", event.id.to_string()),
+        ("ce-source", format!("/t/{}", event.tenant)),
+        ("ce-type", format!("rollcall.identity.{}", event.kind.name())),
+        ("ce-subject", format!("{}/{}", event.resource_type, event.resource_id)),
+        ("ce-time", event.occurred_at.to_string()),
+        ("ce-txn", event.txn.clone()),
     ]
 }

@@ -15,7 +15,7 @@ pub struct Document(Arc<Forms>);
 #[derive(Default)]
 struct Forms {
     json: OnceLock<Bytes>,
-    object: OnceLock<Object>,
+    object: OnceLock<Arc<Object>>,
 }
 
 impl Document {
@@ -43,13 +43,19 @@ impl Deref for Document {
     fn deref(&self) -> &Object {
         self.0.object.get_or_init(|| {
             let json = self.0.json.get().map(|json| &json[..]).unwrap_or_default();
-            serde_json::from_slice(json).unwrap_or_default()
+            serde_json::from_slice::<Object>(json).unwrap_or_default().into()
         })
     }
 }
 
 impl From<Object> for Document {
     fn from(object: Object) -> Self {
+        Arc::new(object).into()
+    }
+}
+
+impl From<Arc<Object>> for Document {
+    fn from(object: Arc<Object>) -> Self {
         Self(Arc::new(Forms { json: OnceLock::new(), object: object.into() }))
     }
 }

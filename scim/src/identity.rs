@@ -25,6 +25,9 @@ impl<'a> Identity<'a> {
 
 /// Of values that are the same the first is kept.
 pub(crate) fn each_once(values: &mut Vec<Value>) {
+    if values.len() < 2 {
+        return;
+    }
     let mut seen = BTreeSet::new();
     let first: Vec<bool> = values.iter().map(|value| seen.insert(Identity::of(value))).collect();
     if first.contains(&false) {

@@ -29,7 +29,7 @@
 //!     "Operations": [{"op": "replace", "path": "emails[type eq \"work\"].value", "value": "a@example.com"}],
 //! });
 //! let patch = Patch::parse(context, body, &FilterLimits::default())?;
-//! let changed = patch.apply(context, "the-id", &ada, 1_000_000)?;
+//! let changed = patch.apply(context, "the-id", ada, 1_000_000)?;
 //! assert_eq!(changed["emails"][0]["value"], "a@example.com");
 //! let refused = Patch::parse(context, json!({"Operations": []}), &FilterLimits::default());
 //! assert_eq!(refused.unwrap_err().to_body()["status"], "400");

@@ -33,7 +33,7 @@ fn apply(case: &Case) -> Result<Object, scim::Error> {
     let body =
         json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": case.patch});
     let patch = Patch::parse(context, body, &FilterLimits::default())?;
-    patch.apply(context, "the-id", &case.before, usize::MAX)
+    patch.apply(context, "the-id", case.before.clone(), usize::MAX)
 }
 
 #[test]

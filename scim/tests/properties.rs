@@ -182,7 +182,7 @@ fn patched(full: &Object, operations: &[Value]) -> Result<Object, scim::Error> {
     let body =
         json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
     with(Dialect::Rfc, |context| {
-        Patch::parse(context, body, &FilterLimits::default())?.apply(context, "1", full, usize::MAX)
+        Patch::parse(context, body, &FilterLimits::default())?.apply(context, "1", full.clone(), usize::MAX)
     })
 }
 

@@ -140,7 +140,7 @@ impl Performer {
             guard: Guard::Last(link.last),
             id: event.id,
             payload,
-            headers: Vec::new(),
+            headers: eventlog::Headers::default(),
         };
         let deadline = Instant::now() + WRITE_TIMEOUT;
         let sequence = shared.broker.provisioning.append(append, deadline).await?;

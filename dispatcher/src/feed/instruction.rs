@@ -241,7 +241,7 @@ pub(super) async fn write_down(
         guard: Guard::None,
         id: event.id,
         payload: control::encode(&event),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     };
     broker.control.append(append, Instant::now() + WRITE_TIMEOUT).await.map(|_| ())
 }

@@ -28,7 +28,7 @@ async fn write(broker: &Broker, count: u64) {
             guard: Guard::None,
             id: event.id,
             payload: proto::codec::encode(&event, None),
-            headers: Vec::new(),
+            headers: eventlog::Headers::default(),
         };
         broker.identity.append(append, Instant::now() + Duration::from_secs(10)).await.unwrap();
     }
@@ -134,7 +134,7 @@ async fn what_cannot_be_read_ends_a_voice_and_nothing_before_it_is_lost() {
         guard: Guard::None,
         id: clock::new_event_id(),
         payload: vec![0xff; 8].into(),
-        headers: Vec::new(),
+        headers: eventlog::Headers::default(),
     };
     broker.identity.append(append, Instant::now() + Duration::from_secs(10)).await.unwrap();
     let (mut one, mut two) = (herald.ear(1), herald.ear(1));

@@ -119,7 +119,7 @@ impl View {
             guard: Guard::Last(last),
             id: event.id,
             payload: provisioning::encode(&event, None),
-            headers: Vec::new(),
+            headers: eventlog::Headers::default(),
         };
         self.shared.broker.provisioning.append(append, Instant::now() + WRITE_TIMEOUT).await
     }

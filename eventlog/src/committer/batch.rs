@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -42,10 +43,11 @@ impl Shared {
         let (messages, commands) = (appends.len(), jobs.len());
         metrics::counter!("rollcall_committer_batches_total").increment(1);
         metrics::histogram!("rollcall_committer_batch_messages").record(messages as f64);
+        let begun = Instant::now();
         let again = match self.log.append_atomic(appends, deadline).await {
             Ok(sequences) => {
                 drop(marks);
-                self.written(messages, commands);
+                self.written(messages, commands, begun.elapsed());
                 let mut first = sequences.first().copied().unwrap_or_default();
                 for job in jobs {
                     let count = job.appends.len() as u64;
@@ -70,8 +72,9 @@ impl Shared {
         state.queue.put_back(again);
     }
 
-    fn written(&self, messages: usize, commands: usize) {
+    fn written(&self, messages: usize, commands: usize, took: Duration) {
         let mut state = self.lock();
+        state.took = took;
         let present = state.present() + commands;
         state.gather = present;
         state.pace.finished(messages, present, Instant::now());

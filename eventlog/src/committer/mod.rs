@@ -33,8 +33,10 @@ const HURRY: Duration = Duration::from_millis(500);
 const TOLD: Duration = Duration::from_secs(1);
 /// After a batch: as long as somebody came within such a step, more are waited for.
 const GATHER_STEP: Duration = Duration::from_millis(1);
-/// But no longer than this.
-const GATHER_MAX: Duration = Duration::from_millis(4);
+/// For as long as the last batch took, because those who come too late for this one wait for it as long as that; but not
+/// for less or more than this.
+const GATHER_MIN: Duration = Duration::from_millis(4);
+const GATHER_MAX: Duration = Duration::from_millis(20);
 
 /// A log whose appends are gathered.
 pub struct Committer {
@@ -57,6 +59,8 @@ struct State {
     driving: bool,
     /// At how many waiting it need not wait longer.
     gather: usize,
+    /// How long the last batch took.
+    took: Duration,
     /// Of the last job that waited.
     tickets: u64,
 }
@@ -76,7 +80,7 @@ impl Committer {
     }
 
     /// Writes one command and returns the sequence of its first message.
-    async fn command(&self, appends: Vec<Append>, deadline: Instant) -> Result<u64, Error> {
+    async fn command(&self, mut appends: Vec<Append>, deadline: Instant) -> Result<u64, Error> {
         let shared = &self.shared;
         if deadline <= Instant::now() {
             return Err(Error::Unavailable { doing: shared.doing(), source: None });
@@ -96,7 +100,7 @@ impl Committer {
                 let (reply, answer) = oneshot::channel();
                 state.tickets += 1;
                 let ticket = state.tickets;
-                let appends = appends.clone();
+                let appends = std::mem::take(&mut appends);
                 state.queue.push(Job { ticket, appends, deadline, reply, alone: false, unknown: false });
                 shared.kick(&mut state);
                 Some((ticket, answer))
@@ -242,7 +246,8 @@ impl Shared {
             let step = tokio::time::timeout(GATHER_STEP, self.gathered.notified()).await;
             let state = self.lock();
             let waiting = state.queue.waiting();
-            if step.is_ok() && waiting >= state.gather || waiting == seen || begun.elapsed() >= GATHER_MAX {
+            let gathered = step.is_ok() && waiting >= state.gather;
+            if gathered || waiting == seen || begun.elapsed() >= state.took.clamp(GATHER_MIN, GATHER_MAX) {
                 return;
             }
             seen = waiting;

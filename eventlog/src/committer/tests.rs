@@ -14,7 +14,7 @@ fn append(subject: &str, guard: Guard) -> Append {
         guard,
         id: clock::new_event_id(),
         payload: Bytes::from_static(b"x"),
-        headers: Vec::new(),
+        headers: crate::Headers::default(),
     }
 }
 
@@ -141,6 +141,28 @@ async fn many_writers_share_batches() {
     agrees(&log, &appends, &results).await;
     assert!(log.sizes().iter().any(|size| *size > 100), "{:?}", log.sizes());
     assert!(log.sizes().iter().all(|size| *size <= BATCH_MAX));
+}
+
+/// Writers who come back one after the other over ten milliseconds, as those do who share two processors.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_takes_long_is_worth_waiting_for_all_whom_the_last_one_woke() {
+    let log = MemoryLog::new("IDENTITY", Faults::default());
+    let batch_takes = Duration::from_millis(12);
+    let log = Arc::new(Slow { log, batches: Mutex::default(), unknown_every: usize::MAX, batch_takes });
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
+    let write = |writer: u64| {
+        let committer = committer.clone();
+        tokio::spawn(async move {
+            for round in 0..20 {
+                tokio::time::sleep(Duration::from_millis(writer % 10)).await;
+                committer.append(append(&format!("{writer}-{round}"), Guard::Last(0)), soon()).await.unwrap();
+            }
+        })
+    };
+    futures::future::join_all((0..64).map(write).collect::<Vec<_>>()).await;
+    // Afterwards it is found that this log takes them faster one by one.
+    let sizes = log.sizes();
+    assert!(sizes.iter().skip(1).take(3).all(|size| *size >= 60), "{sizes:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
-use async_nats::{HeaderMap, Request, header};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -189,8 +189,8 @@ fn headers(append: &Append) -> HeaderMap {
     if let Guard::Last(last) = append.guard {
         headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string().as_str());
     }
-    for (name, value) in &append.headers {
-        headers.insert(name.as_str(), value.as_str());
+    for (name, value) in &*append.headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value.as_str()));
     }
     headers
 }

@@ -1,6 +1,7 @@
 //! A POST: somebody new, somebody who returns, the same request again, or somebody whom another source made.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::Stored;
@@ -61,11 +62,12 @@ fn fresh(
     mask(terms, &mut parts, None);
     // RFC 7643 leaves open what an absent `active` means; a new account may be used.
     if has(terms.context, "active") && !parts.document.contains_key("active") {
-        parts.document.insert("active".to_string(), true.into());
+        Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
     }
     let members_added = members(state, terms.limits, parts.members.as_deref())?;
-    within_size(terms.limits, &parts.document)?;
-    let (key, guard) = match unique_value(terms.context, &parts.document) {
+    let body = body_of(terms.caller, None, parts);
+    within_size(terms.limits, &body.document)?;
+    let (key, guard) = match unique_value(terms.context, &body.document) {
         None => (proto::subject::key_of_id(id), 0),
         Some((attribute, value)) => {
             let key = state.directory.key_of(value);
@@ -76,8 +78,7 @@ fn fresh(
             (key, known.last)
         }
     };
-    let (claimed, released) = claims(state, terms, id, &BTreeMap::new(), &parts.document)?;
-    let body = body_of(terms.caller, None, parts);
+    let (claimed, released) = claims(state, terms, id, &BTreeMap::new(), &body.document)?;
     let (kind, guard) = (Kind::Created { members_added }, Guard::Last(guard));
     Ok(Decision::Write(Box::new(Write { id, kind, key, guard, body, moved: None, claimed, released })))
 }
@@ -93,7 +94,7 @@ fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> 
         return None;
     }
     let mut parts = parts.clone();
-    parts.document.insert("active".to_string(), true.into());
+    Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
     parts.members = None;
     Some(parts)
 }
@@ -101,7 +102,7 @@ fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> 
 /// The resource that another source made, with what this source adds; nothing is cleared.
 fn joined(stored: &Stored, parts: &Parts) -> Parts {
     let mut document = Object::clone(&stored.document);
-    for (name, value) in &parts.document {
+    for (name, value) in &*parts.document {
         match (document.get_mut(name).and_then(Value::as_object_mut), value.as_object()) {
             (Some(old), Some(new)) if name.contains(':') => old.extend(new.clone()),
             (_, _) => {
@@ -109,7 +110,7 @@ fn joined(stored: &Stored, parts: &Parts) -> Parts {
             }
         }
     }
-    Parts { document, members: None, ..parts.clone() }
+    Parts { document: document.into(), members: None, ..parts.clone() }
 }
 
 /// What another source owns stays as it is; of a new resource it is left out, unless it is required.
@@ -121,14 +122,15 @@ pub(super) fn mask(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>
     let empty = Object::new();
     let old = current.map_or(&empty, |current| &current.document);
     let mut ignored = 0;
+    let document = Arc::make_mut(&mut parts.document);
     for attribute in registry.core(terms.context.kind) {
         let required = attribute.required && current.is_none();
         let path = AttrPath::of(&attribute.name);
-        ignored += u64::from(!required && restore(terms, &path, &attribute.name, &mut parts.document, old));
+        ignored += u64::from(!required && restore(terms, &path, &attribute.name, document, old));
     }
     for schema in registry.extensions(terms.context.kind) {
         let old = old.get(&schema.id).and_then(Value::as_object).unwrap_or(&empty);
-        let mut members = match parts.document.remove(&schema.id) {
+        let mut members = match document.remove(&schema.id) {
             Some(Value::Object(members)) => members,
             Some(_) | None => Object::new(),
         };
@@ -138,7 +140,7 @@ pub(super) fn mask(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>
             ignored += u64::from(restore(terms, &path, &attribute.name, &mut members, old));
         }
         if !members.is_empty() {
-            parts.document.insert(schema.id.clone(), members.into());
+            document.insert(schema.id.clone(), members.into());
         }
     }
     if parts.members.is_some() && !terms.rules.owns.holds(&AttrPath::of("members")) && current.is_some() {

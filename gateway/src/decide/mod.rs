@@ -3,11 +3,12 @@
 mod create;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::{KeyState, Stored};
 use proto::subject::Key;
-use proto::{Body, Kind, ResourceId};
+use proto::{Body, Document, Kind, ResourceId};
 use scim::validate::{self, Context, Parts};
 use scim::{Change, Error, MemberChange, Object, Patch, ScimType, diff};
 use serde_json::Value;
@@ -173,7 +174,7 @@ fn replace(
         && !parts.document.contains_key("active")
         && let Some(active) = current.document.get("active")
     {
-        parts.document.insert("active".to_string(), active.clone());
+        Arc::make_mut(&mut parts.document).insert("active".to_string(), active.clone());
     }
     change(state, terms, current, parts)
 }
@@ -210,7 +211,7 @@ fn patch(
             full.insert("members".to_string(), members.into());
         }
     }
-    let changed = patch.apply(context, &current.id.to_string(), &full, limits.patch_values_max)?;
+    let changed = patch.apply(context, &current.id.to_string(), full, limits.patch_values_max)?;
     let mut parts = validate::split(context, changed);
     if !touches_members {
         parts.members = None;
@@ -318,26 +319,9 @@ fn claims(
     Ok((claimed, released))
 }
 
-/// Counts what is written.
-struct Length(usize);
-
-impl std::io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A resource has its size, whatever small steps it grew in.
-fn within_size(limits: &Limits, document: &Object) -> Result<(), Rejection> {
-    let mut length = Length(0);
-    // A count of bytes cannot fail.
-    let _ = serde_json::to_writer(&mut length, document);
-    let Length(length) = length;
+fn within_size(limits: &Limits, document: &Document) -> Result<(), Rejection> {
+    let length = document.json().len();
     if length > limits.resource_bytes_max {
         return Err(too_large(format!(
             "a resource may have {} bytes, not {length}",
@@ -349,12 +333,13 @@ fn within_size(limits: &Limits, document: &Object) -> Result<(), Rejection> {
 
 /// Attributes that no schema knows, where the tenant wants to hear of them.
 pub(crate) fn known_only(terms: Terms<'_>, body: &Value) -> Result<(), Rejection> {
-    match validate::unknown(terms.context, body) {
-        Some(name) if terms.rules.refuse_unknown => {
+    let refused = terms.rules.refuse_unknown.then(|| validate::unknown(terms.context, body)).flatten();
+    match refused {
+        Some(name) => {
             let detail = format!("{name} is not an attribute of {}", terms.context.kind.name);
             Err(Error::syntax(detail).into())
         }
-        Some(_) | None => Ok(()),
+        None => Ok(()),
     }
 }
 

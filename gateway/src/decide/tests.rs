@@ -174,7 +174,7 @@ fn create(name: &str) -> Command {
 
 fn creation(document: &Value, external_id: Option<&str>) -> Command {
     let parts = Parts {
-        document: document.as_object().unwrap().clone(),
+        document: document.as_object().unwrap().clone().into(),
         external_id: external_id.map(str::to_string),
         members: None,
         credentials: Object::new(),

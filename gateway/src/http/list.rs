@@ -89,14 +89,15 @@ async fn answer(
     let count = question.count.unwrap_or(inner.limits.page_max).min(inner.limits.page_max);
     let deadline = deadline(gateway);
     inner.reach(asked.freshness, deadline).await?;
-    let identity = identity(asked, kinds, &question);
+    // Only pages that cursors lead to have one.
+    let identity = || identity(asked, kinds, &question);
     let now = eventlog::clock::now();
     let window = match question.cursor.as_deref() {
         None => Window::From(question.start_index),
         Some("") => Window::After(None),
         Some(cursor) => {
             let (place, seen) =
-                inner.cursors.open(&identity, cursor, count, now).map_err(list::bad_cursor)?;
+                inner.cursors.open(&identity(), cursor, count, now).map_err(list::bad_cursor)?;
             // The gateway that gave the page before may have been ahead of us.
             inner.reach(Freshness::AtLeast(seen), deadline).await?;
             Window::After(Some(place))
@@ -114,7 +115,7 @@ async fn answer(
         (Window::From(first), _) => Place::Index(*first),
         (Window::After(_), None) => Place::Cursor(None),
         (Window::After(_), Some(next)) => {
-            let cursor = inner.cursors.seal(&identity, next, count, inner.projection.applied(), now);
+            let cursor = inner.cursors.seal(&identity(), next, count, inner.projection.applied(), now);
             Place::Cursor(Some(cursor.map_err(crate::execute::Failure::from)?))
         }
     };

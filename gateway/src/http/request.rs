@@ -114,7 +114,7 @@ impl FromRequestParts<Gateway> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
-        let path = path_parameters(parts, gateway).await;
+        let Path { tenant, endpoint, id } = path_parameters(parts, gateway).await;
         let address = caller_address(parts, gateway);
         let token = bearer(&parts.headers);
         let found = match token {
@@ -122,11 +122,10 @@ impl FromRequestParts<Gateway> for Asked {
             Some(token) => gateway.inner.tokens.authenticate(token, eventlog::clock::now()).await,
         };
         let token = found.map_err(Failure::from)?.ok_or_else(|| Problem::unauthorized(true))?;
-        if path.get("tenant").is_some_and(|tenant| tenant != token.tenant.as_str()) {
+        if tenant.as_ref().is_some_and(|tenant| tenant != token.tenant.as_str()) {
             return Err(Error::status(403, "the token belongs to another tenant").into());
         }
         let freshness = freshness(&parts.headers)?;
-        let get = |name: &str| path.get(name).cloned().unwrap_or_default();
         let heard = Heard::of(&token.tenant, &token.source);
         let (parameters, plus) = parameters(parts);
         let caller = Caller {
@@ -142,12 +141,13 @@ impl FromRequestParts<Gateway> for Asked {
             caller.speech().note(Quirk::PlusInQuery);
         }
         Ok(Self {
-            base_url: base_url(parts, gateway, path.get("tenant")),
+            base_url: base_url(parts, gateway, tenant.as_deref()),
             caller,
             parameters,
-            headers: parts.headers.clone(),
-            endpoint: get("endpoint"),
-            id: get("id"),
+            // Whoever comes after us wants the body alone.
+            headers: std::mem::take(&mut parts.headers),
+            endpoint,
+            id,
             user: token.user,
             freshness,
             txn: eventlog::clock::new_uuid().to_string(),
@@ -168,22 +168,40 @@ impl FromRequestParts<Gateway> for Discovering {
         if parameters(parts).0.contains_key("filter") {
             return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
         }
-        let path = path_parameters(parts, gateway).await;
-        let id = path.get("id").cloned().unwrap_or_default();
-        Ok(Self { base_url: base_url(parts, gateway, path.get("tenant")), id })
+        let Path { tenant, id, .. } = path_parameters(parts, gateway).await;
+        Ok(Self { base_url: base_url(parts, gateway, tenant.as_deref()), id })
     }
 }
 
-async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> BTreeMap<String, String> {
-    match RawPathParams::from_request_parts(parts, gateway).await {
-        Ok(found) => found.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
-        Err(_) => BTreeMap::new(),
+/// What the path says.
+#[derive(Default)]
+struct Path {
+    tenant: Option<String>,
+    endpoint: String,
+    id: String,
+}
+
+async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> Path {
+    let mut path = Path::default();
+    if let Ok(found) = RawPathParams::from_request_parts(parts, gateway).await {
+        for (name, value) in found.iter() {
+            match name {
+                "tenant" => path.tenant = Some(value.to_string()),
+                "endpoint" => path.endpoint = value.to_string(),
+                "id" => path.id = value.to_string(),
+                _ => {}
+            }
+        }
     }
+    path
 }
 
 /// The query, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
 fn parameters(parts: &Parts) -> (BTreeMap<String, String>, bool) {
     let query = parts.uri.query().unwrap_or_default();
+    if query.is_empty() {
+        return (BTreeMap::new(), false);
+    }
     let literal = |pair: &str| pair.contains('+') && pair.contains("%20");
     let plus = query.split('&').any(literal);
     let pairs =
@@ -213,7 +231,7 @@ fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
 }
 
 /// Where a client reached us: `public_url`, else what it wrote in Host.
-fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&String>) -> String {
+fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> String {
     let path = tenant.map_or_else(|| "/scim/v2".to_string(), |tenant| format!("/t/{tenant}/scim/v2"));
     if let Some(url) = &gateway.inner.public_url {
         return format!("{url}{path}");

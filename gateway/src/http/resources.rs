@@ -183,7 +183,7 @@ fn represented(
     status: StatusCode,
     lens: &Lens,
 ) -> (Reply, bool) {
-    let mut text = Vec::with_capacity(2048);
+    let mut text = Vec::with_capacity(4096);
     let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
     let shown = Shown { selection, lens, fragments: None };
     let written = represent(gateway, asked, kind, stored, shown, &mut text);

@@ -79,7 +79,7 @@ pub(crate) fn sealed(event: &Event, body: &Body, key: &DataKey) -> Bytes {
 
 pub(crate) fn append(event: &Event, key: &Key, guard: Guard, payload: Bytes) -> Append {
     let subject = subject::identity(&event.tenant, &event.resource_type, key);
-    Append { subject, guard, id: event.id, payload, headers: Vec::new() }
+    Append { subject, guard, id: event.id, payload, headers: eventlog::Headers::default() }
 }
 
 /// A projection in a folder, with little memory for what it reads.

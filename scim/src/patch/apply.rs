@@ -15,10 +15,9 @@ pub(super) fn all(
     patch: &Patch,
     context: Context<'_>,
     id: &str,
-    full: &Object,
+    mut changed: Object,
     values_max: usize,
 ) -> Result<Object, Error> {
-    let mut changed = full.clone();
     let mut seen = 0;
     for operation in &patch.operations {
         seen += values_at(&operation.path.attr, &changed);

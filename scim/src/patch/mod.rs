@@ -64,7 +64,7 @@ impl Patch {
         &self,
         context: Context<'_>,
         id: &str,
-        full: &Object,
+        full: Object,
         values_max: usize,
     ) -> Result<Object, Error> {
         apply::all(self, context, id, full, values_max)

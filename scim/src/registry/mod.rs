@@ -127,13 +127,19 @@ impl Registry {
         let named = |attribute: &&Attribute| attribute.name.eq_ignore_ascii_case(name);
         let attribute = match attributes {
             Some(attributes) => attributes.iter().find(named)?,
-            None => self.core(kind).iter().find(named).or_else(|| self.common.iter().find(named))?,
+            None => self.named(kind, name)?,
         };
         let sub = match &path.sub {
             None => None,
             Some(sub) => Some(attribute.sub(sub)?),
         };
         Some(Resolved::Attribute { extension, attribute, sub })
+    }
+
+    /// The attribute of the type's own schema, or of all types, with this name.
+    pub(crate) fn named<'a>(&'a self, kind: &ResourceType, name: &str) -> Option<&'a Attribute> {
+        let named = |attribute: &&Attribute| attribute.name.eq_ignore_ascii_case(name);
+        self.core(kind).iter().find(named).or_else(|| self.common.iter().find(named))
     }
 
     /// What a path without a URN names in the type's extensions.

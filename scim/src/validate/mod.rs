@@ -5,6 +5,8 @@
 
 mod value;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use value::writable;
@@ -15,6 +17,9 @@ use crate::{
     AttrPath, Attribute, Error, Mutability, Object, Quirk, Registry, Resolved, ResourceType, Schema,
     ScimType, Speech, Type, members,
 };
+
+/// So few names are compared each with each, which needs no memory.
+const COMPARED_MAX: usize = 32;
 
 /// What a request is read against.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +35,8 @@ pub struct Context<'a> {
 /// A full document taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parts {
-    /// What the event keeps.
-    pub document: Object,
+    /// What the event keeps. Shared, because most requests are carried out as they came.
+    pub document: Arc<Object>,
     /// The client's identifier.
     pub external_id: Option<String>,
     /// Ids of the members, in order, each once; nothing when the type has none or the request names none.
@@ -106,7 +111,7 @@ pub fn split(context: Context<'_>, mut full: Object) -> Parts {
             full.remove(&schema.id);
         }
     }
-    Parts { document: full, external_id, members, credentials }
+    Parts { document: full.into(), external_id, members, credentials }
 }
 
 /// Every required attribute has a value, and every required extension is there.
@@ -150,6 +155,13 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
             || name.eq_ignore_ascii_case("id")
             || name.eq_ignore_ascii_case("meta")
         {
+            continue;
+        }
+        // Nearly all names are such.
+        if let Some(attribute) = context.registry.named(context.kind, &name) {
+            if let Some(value) = writable(context, attribute, value)? {
+                full.insert(attribute.name.clone(), value);
+            }
             continue;
         }
         let Some(path) = AttrPath::parse(&name, context.registry).ok().filter(|path| path.sub.is_none())
@@ -252,13 +264,21 @@ fn extension(
 
 /// RFC 7643 §2.1: names are compared without regard to case, so two such keys in one object mean two things at once.
 pub(crate) fn each_name_once(object: &Object) -> Result<(), Error> {
-    let mut seen = std::collections::BTreeSet::new();
-    for name in object.keys() {
-        if !seen.insert(name.to_ascii_lowercase()) {
-            return Err(Error::syntax(format!("{name} stands in one object twice")));
+    let twice = |name: &String| Error::syntax(format!("{name} stands in one object twice"));
+    if object.len() <= COMPARED_MAX {
+        let mut names = object.keys();
+        while let Some(name) = names.next() {
+            if let Some(again) = names.clone().find(|other| other.eq_ignore_ascii_case(name)) {
+                return Err(twice(again));
+            }
         }
+        return Ok(());
     }
-    Ok(())
+    let mut seen = std::collections::BTreeSet::new();
+    match object.keys().find(|name| !seen.insert(name.to_ascii_lowercase())) {
+        Some(name) => Err(twice(name)),
+        None => Ok(()),
+    }
 }
 
 /// RFC 7643 §3: `schemas` names what the body holds.
@@ -403,6 +423,17 @@ mod tests {
         let parts = split(context, full);
         assert_eq!(parts.external_id.as_deref(), Some("e"));
         assert_eq!(parts.members, Some(vec!["1".to_string(), "2".to_string()]));
-        assert_eq!(Value::Object(parts.document), json!({"displayName": "G"}));
+        assert_eq!(Value::Object(Object::clone(&parts.document)), json!({"displayName": "G"}));
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_noticed_in_few_and_in_many() {
+        for others in [1, COMPARED_MAX - 1, COMPARED_MAX, 200] {
+            let mut object: Object = (0..others).map(|number| (format!("x{number}"), json!(1))).collect();
+            object.insert("Title".to_string(), json!(1));
+            assert!(each_name_once(&object).is_ok(), "{others}");
+            object.insert("tITLE".to_string(), json!(1));
+            assert!(each_name_once(&object).is_err(), "{others}");
+        }
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn run() {
         row(title, &body, || {
             let body = scim::json::parse(black_box(text.as_bytes())).expect("JSON");
             let patch = Patch::parse(users, body, &limits).expect("a PATCH");
-            drop(black_box(patch.apply(users, "1", full, usize::MAX).expect("applies")));
+            drop(black_box(patch.apply(users, "1", full.clone(), usize::MAX).expect("applies")));
         });
     }
     println!();

@@ -73,7 +73,7 @@ fn append(message: Message) -> (Append, bool) {
         guard: if follows { Guard::None } else { Guard::Last(0) },
         id: event.id,
         payload: message.payload,
-        headers: cloud_events::headers(&event),
+        headers: cloud_events::headers(&event).into(),
     };
     (append, follows)
 }
