@@ -27,24 +27,22 @@ pub(crate) fn messages(event: Event, write: &Write, body: Arc<Body>) -> (Vec<Uns
         let event = Event { id: clock::new_event_id(), key_ref: None, kind, ..event.clone() };
         Unsent { event, key: *key, guard, body: None }
     };
-    let mut messages = vec![Unsent {
-        event: Event { kind, ..event.clone() },
-        key: write.key,
-        guard: write.guard,
-        body: Some(body),
-    }];
-    // On the subject of the first, whose guard is theirs too.
-    messages.extend(further.into_iter().map(|kind| follower(kind, &write.key, Guard::None)));
-    let version = messages.len() - 1;
+    // Those on the subject of the first, whose guard is theirs too.
+    let mut followers: Vec<Unsent> =
+        further.into_iter().map(|kind| follower(kind, &write.key, Guard::None)).collect();
+    let version = followers.len();
     if let Some((old_key, last)) = &write.moved {
-        messages.push(follower(Kind::Moved { to_key: write.key }, old_key, Guard::Last(*last)));
+        followers.push(follower(Kind::Moved { to_key: write.key }, old_key, Guard::Last(*last)));
     }
     for Claim { attribute, key, last } in &write.claimed {
-        messages.push(follower(Kind::Claimed { attribute: attribute.clone() }, key, Guard::Last(*last)));
+        followers.push(follower(Kind::Claimed { attribute: attribute.clone() }, key, Guard::Last(*last)));
     }
     for Claim { attribute, key, last } in &write.released {
-        messages.push(follower(Kind::Released { attribute: attribute.clone() }, key, Guard::Last(*last)));
+        followers.push(follower(Kind::Released { attribute: attribute.clone() }, key, Guard::Last(*last)));
     }
+    let event = Event { kind, ..event };
+    let mut messages = vec![Unsent { event, key: write.key, guard: write.guard, body: Some(body) }];
+    messages.extend(followers);
     let last = messages.len() - 1;
     for message in messages.iter_mut().take(last) {
         message.event.continued = true;

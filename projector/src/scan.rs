@@ -21,7 +21,7 @@ use crate::{Error, Lens, Projection};
 /// Resources that are looked at in one piece.
 const PIECE: usize = 1024;
 /// Pieces under way for one question.
-pub(crate) const PIECES_MAX: usize = 2;
+pub(crate) const PIECES_MAX: usize = 3;
 /// So many rows between two that are wanted are passed over rather than sought.
 const DENSE: u64 = 3;
 

@@ -30,7 +30,8 @@ struct Figures {
 }
 
 /// The methods that have a route.
-const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// A method's place in [`METHODS`].
 fn number(method: &Method) -> usize {
@@ -38,7 +39,7 @@ fn number(method: &Method) -> usize {
 }
 
 fn name(number: usize) -> &'static str {
-    ["GET", "POST", "PUT", "PATCH", "DELETE"].get(number).copied().unwrap_or("other")
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].get(number).copied().unwrap_or("other")
 }
 
 impl Observed {
@@ -84,4 +85,33 @@ pub(super) async fn observed(
         span.in_scope(|| tracing::debug!(status, duration_ms, "answered"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_their_names_and_strangers_share_one() {
+        for method in METHODS {
+            assert_eq!(name(number(&method)), method.as_str());
+        }
+        for stranger in ["BREW", "get", "OPTIONS"] {
+            assert_eq!(name(number(&Method::from_bytes(stranger.as_bytes()).unwrap())), "other");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_counted_where_the_same_were_before() {
+        let observed = Observed::default();
+        for (route, method, status) in
+            [("/Users", 0, 200), ("/Users", 0, 404), ("/Users", 2, 200), ("none", 0, 404)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            drop(observed.figures(route, method, status));
+            drop(observed.figures(route, method, status));
+        }
+        let routes = observed.routes.read().unwrap();
+        assert_eq!((routes.len(), routes["/Users"].len()), (2, 3));
+    }
 }

@@ -78,9 +78,13 @@ impl Asked {
     }
 
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
-        let values: Vec<&str> =
-            self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        (!values.is_empty()).then(|| values.join(","))
+        let mut values = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let mut joined = values.next()?.to_string();
+        for value in values {
+            joined.push(',');
+            joined.push_str(value);
+        }
+        Some(joined)
     }
 
     /// Whether the client wants `application/json` and not `application/scim+json`.
