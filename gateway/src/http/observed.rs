@@ -79,7 +79,8 @@ pub(super) async fn observed(
     figures.requests.increment(1);
     figures.duration.record(elapsed.as_secs_f64());
     let (method, status, duration_ms) = (name(method), status.as_u16(), elapsed.as_millis());
-    if status >= 500 {
+    // Whoever asks for what is not there to be had (501) is answered well.
+    if status >= 500 && status != 501 {
         tracing::warn!(method, route, status, duration_ms, "a request was not served");
     } else {
         span.in_scope(|| tracing::debug!(status, duration_ms, "answered"));
