@@ -23,6 +23,8 @@ const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 const ASIDE_FROM: u64 = 20_000;
 /// At the end, so many rows, or a fiftieth of all, are worth an image.
 const END_ROWS_MIN: u64 = 1_000;
+/// So are so many values that were put in order since.
+const END_WAITING_MIN: usize = 10_000;
 
 pub(crate) struct Behind {
     pub(crate) projection: Projection,
@@ -51,6 +53,8 @@ pub(crate) struct Tried {
     rows: u64,
     /// How often images were forgotten before.
     forgotten: u64,
+    /// How many values were not in order: whoever opens it has to sort them.
+    waiting: usize,
 }
 
 impl Behind {
@@ -114,19 +118,21 @@ impl Behind {
         } else if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
         }
-        let rows = |(tenant, directory): (&Tenant, &Directory)| (tenant.clone(), directory.rows_applied());
-        let tenants: Vec<(Tenant, u64)> = self.projection.state().tenants.iter().map(rows).collect();
-        for (tenant, rows) in tenants {
+        let rows = |(tenant, directory): (&Tenant, &Directory)| {
+            (tenant.clone(), directory.rows_applied(), directory.waiting())
+        };
+        let tenants: Vec<(Tenant, u64, usize)> = self.projection.state().tenants.iter().map(rows).collect();
+        for (tenant, rows, waiting) in tenants {
             let images = &self.projection.inner.images;
             let forgotten = images.forgotten(&tenant);
-            let begin = || Tried { when: Instant::now(), rows: images.rows(&tenant), forgotten };
+            let begin = || Tried { when: Instant::now(), rows: images.rows(&tenant), forgotten, waiting: 0 };
             let tried = self.images.entry(tenant.clone()).or_insert_with(begin);
             if tried.forgotten != forgotten {
                 *tried = begin();
             }
             let since = rows.saturating_sub(tried.rows);
             let is_due = if ends {
-                since >= END_ROWS_MIN.max(rows / 50)
+                is_worth_it_at_end(since, rows, tried.waiting, waiting)
             } else {
                 let is_time = tried.when.elapsed() >= IMAGE_INTERVAL;
                 since >= ROWS_MIN.max(if is_time { rows / 16 } else { tried.rows })
@@ -134,7 +140,7 @@ impl Behind {
             // Of thinned history nothing but an image can tell.
             let is_missing = self.facts.floor > 0 && images.rows(&tenant) == 0;
             if is_due || (is_missing && (ends || tried.when.elapsed() >= MISSING_INTERVAL)) {
-                *tried = Tried { when: Instant::now(), rows, forgotten };
+                *tried = Tried { when: Instant::now(), rows, forgotten, waiting };
                 let Some(due) = self.take_image(&tenant) else { continue };
                 if ends || rows < ASIDE_FROM {
                     due.write();
@@ -207,5 +213,28 @@ impl Due {
                 tracing::error!(%tenant, %error, "an image of the projection cannot be written; the next start reads its rows");
             }
         }
+    }
+}
+
+/// Whether a last image saves the next start enough: rows that came since, or values that were put in order since.
+fn is_worth_it_at_end(since: u64, rows: u64, waited: usize, waiting: usize) -> bool {
+    since >= END_ROWS_MIN.max(rows / 50) || waited > waiting + END_WAITING_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_image_saves_the_next_start_rows_or_sorting() {
+        let million = 1_000_000;
+        assert!(!is_worth_it_at_end(19_999, million, 0, 0));
+        assert!(is_worth_it_at_end(20_000, million, 0, 0));
+        assert!(!is_worth_it_at_end(999, 2_000, 0, 0));
+        assert!(is_worth_it_at_end(1_000, 2_000, 0, 0));
+        // A history whose last image was taken shortly before its end was in order.
+        assert!(is_worth_it_at_end(0, million, 6_000_000, 0));
+        assert!(!is_worth_it_at_end(0, million, 6_000_000, 6_000_000));
+        assert!(!is_worth_it_at_end(0, million, END_WAITING_MIN, 0));
     }
 }

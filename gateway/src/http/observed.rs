@@ -30,7 +30,7 @@ struct Figures {
 }
 
 /// The methods that have a route.
-const METHODS: [Method; 6] =
+static METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// A method's place in [`METHODS`].
@@ -39,7 +39,7 @@ fn number(method: &Method) -> usize {
 }
 
 fn name(number: usize) -> &'static str {
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].get(number).copied().unwrap_or("other")
+    METHODS.get(number).map_or("other", Method::as_str)
 }
 
 impl Observed {
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn methods_have_their_names_and_strangers_share_one() {
-        for method in METHODS {
-            assert_eq!(name(number(&method)), method.as_str());
+        for method in &METHODS {
+            assert_eq!(name(number(method)), method.as_str());
         }
         for stranger in ["BREW", "get", "OPTIONS"] {
             assert_eq!(name(number(&Method::from_bytes(stranger.as_bytes()).unwrap())), "other");
