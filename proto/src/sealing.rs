@@ -1,11 +1,13 @@
 //! Data keys, and how they are wrapped: master key → tenant key → data key.
+//!
+//! What is sealed is sealed by XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03): HChaCha20 makes a key of its own of the key
+//! and the nonce's first 16 bytes, ChaCha20-Poly1305 of RFC 8439 does the rest.
 
 use std::fmt;
 
 use bytes::Bytes;
-use chacha20poly1305::aead::{Aead, AeadInOut, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use prost::Message;
+use ring::aead;
 use zeroize::Zeroize;
 
 use crate::wire::keys as wire;
@@ -14,6 +16,9 @@ use crate::wire::keys as wire;
 pub const KEY_BYTES: usize = 32;
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 24;
+
+/// What sealing adds to a text.
+const TAG_BYTES: usize = 16;
 
 /// A nonce; never used twice under one key, which chance makes sure of at this size.
 pub type Nonce = [u8; NONCE_BYTES];
@@ -41,23 +46,28 @@ impl DataKey {
 
     /// Seals a text; whoever opens it must show the same associated data.
     pub fn seal(&self, nonce: &Nonce, plain: &[u8], associated: &[u8]) -> Vec<u8> {
-        let cipher = XChaCha20Poly1305::new(&self.0.into());
-        // The cipher refuses only texts beyond 256 GiB, which no message can hold.
-        cipher.encrypt(&(*nonce).into(), Payload { msg: plain, aad: associated }).unwrap_or_default()
+        let mut text = Vec::with_capacity(plain.len() + TAG_BYTES);
+        text.extend_from_slice(plain);
+        self.seal_in_place(nonce, &mut text, associated);
+        text
     }
 
     /// Opens what [`DataKey::seal`] made.
     pub fn open(&self, nonce: &[u8], sealed: &[u8], associated: &[u8]) -> Result<Vec<u8>, Unopened> {
         let nonce: Nonce = nonce.try_into().map_err(|_| Unopened)?;
-        let cipher = XChaCha20Poly1305::new(&self.0.into());
-        cipher.decrypt(&nonce.into(), Payload { msg: sealed, aad: associated }).map_err(|_| Unopened)
+        let mut text = sealed.to_vec();
+        self.open_in_place(&nonce, &mut text, associated)?;
+        Ok(text)
     }
 
     /// The same as [`DataKey::seal`] where the text stands.
     pub fn seal_in_place(&self, nonce: &Nonce, text: &mut Vec<u8>, associated: &[u8]) {
-        let cipher = XChaCha20Poly1305::new(&self.0.into());
-        if cipher.encrypt_in_place(&(*nonce).into(), associated, text).is_err() {
-            // As above; nothing may pass for sealed that is not.
+        let sealed = self.cipher(nonce).and_then(|(cipher, nonce)| {
+            let associated = aead::Aad::from(associated);
+            cipher.seal_in_place_append_tag(nonce, associated, text).map_err(|_| Unopened)
+        });
+        // The cipher refuses only texts beyond 256 GiB, which no message can hold; nothing may pass for sealed that is not.
+        if sealed.is_err() {
             text.clear();
         }
     }
@@ -69,8 +79,23 @@ impl DataKey {
         sealed: &mut Vec<u8>,
         associated: &[u8],
     ) -> Result<(), Unopened> {
-        let cipher = XChaCha20Poly1305::new(&self.0.into());
-        cipher.decrypt_in_place(&(*nonce).into(), associated, sealed).map_err(|_| Unopened)
+        let (cipher, nonce) = self.cipher(nonce)?;
+        let opened = cipher.open_in_place(nonce, aead::Aad::from(associated), sealed);
+        let length = opened.map_err(|_| Unopened)?.len();
+        sealed.truncate(length);
+        Ok(())
+    }
+
+    /// The cipher of one text, and what is left of its nonce.
+    fn cipher(&self, nonce: &Nonce) -> Result<(aead::LessSafeKey, aead::Nonce), Unopened> {
+        let (first, last) = nonce.split_first_chunk::<16>().ok_or(Unopened)?;
+        let mut key = chacha20::hchacha::<chacha20::R20>(&self.0.into(), &(*first).into());
+        let unbound = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, &key).map_err(|_| Unopened);
+        key.zeroize();
+        let mut rest = [0; aead::NONCE_LEN];
+        let (_, end) = rest.split_at_mut_checked(aead::NONCE_LEN - last.len()).ok_or(Unopened)?;
+        end.copy_from_slice(last);
+        Ok((aead::LessSafeKey::new(unbound?), aead::Nonce::assume_unique_for_key(rest)))
     }
 }
 
@@ -154,6 +179,39 @@ mod tests {
         assert!(key.open_in_place(&[1; 24], &mut text.clone(), b"other").is_err());
         key.open_in_place(&[1; 24], &mut text, b"envelope").unwrap();
         assert_eq!(text, b"text");
+    }
+
+    /// Appendix A.3.1 of the draft.
+    #[test]
+    fn it_is_the_cipher_that_others_know_by_its_name() {
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+        let key = DataKey::new(std::array::from_fn(|place| 0x80 + place as u8));
+        let nonce: Nonce = std::array::from_fn(|place| 0x40 + place as u8);
+        let associated = hex("50515253c0c1c2c3c4c5c6c7");
+        let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+        let sealed = [
+            "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb",
+            "731c7f1b0b4aa6440bf3a82f4eda7e39ae64c6708c54c216cb96b72e1213b452",
+            "2f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9",
+            "21f9664c97637da9768812f615c68b13b52e",
+            "c0875924c1c7987947deafd8780acf49",
+        ];
+        assert_eq!(key.seal(&nonce, text, &associated), hex(&sealed.concat()));
+        assert_eq!(key.open(&nonce, &hex(&sealed.concat()), &associated).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_too_short_or_damaged_does_not_open() {
+        let (key, nonce) = (DataKey::new([7; 32]), [1; 24]);
+        let sealed = key.seal(&nonce, b"", b"");
+        assert_eq!((sealed.len(), key.open(&nonce, &sealed, b"").unwrap().len()), (TAG_BYTES, 0));
+        assert!(key.open(&nonce, &sealed[1..], b"").is_err() && key.open(&nonce, b"", b"").is_err());
+        assert!(key.open(&nonce[1..], &sealed, b"").is_err());
+        for place in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[place] ^= 1;
+            assert!(key.open(&nonce, &damaged, b"").is_err(), "{place}");
+        }
     }
 
     #[test]
