@@ -15,10 +15,9 @@ pub(crate) struct Edge {
     group: Slot,
     member: Slot,
     from: Number,
-    to: Number,
+    /// While it is there: the one before it in its group's list. Afterwards: the event that ended it.
+    before_or_end: Number,
     next_of_group: Number,
-    /// While it is there: the one before it in its group's list.
-    before_of_group: Number,
     next_of_member: Number,
 }
 
@@ -26,17 +25,15 @@ plain_struct!(Edge {
     group: u32,
     member: u32,
     from: u32,
-    to: u32,
+    before_or_end: u32,
     next_of_group: u32,
-    before_of_group: u32,
     next_of_member: u32,
 });
 
-impl Edge {
-    fn is_at(&self, at: Number) -> bool {
-        self.from <= at && at < self.to
-    }
-}
+/// How an edge leads to the next of a list.
+type Next = fn(&Edge) -> Number;
+const OF_GROUP: Next = |edge| edge.next_of_group;
+const OF_MEMBER: Next = |edge| edge.next_of_member;
 
 /// Where a resource's lists begin.
 #[derive(Clone, Copy, Debug)]
@@ -92,27 +89,34 @@ impl Edges {
         self.ends.get(slot).unwrap_or(NO_ENDS)
     }
 
-    fn list(&self, first: Number, next: fn(&Edge) -> Number) -> impl Iterator<Item = (Number, Edge)> {
+    fn list(&self, first: Number, next: Next) -> impl Iterator<Item = (Number, Edge)> {
         let numbered = |number: Number| Some((number, self.edges.get(number)?));
         std::iter::successors(numbered(first), move |(_, edge)| numbered(next(edge)))
+    }
+
+    /// The edges at a moment of those that are there and of those that are over.
+    fn at(
+        &self,
+        open: Number,
+        former: Number,
+        next: Next,
+        at: Number,
+    ) -> impl Iterator<Item = (Number, Edge)> {
+        let former = if at == NOW { NONE } else { former };
+        let former = self.list(former, next).filter(move |(_, edge)| at < edge.before_or_end);
+        self.list(open, next).chain(former).filter(move |(_, edge)| edge.from <= at)
     }
 
     /// The edges of a group at a moment.
     fn of_group(&self, group: Slot, at: Number) -> impl Iterator<Item = (Number, Edge)> {
         let ends = self.ends(group);
-        let former = if at == NOW { NONE } else { ends.former_members };
-        let all = [ends.members, former].into_iter();
-        all.flat_map(|first| self.list(first, |edge| edge.next_of_group))
-            .filter(move |(_, edge)| edge.is_at(at))
+        self.at(ends.members, ends.former_members, OF_GROUP, at)
     }
 
     /// The edges of a member at a moment.
     fn of_member(&self, member: Slot, at: Number) -> impl Iterator<Item = (Number, Edge)> {
         let ends = self.ends(member);
-        let former = if at == NOW { NONE } else { ends.former_groups };
-        let all = [ends.groups, former].into_iter();
-        all.flat_map(|first| self.list(first, |edge| edge.next_of_member))
-            .filter(move |(_, edge)| edge.is_at(at))
+        self.at(ends.groups, ends.former_groups, OF_MEMBER, at)
     }
 
     /// An edge that is there now. A resource is in few groups, a group can hold everybody.
@@ -158,13 +162,12 @@ impl Edges {
             group,
             member,
             from,
-            to: NONE,
+            before_or_end: NONE,
             next_of_group,
-            before_of_group: NONE,
             next_of_member: self.ends(member).groups,
         });
         if let Some(next) = self.edges.at_mut(next_of_group) {
-            next.before_of_group = number;
+            next.before_or_end = number;
         }
         if let Some(ends) = self.ends.at_mut(group) {
             ends.members = number;
@@ -195,7 +198,7 @@ impl Edges {
                 }
             }
         }
-        match self.edges.at_mut(edge.before_of_group) {
+        match self.edges.at_mut(edge.before_or_end) {
             Some(before) => before.next_of_group = edge.next_of_group,
             None => {
                 if let Some(ends) = self.ends.at_mut(edge.group) {
@@ -204,14 +207,13 @@ impl Edges {
             }
         }
         if let Some(next) = self.edges.at_mut(edge.next_of_group) {
-            next.before_of_group = edge.before_of_group;
+            next.before_or_end = edge.before_or_end;
         }
         let (group, member) = (self.ends(edge.group), self.ends(edge.member));
         if let Some(closed) = self.edges.at_mut(number) {
             *closed = Edge {
-                to,
+                before_or_end: to,
                 next_of_group: group.former_members,
-                before_of_group: NONE,
                 next_of_member: member.former_groups,
                 ..edge
             };
@@ -307,15 +309,15 @@ impl Edges {
     /// Every change of one end's edges: who, from which event, until which.
     pub(crate) fn stays(&self, slot: Slot, as_group: bool) -> Vec<(Slot, Number, Number)> {
         let ends = self.ends(slot);
-        let mut stays: Vec<(Slot, Number, Number)> = if as_group {
-            let all = [ends.members, ends.former_members].into_iter();
-            let all = all.flat_map(|first| self.list(first, |edge| edge.next_of_group));
-            all.map(|(_, edge)| (edge.member, edge.from, edge.to)).collect()
+        let (open, former, next) = if as_group {
+            (ends.members, ends.former_members, OF_GROUP)
         } else {
-            let all = [ends.groups, ends.former_groups].into_iter();
-            let all = all.flat_map(|first| self.list(first, |edge| edge.next_of_member));
-            all.map(|(_, edge)| (edge.group, edge.from, edge.to)).collect()
+            (ends.groups, ends.former_groups, OF_MEMBER)
         };
+        let other = |edge: &Edge| if as_group { edge.member } else { edge.group };
+        let open = self.list(open, next).map(|(_, edge)| (other(&edge), edge.from, NONE));
+        let former = self.list(former, next).map(|(_, edge)| (other(&edge), edge.from, edge.before_or_end));
+        let mut stays: Vec<(Slot, Number, Number)> = open.chain(former).collect();
         stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
         stays
     }
