@@ -14,7 +14,7 @@ use crate::directory::{Directory, Image};
 use crate::store::Facts;
 use crate::writer::{WRITE_INTERVAL, flush, write_all};
 
-/// An image is written when so many rows came and there are twice as many, and after a while when a sixteenth came.
+/// An image is written when so many rows came and there are three times as many, and after a while when a sixteenth came.
 const ROWS_MIN: u64 = 20_000;
 const IMAGE_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two attempts to write one that must be there.
@@ -60,7 +60,9 @@ pub(crate) struct Tried {
 impl Behind {
     pub(crate) fn run(mut self, stopped: &Receiver<()>) {
         loop {
-            let ends = !matches!(stopped.recv_timeout(WRITE_INTERVAL), Err(RecvTimeoutError::Timeout));
+            let behind = self.projection.state().tail.is_long();
+            let pause = if behind { Duration::ZERO } else { WRITE_INTERVAL };
+            let ends = !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
             self.write_rows();
             if ends {
                 flush(&self.projection);
@@ -135,7 +137,7 @@ impl Behind {
                 is_worth_it_at_end(since, rows, tried.waiting, waiting)
             } else {
                 let is_time = tried.when.elapsed() >= IMAGE_INTERVAL;
-                since >= ROWS_MIN.max(if is_time { rows / 16 } else { tried.rows })
+                since >= ROWS_MIN.max(if is_time { rows / 16 } else { 2 * tried.rows })
             };
             // Of thinned history nothing but an image can tell.
             let is_missing = self.facts.floor > 0 && images.rows(&tenant) == 0;

@@ -66,6 +66,11 @@ impl Tail {
         self.rows.len() > ROWS_MAX || self.bytes > BYTES_MAX
     }
 
+    /// Whether so much came that the store should not rest.
+    pub(crate) fn is_long(&self) -> bool {
+        self.rows.len() > ROWS_MAX / 8 || self.bytes > BYTES_MAX / 8
+    }
+
     pub(crate) fn get(&self, sequence: u64) -> Option<&Row> {
         self.rows.get(&sequence).map(|kept| &kept.row)
     }

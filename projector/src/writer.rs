@@ -91,19 +91,31 @@ fn finish(projection: &Projection, facts: Facts) {
     flush(projection);
 }
 
-/// Batch after batch, until the tail is empty.
-pub(crate) fn write_all(projection: &Projection, mut facts: Facts) -> Facts {
-    loop {
-        match write_once(projection, &facts) {
+/// Writes everything that the log has confirmed by now.
+pub(crate) fn write_all(projection: &Projection, facts: Facts) -> Facts {
+    let goal = projection.state().confirmed;
+    let (facts, failed) = write_to(goal, facts, |facts| write_once(projection, facts));
+    if let Some(error) = failed {
+        let folder = projection.inner.store.name();
+        tracing::error!(%folder, %error, "the projection cannot be written; rows stay in memory");
+    }
+    facts
+}
+
+/// Batch after batch until a sequence. While a history is read more comes all the time, and images must have their turn.
+fn write_to(
+    goal: u64,
+    mut facts: Facts,
+    mut write: impl FnMut(&Facts) -> Result<Option<Facts>, Doubt>,
+) -> (Facts, Option<Doubt>) {
+    while facts.position.is_none_or(|position| position.sequence < goal) {
+        match write(&facts) {
             Ok(Some(written)) => facts = written,
-            Ok(None) => return facts,
-            Err(error) => {
-                let folder = projection.inner.store.name();
-                tracing::error!(%folder, %error, "the projection cannot be written; rows stay in memory");
-                return facts;
-            }
+            Ok(None) => break,
+            Err(error) => return (facts, Some(error)),
         }
     }
+    (facts, None)
 }
 
 /// One batch; nothing when the tail holds nothing that the log confirmed.
@@ -126,4 +138,28 @@ fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, D
     drop(gone);
     metrics::gauge!("rollcall_projection_tail_rows").set(left as f64);
     Ok(Some(written))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{EventId, Position};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_meanwhile_is_left_for_the_next_time() {
+        let at = |sequence: u64| {
+            let event = EventId::new(uuid::Uuid::from_u128(sequence.into()));
+            Facts::default().with(&BTreeMap::new(), &BTreeMap::new(), Position { sequence, event })
+        };
+        let next = |facts: &Facts| facts.position.map_or(0, |position| position.sequence) + 256;
+        // There is always more.
+        let (facts, failed) = write_to(1_000, Facts::default(), |facts| Ok(Some(at(next(facts)))));
+        assert_eq!((facts.position, failed.is_none()), (at(1_024).position, true));
+        let (facts, _) = write_to(1_000, at(1_000), |_| unreachable!("all of it is written"));
+        assert_eq!(facts.position, at(1_000).position);
+        // What is confirmed may end within a command, which waits for its rest.
+        let (facts, failed) = write_to(1_000, at(900), |_| Ok(None));
+        assert_eq!((facts.position, failed.is_none()), (at(900).position, true));
+    }
 }
