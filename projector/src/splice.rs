@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use jiff::Timestamp;
 use proto::{ResourceId, Tenant, Version};
 use scim::ResourceType;
 
 use crate::content::{Cuts, Named, cuts};
-use crate::directory::{Directory, Slot, mix};
+use crate::directory::{Directory, Slot};
+use crate::fragments::{Halves, New};
 use crate::represent::put_date_time;
 use crate::{Lens, Projection, Stored};
 
@@ -20,38 +20,6 @@ pub struct Written {
     pub version: Version,
     /// Whether the document is as new as the members: it was not changed since it was read.
     pub is_current: bool,
-}
-
-/// Links to groups that were written already: many resources of one list are in the same groups. Of one lens only.
-#[derive(Debug, Default)]
-pub struct Fragments {
-    places: HashTable<Fragment>,
-    /// One behind the other.
-    text: Vec<u8>,
-}
-
-/// Where a link stands.
-#[derive(Debug)]
-struct Fragment {
-    slot: Slot,
-    direct: Option<bool>,
-    from: usize,
-    to: usize,
-}
-
-impl Fragments {
-    fn find(&self, slot: Slot, direct: Option<bool>) -> Option<&[u8]> {
-        let same = |known: &Fragment| known.slot == slot && known.direct == direct;
-        let known = self.places.find(mix(slot.into()), same)?;
-        self.text.get(known.from..known.to)
-    }
-
-    fn remember(&mut self, slot: Slot, direct: Option<bool>, written: &[u8]) {
-        let from = self.text.len();
-        self.text.extend_from_slice(written);
-        let fragment = Fragment { slot, direct, from, to: self.text.len() };
-        self.places.insert_unique(mix(slot.into()), fragment, |known| mix(known.slot.into()));
-    }
 }
 
 /// What stands around ids in links.
@@ -69,19 +37,6 @@ impl Projection {
         stored: &Stored,
         kind: &ResourceType,
         lens: &Lens,
-        out: &mut Vec<u8>,
-    ) -> Written {
-        self.write_one_json(tenant, stored, kind, lens, None, out)
-    }
-
-    /// The same; the fragments are those of several resources that are shown through the same lens.
-    pub fn write_one_json(
-        &self,
-        tenant: &Tenant,
-        stored: &Stored,
-        kind: &ResourceType,
-        lens: &Lens,
-        fragments: Option<&mut Fragments>,
         out: &mut Vec<u8>,
     ) -> Written {
         let json = stored.document.json();
@@ -117,14 +72,10 @@ impl Projection {
                     }
                     Some(_) | None => written.is_current = false,
                 }
-                let slots =
-                    directory.edges().members(slot, lens.moment.0).into_iter().map(|slot| (slot, None));
-                self.links_json(directory, "members", slots, &links, None, out);
+                self.members_json(directory, &directory.edges().members(slot, lens.moment.0), &links, out);
             }
             if groups {
-                let slots = directory.edges().ancestors(slot, lens.moment.0);
-                let slots = slots.into_iter().map(|(slot, direct)| (slot, Some(direct)));
-                self.links_json(directory, "groups", slots, &links, fragments, out);
+                self.groups_json(directory, &directory.edges().ancestors(slot, lens.moment.0), &links, out);
             }
         });
         out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
@@ -207,71 +158,100 @@ impl Projection {
         }
     }
 
-    /// A group's members, or the groups of a resource, with a comma behind them; nothing when there are none.
-    fn links_json(
-        &self,
-        directory: &Directory,
-        name: &str,
-        slots: impl Iterator<Item = (Slot, Option<bool>)>,
-        links: &Links<'_>,
-        mut fragments: Option<&mut Fragments>,
-        out: &mut Vec<u8>,
-    ) {
-        let mut first = true;
-        // Most are of one type.
-        let mut last: Option<(&str, &ResourceType)> = None;
-        for (slot, direct) in slots {
-            let mut separate = |out: &mut Vec<u8>| {
-                if first {
-                    out.push(b'"');
-                    out.extend_from_slice(name.as_bytes());
-                    out.extend_from_slice(b"\":[");
-                } else {
-                    out.push(b',');
-                }
-                first = false;
-            };
-            if let Some(written) = fragments.as_ref().and_then(|known| known.find(slot, direct)) {
-                separate(out);
-                out.extend_from_slice(written);
-                continue;
-            }
-            let name_of_type = directory.type_at(slot);
-            let kind = match last {
-                Some((known, kind)) if known == name_of_type => Some(kind),
-                Some(_) | None => self.inner.registry.by_name(name_of_type),
-            };
-            // One whose type is not known any more is not shown.
-            let Some((kind, other)) = kind.zip(directory.id(slot)) else { continue };
-            last = Some((name_of_type, kind));
-            separate(out);
-            let begin = out.len();
-            out.extend_from_slice(b"{\"value\":\"");
-            let mut letters = uuid::Uuid::encode_buffer();
-            let other = other.uuid().hyphenated().encode_lower(&mut letters).as_bytes();
-            out.extend_from_slice(other);
-            out.extend_from_slice(b"\",\"$ref\":\"");
-            out.extend_from_slice(&links.base_url);
-            out.extend_from_slice(kind.endpoint.as_bytes());
-            out.push(b'/');
-            out.extend_from_slice(other);
-            out.extend_from_slice(b"\",\"type\":\"");
-            match direct {
-                None => escaped(name_of_type.as_bytes(), out),
-                Some(true) => out.extend_from_slice(b"direct"),
-                Some(false) => out.extend_from_slice(b"indirect"),
-            }
-            if let Some(display) = directory.display_bytes(slot, links.lens.moment.0) {
-                out.extend_from_slice(b"\",\"display\":\"");
-                escaped(display, out);
-            }
-            out.extend_from_slice(b"\"}");
-            if let Some(fragments) = &mut fragments {
-                fragments.remember(slot, direct, out.get(begin..).unwrap_or_default());
+    /// A group's members, with a comma behind them; nothing when there are none.
+    fn members_json(&self, directory: &Directory, slots: &[Slot], links: &Links<'_>, out: &mut Vec<u8>) {
+        let mut list = LinkList::begin(b"\"members\":[", out);
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        for slot in slots {
+            before.clear();
+            behind.clear();
+            if self.link(directory, *slot, links, &mut before, &mut behind) {
+                list.put((&before, &behind), links, directory.type_at(*slot).as_bytes());
             }
         }
-        if !first {
-            out.extend_from_slice(b"],");
+        list.end();
+    }
+
+    /// The groups of a resource, likewise. How a link to a group reads is kept for the next reader.
+    fn groups_json(
+        &self,
+        directory: &Directory,
+        groups: &[(Slot, bool)],
+        links: &Links<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut list = LinkList::begin(b"\"groups\":[", out);
+        let (kept, mut new) = (directory.fragments().kept(), Vec::new());
+        for (slot, direct) in groups {
+            let word: &[u8] = if *direct { b"direct" } else { b"indirect" };
+            let modified = directory.modified_until(*slot, links.lens.moment.0);
+            if let Some(known) = modified.and_then(|modified| kept.find(*slot, modified)) {
+                list.put(known, links, word);
+                continue;
+            }
+            let (mut before, mut behind) = (Vec::new(), Vec::new());
+            if !self.link(directory, *slot, links, &mut before, &mut behind) {
+                continue;
+            }
+            list.put((&before, &behind), links, word);
+            new.extend(modified.map(|modified| New { slot: *slot, modified, before, behind }));
+        }
+        list.end();
+        drop(kept);
+        directory.fragments().keep(&new);
+    }
+
+    /// Appends what stands before and behind the base of a link's location, save for its type. Whether there is such a
+    /// link: one whose type is not known any more is not shown.
+    fn link(
+        &self,
+        directory: &Directory,
+        slot: Slot,
+        links: &Links<'_>,
+        before: &mut Vec<u8>,
+        behind: &mut Vec<u8>,
+    ) -> bool {
+        let kind = self.inner.registry.by_name(directory.type_at(slot));
+        let Some((kind, other)) = kind.zip(directory.id(slot)) else { return false };
+        before.extend_from_slice(b"{\"value\":\"");
+        id(other, before);
+        before.extend_from_slice(b"\",\"$ref\":\"");
+        location(b"", &kind.endpoint, other, behind);
+        if let Some(display) = directory.display_bytes(slot, links.lens.moment.0) {
+            behind.extend_from_slice(b"\",\"display\":\"");
+            escaped(display, behind);
+        }
+        behind.extend_from_slice(b"\",\"type\":\"");
+        true
+    }
+}
+
+/// A list of links that is being written.
+struct LinkList<'a> {
+    begin: &'static [u8],
+    is_empty: bool,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> LinkList<'a> {
+    fn begin(begin: &'static [u8], out: &'a mut Vec<u8>) -> Self {
+        Self { begin, is_empty: true, out }
+    }
+
+    fn put(&mut self, (before, behind): Halves<'_>, links: &Links<'_>, word: &[u8]) {
+        self.out.extend_from_slice(if self.is_empty { self.begin } else { b"," });
+        self.is_empty = false;
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(&links.base_url);
+        self.out.extend_from_slice(behind);
+        escaped(word, self.out);
+        self.out.extend_from_slice(b"\"}");
+    }
+
+    /// With a comma behind it; one that is empty is not written.
+    fn end(self) {
+        if !self.is_empty {
+            self.out.extend_from_slice(b"],");
         }
     }
 }
@@ -318,18 +298,5 @@ mod tests {
                 serde_json::json!(text).to_string()
             );
         }
-    }
-
-    #[test]
-    fn fragments_are_told_apart() {
-        let mut fragments = Fragments::default();
-        for slot in 0..1_000 {
-            for direct in [None, Some(true), Some(false)] {
-                assert_eq!(fragments.find(slot, direct), None);
-                fragments.remember(slot, direct, format!("{slot} {direct:?}").as_bytes());
-            }
-        }
-        assert_eq!(fragments.find(7, Some(false)), Some(&b"7 Some(false)"[..]));
-        assert_eq!(fragments.find(999, None), Some(&b"999 None"[..]));
     }
 }

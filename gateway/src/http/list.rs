@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use projector::{Fragments, Lens, Moment, Page, Part, Query, Window};
+use projector::{Lens, Moment, Page, Part, Query, Window};
 use scim::list::{self, Place, Question};
 use scim::{AttributeSelection, Error, Filter, ResourceType, ScimType, Sort};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
-use super::resources::{Shown, deadline, represent};
+use super::resources::{deadline, represent};
 use crate::Gateway;
 use crate::fresh::Freshness;
 
@@ -123,16 +123,13 @@ async fn answer(
     let lens = Lens { moment: page.moment, ..lens };
     let is_whole: Vec<(&str, bool)> =
         kinds.iter().map(|kind| (kind.name.as_str(), selection.is_whole(&inner.registry, kind))).collect();
-    let mut fragments = Fragments::default();
     let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
         if let Some(stored) = page.resources.get(index)
             && let Some(kind) = inner.registry.by_name(&stored.resource_type)
         {
             let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
             let selection = (!is_whole).then_some(&selection);
-            let fragments = (page.resources.len() > 1).then_some(&mut fragments);
-            let shown = Shown { selection, lens: &lens, fragments };
-            represent(gateway, asked, kind, stored, shown, text);
+            represent(gateway, asked, kind, stored, selection, &lens, text);
         }
     });
     Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use projector::{Fragments, Lens, Moment, Stored, Written};
+use projector::{Lens, Moment, Stored, Written};
 use proto::ResourceId;
 use scim::{AttributeSelection, ResourceType};
 use serde_json::Value;
@@ -185,21 +185,11 @@ fn represented(
 ) -> (Reply, bool) {
     let mut text = Vec::with_capacity(4096);
     let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
-    let shown = Shown { selection, lens, fragments: None };
-    let written = represent(gateway, asked, kind, stored, shown, &mut text);
+    let written = represent(gateway, asked, kind, stored, selection, lens, &mut text);
     let reply = Reply::text(status, text)
         .located(location(asked, kind, stored), written.version.to_string())
         .accepted(asked.wants_plain_json());
     (reply, written.is_current)
-}
-
-/// How a resource is shown.
-pub(super) struct Shown<'a> {
-    /// What is selected; nothing when it is shown as it is.
-    pub(super) selection: Option<&'a AttributeSelection>,
-    pub(super) lens: &'a Lens,
-    /// Of all that are shown in one answer, when they are many.
-    pub(super) fragments: Option<&'a mut Fragments>,
 }
 
 /// Appends the JSON of what a client sees of a resource: its own text where nothing is selected out of it.
@@ -208,13 +198,13 @@ pub(super) fn represent(
     asked: &Asked,
     kind: &ResourceType,
     stored: &Stored,
-    shown: Shown<'_>,
+    selection: Option<&AttributeSelection>,
+    lens: &Lens,
     out: &mut Vec<u8>,
 ) -> Written {
-    let Shown { selection, lens, fragments } = shown;
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
     let Some(selection) = selection else {
-        return inner.projection.write_one_json(tenant, stored, kind, lens, fragments, out);
+        return inner.projection.write_json(tenant, stored, kind, lens, out);
     };
     let shown = inner.projection.represent_now(tenant, stored, kind, lens);
     let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));

@@ -85,6 +85,7 @@ impl Directory {
             }
             (Kind::Erased, _) => {
                 self.erased = self.applied;
+                self.fragments.wipe();
                 if let Some(slot) = known {
                     self.values.wipe(slot, kind);
                 }

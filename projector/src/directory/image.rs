@@ -12,6 +12,7 @@ use super::types::TypeList;
 use super::values::Values;
 use super::versions::{Number, Versions};
 use super::{Directory, NOW, Slot, hash};
+use crate::fragments::Fragments;
 use crate::index::Indexes;
 use crate::table::{Column, Input, Output};
 
@@ -157,6 +158,7 @@ impl Image {
             rows_applied: self.rows,
             dropped_ms: None,
             erased: self.erased,
+            fragments: Fragments::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{ResourceId, Version};
 
+use crate::fragments::Fragments;
 use crate::index::Indexes;
 use crate::table::Column;
 use edges::Edges;
@@ -52,7 +53,7 @@ pub(crate) struct Grave {
     pub(crate) deleted_ms: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Directory {
     indexes: Arc<Indexes>,
     /// Names of resource types, by number.
@@ -78,6 +79,8 @@ pub(crate) struct Directory {
     dropped_ms: Option<i64>,
     /// The last sequence at which somebody was erased, or the tenant dropped; 0 when that never was.
     erased: u64,
+    /// What was written for readers.
+    fragments: Fragments,
 }
 
 impl Directory {
@@ -99,6 +102,7 @@ impl Directory {
             rows_applied: 0,
             dropped_ms: None,
             erased: 0,
+            fragments: Fragments::default(),
         }
     }
 
@@ -203,9 +207,19 @@ impl Directory {
         own.max(touch.map(|touch| touch.at))
     }
 
+    /// The same of a resource that exists at the moment.
+    pub(crate) fn modified_until(&self, slot: Slot, at: Number) -> Option<Number> {
+        self.modified(self.resources.at(slot).filter(|row| row.is_at(at))?, at)
+    }
+
+    /// What was written of resources for readers before.
+    pub(crate) fn fragments(&self) -> &Fragments {
+        &self.fragments
+    }
+
     /// Whether an event is the last until a moment that changed a resource.
     pub(crate) fn is_modification(&self, slot: Slot, event: Number, at: Number) -> bool {
-        self.resources.at(slot).is_some_and(|row| row.is_at(at) && self.modified(row, at) == Some(event))
+        self.modified_until(slot, at) == Some(event)
     }
 
     /// The sequence of the row that holds the document of a resource at a moment.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eventlog::{Keyring, Log};
-use projector::{Config, Fragments, Lens, Moment, Part, Projection, Query, Storage, Stored, When, Window};
+use projector::{Config, Lens, Moment, Part, Projection, Query, Storage, Stored, When, Window};
 use proto::{ResourceId, Tenant};
 use scim::list::{self, Place};
 use scim::{Dialect, Filter, FilterLimits, Registry, Sort};
@@ -95,12 +95,9 @@ impl Asks {
         let query = Query { parts: &parts, lens, window: &window, count, scan_rows_max: usize::MAX };
         let page = self.projection.query(&self.tenant, query).await.expect("an answer");
         let (shown, lens) = (page.resources.len(), Lens { moment: page.moment, ..lens.clone() });
-        let mut fragments = Fragments::default();
         let json = list::response_text(page.total, Place::Index(1), shown, |index, json| {
             if let Some(stored) = page.resources.get(index) {
-                // As a gateway does for many.
-                let fragments = (shown > 1).then_some(&mut fragments);
-                self.projection.write_one_json(&self.tenant, stored, kind, &lens, fragments, json);
+                self.projection.write_json(&self.tenant, stored, kind, &lens, json);
             }
         });
         Answer { total: page.total, shown, json }
