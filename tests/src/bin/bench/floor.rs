@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_nats::ServerAddr;
 use async_nats::jetstream::{self, stream};
 use axum::Router;
 use axum::extract::State;
@@ -30,17 +31,23 @@ struct Floor {
 pub(crate) fn serve(nats: &str, file: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let address: async_nats::ServerAddr = nats.parse().expect("a NATS URL");
+        let addresses: Vec<ServerAddr> =
+            nats.split(',').map(|url| url.parse().expect("a NATS URL")).collect();
         let mut options = async_nats::ConnectOptions::new();
-        if let (Some(user), Some(password)) = (address.username(), address.password()) {
+        let first = addresses.first().expect("a broker");
+        if let (Some(user), Some(password)) = (first.username(), first.password()) {
             options = options.user_and_password(user.to_string(), password.to_string());
         }
-        let client = options.connect(address).await.expect("the broker listens");
+        let client = options.connect(addresses).await.expect("the broker listens");
         let context = jetstream::new(client);
+        // As often as the log that is measured beside it.
+        let log = context.get_stream("IDENTITY").await.expect("the log is there");
+        let num_replicas = log.cached_info().config.num_replicas;
         let config = stream::Config {
             name: "FLOOR".to_string(),
             subjects: vec!["floor.>".to_string()],
             allow_atomic_publish: true,
+            num_replicas,
             ..Default::default()
         };
         context.get_or_create_stream(config).await.expect("a stream");

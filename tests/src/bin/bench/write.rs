@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use street::House;
+use street::cluster::Cluster;
 use street::house::Options;
 
 use crate::broker::Lazy;
@@ -14,36 +15,50 @@ use crate::load::{self, Figures, Pace, Target, Work};
 /// How long one cell is measured, and how often the pair is measured in turn.
 const CELL: Duration = Duration::from_millis(2_500);
 const ROUNDS: usize = 3;
+/// Of a cluster.
+const REPLICAS: usize = 3;
 
-/// Words narrow it down: `sync`, `lazy`, `open`, a number of connections.
+/// A broker that can be named, and what measures writes with it.
+type Broker = (&'static str, fn(&[String]));
+
+const BROKERS: [Broker; 3] = [("sync", always_synced), ("lazy", lazily_synced), ("replicated", replicated)];
+
+/// Words narrow it down: the name of a broker (`sync` and `lazy` when none is given), `open`, a number of connections.
 pub(crate) fn run(words: &[String]) {
     println!(
-        "client, gateway and broker share this machine; one replica; each cell in {ROUNDS} rounds, in turn with its floor"
+        "client, gateway and broker share this machine; each cell in {ROUNDS} rounds, in turn with its floor"
     );
-    let wanted = |group: [&str; 2], word: &str| {
-        let named = words.iter().any(|given| group.contains(&given.as_str()));
-        !named || words.iter().any(|given| given == word)
-    };
-    if wanted(["sync", "lazy"], "sync") {
-        always_synced(words);
-    }
-    if wanted(["sync", "lazy"], "lazy") {
-        lazily_synced(words);
+    let is_given = |name: &str| words.iter().any(|word| word == name);
+    let none = !BROKERS.iter().any(|(name, _)| is_given(name));
+    for (name, run) in BROKERS {
+        if is_given(name) || (none && name != "replicated") {
+            run(words);
+        }
     }
 }
 
 fn always_synced(words: &[String]) {
-    println!("\nsync_interval: always");
+    println!("\none replica, sync_interval: always");
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
     pairs(&house, house.env("NATS_URL"), "sync", words);
 }
 
 fn lazily_synced(words: &[String]) {
-    println!("\nlazy sync (the broker's own default: acknowledges before the disk has it)");
+    println!("\none replica, lazy sync (the broker's own default: acknowledges before the disk has it)");
     let broker = Lazy::start();
     let flags = ["--no-demo", "--nats", broker.url()].map(str::to_string).to_vec();
     let house = House::start_with(Options { flags, ..Options::default() });
     pairs(&house, broker.url(), "lazy", words);
+}
+
+fn replicated(words: &[String]) {
+    println!("\nthree brokers on this machine, three replicas, sync_interval: always");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let brokers = Cluster::start(folder.path(), REPLICAS);
+    let (url, replicas) = (brokers.url(), REPLICAS.to_string());
+    let flags = ["--no-demo", "--nats", &url, "--nats-replicas", &replicas].map(str::to_string).to_vec();
+    let house = House::start_with(Options { flags, ..Options::default() });
+    pairs(&house, &url, "replicated", words);
 }
 
 /// The same for a log that grows to a million.
