@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use common::answers::{answers, found, same};
 use common::history::{Draft, ENTERPRISE, History, tenants};
-use common::{Running, body, config, deadline, key_of, registry};
+use common::{Running, World, body, config, deadline, key_of, lens, registry};
 use eventlog::memory::{self, Faults};
 use eventlog::{Bucket, Keyring};
 use projector::{Projection, When};
 use proto::sealing::DataKey;
 use proto::subject;
 use proto::{Kind, ResourceId, Tenant};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A part of everything that is known of the person.
 const SECRET: &str = "secretus";
@@ -234,4 +234,30 @@ async fn who_was_erased_while_nobody_listened_is_forgotten_at_the_next_start() {
     assert!(!case.image().exists());
     case.knows_nothing(&running.projection, "after a new start").await;
     running.stop().await;
+}
+
+/// How links to it read is kept for whoever reads them next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_was_renamed_or_erased_is_not_shown_as_it_was_by_its_members() {
+    let mut world = World::new();
+    let member = world.user("ada").await;
+    let group = world.group("Secretus", &[member]).await;
+    let running = world.open().await;
+    let (key, kind) = (subject::key_of_id(group), world.registry.by_name("User").unwrap().clone());
+    let tenant = world.tenant.clone();
+    let shown = async || {
+        running.projection.catch_up(deadline()).await.unwrap();
+        let stored = running.projection.resource(&tenant, "User", member).await.unwrap().unwrap();
+        let mut text = Vec::new();
+        running.projection.write_json(&tenant, &stored, &kind, &lens("hr"), &mut text);
+        let groups = serde_json::from_slice::<Value>(&text).unwrap()["groups"].clone();
+        (groups[0]["value"].as_str() == Some(&group.to_string())).then(|| groups[0]["display"].clone())
+    };
+    assert_eq!(shown().await, Some(json!("Secretus")));
+    assert_eq!(shown().await, Some(json!("Secretus")));
+    let renamed = Kind::Updated { members_added: vec![], members_removed: vec![] };
+    world.write("Group", group, &key, renamed, json!({"displayName": "They"})).await;
+    assert_eq!(shown().await, Some(json!("They")));
+    world.write("Group", group, &key, Kind::Erased, json!({})).await;
+    assert_eq!(shown().await, Some(Value::Null));
 }
