@@ -132,7 +132,7 @@ impl Default for ProjectionSection {
     fn default() -> Self {
         Self {
             cache_mb: 32,
-            hot_mb: 160,
+            hot_mb: 192,
             indexed: Vec::new(),
             history_days: 0,
             snapshot_hours: 24,

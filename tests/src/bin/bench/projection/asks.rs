@@ -14,7 +14,7 @@ use super::sealed::tenant;
 
 /// As `rollcall up` has them when nothing is configured.
 const CACHE_BYTES: u64 = 32 << 20;
-const HOT_BYTES: u64 = 160 << 20;
+const HOT_BYTES: u64 = 192 << 20;
 
 #[derive(Clone)]
 pub(crate) struct Asks {
