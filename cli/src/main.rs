@@ -34,7 +34,7 @@ pub(crate) use failure::Failure;
 use settings::Settings;
 
 /// Requests are small pieces that one thread makes and another lets go of, which the system's allocator is slow at: it
-/// took two fifths of a write. It is built without huge pages (docs/adr/0010-memory-in-small-pages.md).
+/// took two fifths of a write. It does not ask for huge pages (docs/adr/0010).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
