@@ -59,11 +59,12 @@ pub(crate) struct Tried {
 
 impl Behind {
     pub(crate) fn run(mut self, stopped: &Receiver<()>) {
+        let mut rest = WRITE_INTERVAL;
         loop {
-            let behind = self.projection.state().tail.is_long();
-            let pause = if behind { Duration::ZERO } else { WRITE_INTERVAL };
-            let ends = !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
+            let ends = !matches!(stopped.recv_timeout(rest), Err(RecvTimeoutError::Timeout));
+            let before = self.facts.position;
             self.write_rows();
+            rest = rest_after(self.facts.position != before, self.projection.state().tail.is_long());
             if ends {
                 flush(&self.projection);
             }
@@ -218,6 +219,12 @@ impl Due {
     }
 }
 
+/// How long to rest after rows were written or not: not at all while much waits, unless nothing can be written, since the
+/// disk is full or the log does not confirm what was shown from its acknowledgement.
+fn rest_after(wrote: bool, much_waits: bool) -> Duration {
+    if wrote && much_waits { Duration::ZERO } else { WRITE_INTERVAL }
+}
+
 /// Whether a last image saves the next start enough: rows that came since, or values that were put in order since.
 fn is_worth_it_at_end(since: u64, rows: u64, waited: usize, waiting: usize) -> bool {
     since >= END_ROWS_MIN.max(rows / 50) || waited > waiting + END_WAITING_MIN
@@ -226,6 +233,14 @@ fn is_worth_it_at_end(since: u64, rows: u64, waited: usize, waiting: usize) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_cannot_write_rests_however_much_waits() {
+        assert_eq!(rest_after(true, true), Duration::ZERO);
+        for (wrote, much_waits) in [(false, true), (true, false), (false, false)] {
+            assert_eq!(rest_after(wrote, much_waits), WRITE_INTERVAL);
+        }
+    }
 
     #[test]
     fn the_last_image_saves_the_next_start_rows_or_sorting() {

@@ -63,7 +63,6 @@ impl Fragments {
     /// Leaves nothing of any text.
     pub(crate) fn wipe(&mut self) {
         let kept = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        kept.text.fill(0);
         kept.clear();
     }
 }
@@ -93,8 +92,10 @@ impl Kept {
         }
     }
 
+    /// Zeros stay where texts were: what is cleared may be wiped later.
     fn clear(&mut self) {
         self.places.clear();
+        self.text.fill(0);
         self.text.clear();
     }
 }
