@@ -31,8 +31,10 @@ const BATCH_MAX: usize = 300;
 const HURRY: Duration = Duration::from_millis(500);
 /// How long after its deadline a writer is told at the latest.
 const TOLD: Duration = Duration::from_secs(1);
-/// After a batch: as long as somebody came within such a step, more are waited for.
+/// After a batch it is looked in such steps whether somebody came.
 const GATHER_STEP: Duration = Duration::from_millis(1);
+/// Nobody came for such a part of the time that is waited at most: then nobody else is on the way.
+const GATHER_PAUSE: u32 = 3;
 /// For as long as the last batch took, because those who come too late for this one wait for it as long as that; but not
 /// for less or more than this.
 const GATHER_MIN: Duration = Duration::from_millis(4);
@@ -238,19 +240,24 @@ impl Shared {
         }
     }
 
-    /// Waits until as many wait as are expected, or nobody came for a moment.
+    /// Waits until as many wait as are expected, or nobody came for a while.
     async fn gather(&self) {
         let begun = Instant::now();
-        let mut seen = 0;
+        let (mut came, mut seen) = (begun, 0);
         loop {
             let step = tokio::time::timeout(GATHER_STEP, self.gathered.notified()).await;
             let state = self.lock();
-            let waiting = state.queue.waiting();
+            let (waiting, now) = (state.queue.waiting(), Instant::now());
+            if waiting != seen {
+                (came, seen) = (now, waiting);
+            }
+            let patience = state.took.clamp(GATHER_MIN, GATHER_MAX);
             let gathered = step.is_ok() && waiting >= state.gather;
-            if gathered || waiting == seen || begun.elapsed() >= state.took.clamp(GATHER_MIN, GATHER_MAX) {
+            // Those whom a batch woke take a while to come at all.
+            let paused = seen > 0 && now - came >= patience / GATHER_PAUSE;
+            if gathered || paused || now - begun >= patience {
                 return;
             }
-            seen = waiting;
         }
     }
 }
