@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proto::{Body, KeyRef, ResourceId};
+use crate::kin::Kin;
 use scim::{Attribute, Registry, ResourceType};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -20,6 +21,8 @@ pub(crate) struct Content {
     pub(crate) key_ref: Option<KeyRef>,
     /// Where its text is cut for readers, once one came; nothing when only its tree will do.
     pub(crate) cuts: OnceLock<Option<Arc<Cuts>>>,
+    /// The groups of its resource.
+    pub(crate) kin: Kin,
 }
 
 /// Where a document's text is cut, to put in what is derived.

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::directory::{Directory, NOW, Slot, TypeList};
+use crate::frames::Frames;
 use crate::hot::Hot;
 use crate::images::Images;
 use crate::own::Own;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) reader: Reader,
     pub(crate) registry: Arc<Registry>,
+    /// What its types show of every resource.
+    pub(crate) frames: Frames,
     pub(crate) store: Store,
     pub(crate) images: Images,
     /// Where snapshots are, when there are any.
@@ -115,6 +118,7 @@ impl Projection {
             inner: Arc::new(Inner {
                 log,
                 reader,
+                frames: Frames::of(&registry),
                 registry,
                 store,
                 images,

@@ -48,21 +48,23 @@ pub(crate) fn put_date_time(time: Timestamp, out: &mut Vec<u8>) {
         out.extend_from_slice(date_time(time).as_bytes());
         return;
     };
-    let mut put = |before: &[u8], number: u32, digits: u32| {
-        out.extend_from_slice(before);
-        for place in (0..digits).rev() {
-            out.push(b'0' + u8::try_from(number / 10_u32.pow(place) % 10).unwrap_or_default());
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |number: u32, last: usize, digits: usize| {
+        let mut rest = number;
+        for place in text.get_mut(last + 1 - digits..=last).unwrap_or_default().iter_mut().rev() {
+            *place = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
         }
     };
     let small = |number: i8| number.unsigned_abs().into();
-    put(b"", year, 4);
-    put(b"-", small(civil.month()), 2);
-    put(b"-", small(civil.day()), 2);
-    put(b"T", small(civil.hour()), 2);
-    put(b":", small(civil.minute()), 2);
-    put(b":", small(civil.second()), 2);
-    put(b".", civil.millisecond().unsigned_abs().into(), 3);
-    out.push(b'Z');
+    put(year, 3, 4);
+    put(small(civil.month()), 6, 2);
+    put(small(civil.day()), 9, 2);
+    put(small(civil.hour()), 12, 2);
+    put(small(civil.minute()), 15, 2);
+    put(small(civil.second()), 18, 2);
+    put(civil.millisecond().unsigned_abs().into(), 22, 3);
+    out.extend_from_slice(&text);
 }
 
 impl Projection {

@@ -10,6 +10,7 @@ use scim::ResourceType;
 use crate::content::{Cuts, Named, cuts};
 use crate::directory::{Directory, Slot};
 use crate::fragments::{Halves, New};
+use crate::frames::Frame;
 use crate::represent::put_date_time;
 use crate::{Lens, Projection, Stored};
 
@@ -25,7 +26,7 @@ pub struct Written {
 /// What stands around ids in links.
 struct Links<'a> {
     lens: &'a Lens,
-    base_url: Vec<u8>,
+    base_url: Cow<'a, [u8]>,
 }
 
 impl Projection {
@@ -45,19 +46,17 @@ impl Projection {
             Some(content) => content.cuts(registry, kind).map(Cow::<Arc<Cuts>>::Borrowed),
             None => cuts(registry, kind, json).map(Cow::Owned),
         };
-        let Some(cuts) = cuts else {
+        let Some((cuts, frame)) = cuts.zip(self.inner.frames.get(kind)) else {
             let shown = self.represent_now(tenant, stored, kind, lens);
             // Writing a tree to memory cannot fail.
             let _ = serde_json::to_writer(&mut *out, &shown.object);
             return Written { version: shown.version, is_current: shown.is_current };
         };
-        let mut links = Links { lens, base_url: Vec::with_capacity(lens.base_url.len()) };
-        escaped(lens.base_url.as_bytes(), &mut links.base_url);
-        self.head(stored, kind, lens, &cuts, out);
+        let links = Links { lens, base_url: as_escaped(lens.base_url.as_bytes()) };
+        head(stored, frame, lens, &cuts, out);
         let mut written = Written { version: stored.version, is_current: true };
         let mut last_modified = stored.last_modified;
-        let has = |name: &str| self.inner.registry.core(kind).iter().any(|attribute| attribute.name == name);
-        let (members, groups) = (lens.members && has("members"), lens.groups && has("groups"));
+        let (members, groups) = (lens.members && frame.has_members, lens.groups && frame.has_groups);
         self.with(tenant, |directory| {
             self.document(directory, json, &cuts.named, &links, out);
             let Some(slot) = directory.former_slot_near(stored.id, stored.cuts.slot) else {
@@ -75,41 +74,23 @@ impl Projection {
                 self.members_json(directory, &directory.edges().members(slot, lens.moment.0), &links, out);
             }
             if groups {
-                self.groups_json(directory, &directory.edges().ancestors(slot, lens.moment.0), &links, out);
+                let kin = stored.cuts.content.as_ref().map(|content| &content.kin);
+                let at = directory.moment_or_now(lens.moment.0);
+                directory.edges().with_ancestors(slot, at, kin, |groups| {
+                    self.groups_json(directory, groups, &links, out);
+                });
             }
         });
-        out.extend_from_slice(b"\"meta\":{\"resourceType\":\"");
-        escaped(stored.resource_type.as_bytes(), out);
-        out.extend_from_slice(b"\",\"created\":\"");
+        out.extend_from_slice(&frame.meta);
         put_date_time(stored.created, out);
         out.extend_from_slice(b"\",\"lastModified\":\"");
         put_date_time(last_modified, out);
         out.extend_from_slice(b"\",\"location\":\"");
         location(&links.base_url, &kind.endpoint, stored.id, out);
-        out.extend_from_slice(b"\",\"version\":\"");
-        escaped(written.version.to_string().as_bytes(), out);
-        out.extend_from_slice(b"\"}}");
+        out.extend_from_slice(b"\",\"version\":\"W/\\\"");
+        written.version.put_opaque(out);
+        out.extend_from_slice(b"\\\"\"}}");
         written
-    }
-
-    /// From the opening brace to what comes before the document's own members.
-    fn head(&self, stored: &Stored, kind: &ResourceType, lens: &Lens, cuts: &Cuts, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"schemas\":[\"");
-        escaped(kind.schema.as_bytes(), out);
-        for number in &cuts.extensions {
-            if let Some(schema) = self.inner.registry.extensions(kind).nth(*number) {
-                out.extend_from_slice(b"\",\"");
-                escaped(schema.id.as_bytes(), out);
-            }
-        }
-        out.extend_from_slice(b"\"],\"id\":\"");
-        id(stored.id, out);
-        out.extend_from_slice(b"\",");
-        if let Some(external_id) = stored.external_ids.get(&lens.source) {
-            out.extend_from_slice(b"\"externalId\":\"");
-            escaped(external_id.as_bytes(), out);
-            out.extend_from_slice(b"\",");
-        }
     }
 
     /// The document's members, each with a comma behind it, and the names of whom it names.
@@ -176,25 +157,25 @@ impl Projection {
     fn groups_json(
         &self,
         directory: &Directory,
-        groups: &[(Slot, bool)],
+        groups: &mut dyn Iterator<Item = (Slot, bool)>,
         links: &Links<'_>,
         out: &mut Vec<u8>,
     ) {
         let mut list = LinkList::begin(b"\"groups\":[", out);
         let (kept, mut new) = (directory.fragments().kept(), Vec::new());
         for (slot, direct) in groups {
-            let word: &[u8] = if *direct { b"direct" } else { b"indirect" };
-            let modified = directory.modified_until(*slot, links.lens.moment.0);
-            if let Some(known) = modified.and_then(|modified| kept.find(*slot, modified)) {
+            let word: &[u8] = if direct { b"direct" } else { b"indirect" };
+            let modified = directory.modified_until(slot, links.lens.moment.0);
+            if let Some(known) = modified.and_then(|modified| kept.find(slot, modified)) {
                 list.put(known, links, word);
                 continue;
             }
             let (mut before, mut behind) = (Vec::new(), Vec::new());
-            if !self.link(directory, *slot, links, &mut before, &mut behind) {
+            if !self.link(directory, slot, links, &mut before, &mut behind) {
                 continue;
             }
             list.put((&before, &behind), links, word);
-            new.extend(modified.map(|modified| New { slot: *slot, modified, before, behind }));
+            new.extend(modified.map(|modified| New { slot, modified, before, behind }));
         }
         list.end();
         drop(kept);
@@ -256,6 +237,22 @@ impl<'a> LinkList<'a> {
     }
 }
 
+/// From the opening brace to what comes before the document's own members.
+fn head(stored: &Stored, frame: &Frame, lens: &Lens, cuts: &Cuts, out: &mut Vec<u8>) {
+    out.extend_from_slice(&frame.begin);
+    for number in &cuts.extensions {
+        out.extend_from_slice(frame.extensions.get(*number).map(Vec::as_slice).unwrap_or_default());
+    }
+    out.extend_from_slice(b"\"],\"id\":\"");
+    id(stored.id, out);
+    out.extend_from_slice(b"\",");
+    if let Some(external_id) = stored.external_ids.get(&lens.source) {
+        out.extend_from_slice(b"\"externalId\":\"");
+        escaped(external_id.as_bytes(), out);
+        out.extend_from_slice(b"\",");
+    }
+}
+
 fn id(id: ResourceId, out: &mut Vec<u8>) {
     let mut buffer = uuid::Uuid::encode_buffer();
     out.extend_from_slice(id.uuid().hyphenated().encode_lower(&mut buffer).as_bytes());
@@ -268,11 +265,26 @@ fn location(base_url: &[u8], endpoint: &str, of: ResourceId, out: &mut Vec<u8>) 
     id(of, out);
 }
 
-/// Appends a text as it stands between the quotes of JSON.
-fn escaped(text: &[u8], out: &mut Vec<u8>) {
+/// Whether a text stands otherwise between the quotes of JSON.
+fn is_special(text: &[u8]) -> bool {
     let is_special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
     // Looking at all of them is faster than stopping at the first.
-    if !text.iter().fold(false, |found, byte| found | is_special(*byte)) {
+    text.iter().fold(false, |found, byte| found | is_special(*byte))
+}
+
+/// A text as it stands between the quotes of JSON.
+fn as_escaped(text: &[u8]) -> Cow<'_, [u8]> {
+    if !is_special(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::new();
+    escaped(text, &mut out);
+    Cow::Owned(out)
+}
+
+/// Appends a text as it stands between the quotes of JSON.
+pub(crate) fn escaped(text: &[u8], out: &mut Vec<u8>) {
+    if !is_special(text) {
         out.extend_from_slice(text);
         return;
     }

@@ -161,6 +161,25 @@ impl Version {
         self.tail
     }
 
+    /// Appends the opaque part of its entity tag: `42-1f3a57cc`.
+    pub fn put_opaque(self, out: &mut Vec<u8>) {
+        let mut digits = [b'0'; 20];
+        let (mut rest, mut begin) = (self.sequence, digits.len() - 1);
+        for (place, digit) in digits.iter_mut().enumerate().rev() {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            (rest, begin) = (rest / 10, place);
+            if rest == 0 {
+                break;
+            }
+        }
+        out.extend_from_slice(digits.get(begin..).unwrap_or_default());
+        out.push(b'-');
+        for shift in (0..8).rev() {
+            let digit = self.tail >> (4 * shift) & 0xf;
+            out.extend(char::from_digit(digit, 16).and_then(|digit| u8::try_from(digit).ok()));
+        }
+    }
+
     /// Whether a header's entity tag means this version. Weak comparison: `W/` makes no difference.
     pub fn is(self, tag: &str) -> bool {
         let opaque = tag.trim().trim_start_matches("W/").trim_matches('"');
@@ -218,6 +237,18 @@ impl fmt::Display for KeyRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_reads_alike_however_it_is_written() {
+        for (sequence, tail) in [(0, 0), (7, 0xf), (42, 0x1f3a_57cc), (100, u32::MAX), (u64::MAX, 0xa0)] {
+            let version = Version::from_parts(sequence, tail);
+            let mut opaque = b"W/\"".to_vec();
+            version.put_opaque(&mut opaque);
+            opaque.push(b'"');
+            assert_eq!(String::from_utf8(opaque).unwrap(), version.to_string());
+            assert_eq!(version.to_string().parse::<Version>().unwrap(), version);
+        }
+    }
 
     #[test]
     fn tenants_fit_into_subjects_and_paths() {

@@ -121,15 +121,13 @@ async fn answer(
     };
     // What is shown is what the filter saw.
     let lens = Lens { moment: page.moment, ..lens };
-    let is_whole: Vec<(&str, bool)> =
-        kinds.iter().map(|kind| (kind.name.as_str(), selection.is_whole(&inner.registry, kind))).collect();
+    let selected = |kind| (!selection.is_whole(&inner.registry, kind)).then_some(&selection);
+    let shown: Vec<_> = kinds.iter().map(|kind| (kind, selected(kind))).collect();
     let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
         if let Some(stored) = page.resources.get(index)
-            && let Some(kind) = inner.registry.by_name(&stored.resource_type)
+            && let Some((kind, selection)) = shown.iter().find(|(kind, _)| kind.name == stored.resource_type)
         {
-            let is_whole = is_whole.iter().any(|(name, is_whole)| *name == kind.name && *is_whole);
-            let selection = (!is_whole).then_some(&selection);
-            represent(gateway, asked, kind, stored, selection, &lens, text);
+            represent(gateway, asked, kind, stored, *selection, &lens, text);
         }
     });
     Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))

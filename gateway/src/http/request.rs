@@ -206,6 +206,9 @@ fn parameters(parts: &Parts) -> (BTreeMap<String, String>, bool) {
     if query.is_empty() {
         return (BTreeMap::new(), false);
     }
+    if !query.contains('+') {
+        return (form_urlencoded::parse(query.as_bytes()).into_owned().collect(), false);
+    }
     let literal = |pair: &str| pair.contains('+') && pair.contains("%20");
     let plus = query.split('&').any(literal);
     let pairs =

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::versions::{NONE, NOW, Number};
+use crate::kin::Kin;
 use crate::table::{Column, plain_struct};
 
 /// A resource's place in its tenant's directory.
@@ -62,6 +63,14 @@ impl Ends {
     }
 }
 
+/// Of the groups that a resource is in by itself: the edge that came last and the one that ended last. An edge comes once and
+/// ends once, so they are the same groups for as long as these are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    came: Number,
+    ended: Number,
+}
+
 /// Groups that somebody is in, where nothing better is known.
 const GROUPS_USUAL: usize = 16;
 /// So many members added at once are compared with those that are there.
@@ -80,6 +89,12 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
+    /// What tells whether the groups that a resource is in by itself are still the same.
+    pub(crate) fn mark(&self, member: Slot) -> Mark {
+        let Ends { groups, former_groups, .. } = self.ends(member);
+        Mark { came: groups, ended: former_groups }
+    }
+
     /// Makes room for the next slot.
     pub(crate) fn grow(&mut self) {
         self.ends.push(NO_ENDS);
@@ -271,7 +286,7 @@ impl Edges {
         while let Some((slot, _)) = found.get(next).copied() {
             next += 1;
             // Mostly groups are in no groups, and nothing need be remembered.
-            if !self.ends.at(slot).is_some_and(Ends::is_member) {
+            if !self.is_member(slot) {
                 continue;
             }
             for (_, edge) in self.of_member(slot, at).filter(|(_, edge)| edge.group != member) {
@@ -285,6 +300,38 @@ impl Edges {
         }
         found.sort_unstable_by_key(|(slot, _)| *slot);
         found
+    }
+
+    /// The same for somebody who wants them one after the other. Those of now are kept, where there is a place for them,
+    /// until something changes: an edge leads to the next through memory that is in no cache.
+    pub(crate) fn with_ancestors<T>(
+        &self,
+        member: Slot,
+        at: Number,
+        kin: Option<&Kin>,
+        take: impl FnOnce(&mut dyn Iterator<Item = (Slot, bool)>) -> T,
+    ) -> T {
+        let Some(kin) = kin.filter(|_| at == NOW) else {
+            return take(&mut self.ancestors(member, at).into_iter());
+        };
+        let mark = self.mark(member);
+        // Who is in a group that is in none is in no other through it.
+        let is_flat = |groups: &[Slot]| groups.iter().all(|group| !self.is_member(*group));
+        {
+            let kept = kin.kept();
+            if let Some(groups) = kept.of(mark).filter(|groups| is_flat(groups)) {
+                return take(&mut groups.iter().map(|group| (*group, true)));
+            }
+        }
+        let found = self.ancestors(member, NOW);
+        if found.iter().all(|(group, _)| !self.is_member(*group)) {
+            kin.keep(mark, found.iter().map(|(group, _)| *group).collect());
+        }
+        take(&mut found.into_iter())
+    }
+
+    fn is_member(&self, slot: Slot) -> bool {
+        self.ends.at(slot).is_some_and(Ends::is_member)
     }
 
     /// Everything that a group holds, by itself or through other groups, in the order of its creation; circles end.
@@ -348,6 +395,30 @@ mod tests {
         assert_eq!(edges.end(11, 7), (vec![10], vec![12]));
         assert!(!edges.has(12, 11, NOW) && edges.has(12, 11, 6) && !edges.has(12, 11, 5));
         assert_eq!(edges.stays(11, false), [(12, 2, 5), (12, 6, 7)]);
+    }
+
+    #[test]
+    fn groups_that_are_kept_are_those_that_are_found() {
+        const SLOTS: u32 = 12;
+        let mut edges = Edges::default();
+        (0..SLOTS).for_each(|_| edges.grow());
+        let kept: Vec<Kin> = (0..SLOTS).map(|_| Kin::default()).collect();
+        let (mut state, mut was_kept) = (7_u32, 0);
+        for at in 0..3_000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (group, member) = (8 + (state >> 8) % 4, (state >> 16) % if at % 50 == 0 { SLOTS } else { 8 });
+            match state >> 28 {
+                0 => drop(edges.end(member, at)),
+                1..8 => drop(edges.remove(group, member, at)),
+                _ => drop(group != member && edges.add(group, &[member], at)),
+            }
+            for (slot, kin) in (0..).zip(&kept) {
+                was_kept += usize::from(kin.kept().of(edges.mark(slot)).is_some_and(|kept| !kept.is_empty()));
+                let found = edges.with_ancestors(slot, NOW, Some(kin), |groups| groups.collect::<Vec<_>>());
+                assert_eq!(found, edges.ancestors(slot, NOW), "{at}");
+            }
+        }
+        assert!(was_kept > 5_000, "{was_kept}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use keys::Keys;
 use resource::{ResourceRow, Touch};
 use versions::Versions;
 
-pub(crate) use edges::Slot;
+pub(crate) use edges::{Mark, Slot};
 pub(crate) use image::Image;
 pub(crate) use keys::mix;
 pub(crate) use resource::Seen;
@@ -210,6 +210,11 @@ impl Directory {
     /// The same of a resource that exists at the moment.
     pub(crate) fn modified_until(&self, slot: Slot, at: Number) -> Option<Number> {
         self.modified(self.resources.at(slot).filter(|row| row.is_at(at))?, at)
+    }
+
+    /// A moment behind which nothing came is now.
+    pub(crate) fn moment_or_now(&self, at: Number) -> Number {
+        if (at as usize) + 1 < self.rows() { at } else { NOW }
     }
 
     /// What was written of resources for readers before.
