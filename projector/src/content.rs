@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proto::{Body, KeyRef, ResourceId};
-use crate::kin::Kin;
 use scim::{Attribute, Registry, ResourceType};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::directory::Slot;
+use crate::kin::Kin;
+use crate::shown_ids::ShownIds;
 
 /// What a row says. A row never changes, so neither does this.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub(crate) struct Content {
     pub(crate) key_ref: Option<KeyRef>,
     /// Where its text is cut for readers, once one came; nothing when only its tree will do.
     pub(crate) cuts: OnceLock<Option<Arc<Cuts>>>,
+    /// `externalId` by source, as it is shown, once a reader came.
+    pub(crate) shown_ids: OnceLock<ShownIds>,
     /// The groups of its resource.
     pub(crate) kin: Kin,
 }
@@ -30,8 +36,43 @@ pub(crate) struct Content {
 pub(crate) struct Cuts {
     /// Where it names others, in the order of the text.
     pub(crate) named: Vec<Named>,
-    /// Which extensions of its type it holds, by number.
-    pub(crate) extensions: Vec<usize>,
+    /// Which extensions of its type it holds, a bit for each, by number.
+    pub(crate) extensions: u64,
+}
+
+/// Where a resource was found last; a guess.
+#[derive(Debug)]
+pub(crate) struct Guess(AtomicU32);
+
+impl Default for Guess {
+    fn default() -> Self {
+        Self(AtomicU32::new(Slot::MAX))
+    }
+}
+
+impl Guess {
+    pub(crate) fn get(&self) -> Option<Slot> {
+        Some(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set(&self, slot: Slot) {
+        if self.get() != Some(slot) {
+            self.0.store(slot, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clone for Guess {
+    fn clone(&self) -> Self {
+        Self(AtomicU32::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Guess {
+    /// It follows from the id.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A place where a document names another resource whose name is shown with it: `manager`.
@@ -43,6 +84,7 @@ pub(crate) struct Named {
     pub(crate) value: String,
     /// The same, when it is an id.
     pub(crate) id: Option<ResourceId>,
+    pub(crate) guess: Guess,
     /// Whether the document itself tells `$ref`.
     pub(crate) has_ref: bool,
     /// The type that is named when nobody has the id.
@@ -58,6 +100,11 @@ impl Content {
     /// Where its text is cut for readers; nothing when only its tree will do.
     pub(crate) fn cuts(&self, registry: &Registry, kind: &ResourceType) -> Option<&Arc<Cuts>> {
         self.cuts.get_or_init(|| cuts(registry, kind, &self.json)).as_ref()
+    }
+
+    /// `externalId` of a source, as it stands between the quotes of JSON.
+    pub(crate) fn shown_id(&self, source: &str) -> Option<&[u8]> {
+        self.shown_ids.get_or_init(|| ShownIds::of(&self.external_ids)).get(source)
     }
 
     /// About how much memory it takes.
@@ -93,9 +140,9 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
     if DERIVED.iter().any(|name| members.has(name)) {
         return None;
     }
-    for (number, schema) in registry.extensions(kind).enumerate() {
+    for (number, schema) in (0_u32..).zip(registry.extensions(kind)) {
         if members.has(&schema.id) {
-            cuts.extensions.push(number);
+            cuts.extensions |= 1_u64.checked_shl(number)?;
         }
     }
     for (extension, attribute) in naming(registry, kind) {
@@ -121,6 +168,7 @@ pub(crate) fn cuts(registry: &Registry, kind: &ResourceType, json: &[u8]) -> Opt
         cuts.named.push(Named {
             at: begin + raw.get().len().checked_sub(1)?,
             id: value.parse().ok(),
+            guess: Guess::default(),
             value,
             has_ref: object.has("$ref"),
             kind: attribute.sub("$ref").and_then(|sub| sub.reference_types.first().cloned()),
@@ -184,7 +232,7 @@ mod tests {
         let cut = cuts(&registry, user, text.as_bytes()).unwrap();
         let [place] = &cut.named[..] else { panic!("{cut:?}") };
         assert_eq!((&text[place.at..], place.value.as_str(), place.has_ref), ("}}}", "42", false));
-        assert_eq!(cut.extensions, [0]);
+        assert_eq!(cut.extensions, 1);
         assert_eq!(*cuts(&registry, user, br#"{"userName":"manager"}"#).unwrap(), Cuts::default());
         assert_eq!(*cuts(&registry, user, b"").unwrap(), Cuts::default());
         assert_eq!(cuts(&registry, user, br#"{"id":"7"}"#), None);

@@ -28,6 +28,8 @@ const PIECE_MAX: u32 = 64 << 20;
 const HEAD_MAX: u32 = 1 << 20;
 /// Pieces that are opened ahead of whoever reads them.
 const AHEAD: usize = 4;
+/// So many bytes are written between two syncs.
+const SYNC_STEP: usize = 8 << 20;
 
 /// What a file says about its image before it is opened; sealed with every piece.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -191,7 +193,8 @@ impl Images {
 }
 
 fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 16, File::create(path)?);
+    let file = Steps { file: File::create(path)?, unsynced: 0 };
+    let mut file = BufWriter::with_capacity(1 << 16, file);
     let head = serde_json::to_vec(head)?;
     file.write_all(MAGIC)?;
     file.write_all(&length(head.len())?)?;
@@ -208,8 +211,32 @@ fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Res
     let mut output = Output::new(&mut full);
     image.write(&mut output);
     output.finish()?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let Steps { file, .. } = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()
+}
+
+/// A file that is synced while it grows. A large one that is synced at its end alone holds up whoever else syncs on the
+/// same disk for as long, and the broker does so for every write: beside a file of 700 MB the longest sync took 185 ms,
+/// in steps 9 ms.
+struct Steps {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Steps {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_STEP {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 fn length(length: usize) -> io::Result<[u8; 4]> {

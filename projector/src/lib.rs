@@ -34,6 +34,7 @@ mod rows;
 mod run;
 mod scan;
 mod settle;
+mod shown_ids;
 mod snapshot;
 mod splice;
 mod state;

@@ -119,7 +119,8 @@ impl Projection {
     /// `$ref` and `displayName` of whom a document names.
     fn name(&self, directory: &Directory, place: &Named, links: &Links<'_>, out: &mut Vec<u8>) {
         let at = links.lens.moment.0;
-        let known = place.id.and_then(|id| directory.former_slot(id));
+        let known = place.id.and_then(|id| directory.former_slot_near(id, place.guess.get()));
+        known.into_iter().for_each(|slot| place.guess.set(slot));
         let slot = known.filter(|slot| directory.exists(*slot, at));
         let kind = slot.map(|slot| directory.type_at(slot)).or(place.kind.as_deref());
         if !place.has_ref
@@ -147,7 +148,7 @@ impl Projection {
             before.clear();
             behind.clear();
             if self.link(directory, *slot, links, &mut before, &mut behind) {
-                list.put((&before, &behind), links, directory.type_at(*slot).as_bytes());
+                list.put((&before, &behind), links, &as_escaped(directory.type_at(*slot).as_bytes()));
             }
         }
         list.end();
@@ -219,13 +220,14 @@ impl<'a> LinkList<'a> {
         Self { begin, is_empty: true, out }
     }
 
+    /// `word` as it stands in JSON.
     fn put(&mut self, (before, behind): Halves<'_>, links: &Links<'_>, word: &[u8]) {
         self.out.extend_from_slice(if self.is_empty { self.begin } else { b"," });
         self.is_empty = false;
         self.out.extend_from_slice(before);
         self.out.extend_from_slice(&links.base_url);
         self.out.extend_from_slice(behind);
-        escaped(word, self.out);
+        self.out.extend_from_slice(word);
         self.out.extend_from_slice(b"\"}");
     }
 
@@ -240,15 +242,22 @@ impl<'a> LinkList<'a> {
 /// From the opening brace to what comes before the document's own members.
 fn head(stored: &Stored, frame: &Frame, lens: &Lens, cuts: &Cuts, out: &mut Vec<u8>) {
     out.extend_from_slice(&frame.begin);
-    for number in &cuts.extensions {
-        out.extend_from_slice(frame.extensions.get(*number).map(Vec::as_slice).unwrap_or_default());
+    let mut left = cuts.extensions;
+    while left != 0 {
+        let number = left.trailing_zeros() as usize;
+        out.extend_from_slice(frame.extensions.get(number).map(Vec::as_slice).unwrap_or_default());
+        left &= left - 1;
     }
     out.extend_from_slice(b"\"],\"id\":\"");
     id(stored.id, out);
     out.extend_from_slice(b"\",");
-    if let Some(external_id) = stored.external_ids.get(&lens.source) {
+    let external_id = match &stored.cuts.content {
+        Some(content) => content.shown_id(&lens.source).map(Cow::Borrowed),
+        None => stored.external_ids.get(&lens.source).map(|id| as_escaped(id.as_bytes())),
+    };
+    if let Some(external_id) = external_id {
         out.extend_from_slice(b"\"externalId\":\"");
-        escaped(external_id.as_bytes(), out);
+        out.extend_from_slice(&external_id);
         out.extend_from_slice(b"\",");
     }
 }

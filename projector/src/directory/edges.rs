@@ -406,7 +406,8 @@ mod tests {
         let (mut state, mut was_kept) = (7_u32, 0);
         for at in 0..3_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let (group, member) = (8 + (state >> 8) % 4, (state >> 16) % if at % 50 == 0 { SLOTS } else { 8 });
+            let (group, member) =
+                (8 + (state >> 8) % 4, (state >> 16) % if at % 50 == 0 { SLOTS } else { 8 });
             match state >> 28 {
                 0 => drop(edges.end(member, at)),
                 1..8 => drop(edges.remove(group, member, at)),
