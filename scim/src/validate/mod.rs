@@ -266,11 +266,13 @@ fn extension(
 pub(crate) fn each_name_once(object: &Object) -> Result<(), Error> {
     let twice = |name: &String| Error::syntax(format!("{name} stands in one object twice"));
     if object.len() <= COMPARED_MAX {
-        let mut names = object.keys();
-        while let Some(name) = names.next() {
-            if let Some(again) = names.clone().find(|other| other.eq_ignore_ascii_case(name)) {
+        let names: Vec<&String> = object.keys().collect();
+        let mut rest = names.as_slice();
+        while let Some((name, others)) = rest.split_first() {
+            if let Some(again) = others.iter().find(|other| other.eq_ignore_ascii_case(name)) {
                 return Err(twice(again));
             }
+            rest = others;
         }
         return Ok(());
     }
