@@ -144,8 +144,9 @@ impl Edges {
         let before = self.edges.len();
         match self.known(group, members) {
             Some(known) => {
-                let new = members.iter().filter(|member| known.binary_search(member).is_err());
-                new.for_each(|member| self.put(group, *member, from));
+                let is_new = |member: &Slot| known.binary_search(member).is_err();
+                let new: Vec<Slot> = members.iter().copied().filter(is_new).collect();
+                self.put_all(group, &new, from);
             }
             None => {
                 for member in members {
@@ -191,6 +192,33 @@ impl Edges {
         if let Some(ends) = self.ends.at_mut(member) {
             ends.groups = number;
         }
+    }
+
+    /// The same for many, each once. Every step goes over all of them, so that what one needs from memory is fetched
+    /// while others are waited for.
+    fn put_all(&mut self, group: Slot, members: &[Slot], from: Number) {
+        let count = Number::try_from(members.len()).unwrap_or(NONE);
+        let Some(last) = count.checked_sub(1) else { return };
+        let heads: Vec<Number> = members.iter().map(|member| self.ends(*member).groups).collect();
+        let next_of_group = self.ends(group).members;
+        let first = Number::try_from(self.edges.len()).unwrap_or(NONE);
+        let edge = |(place, (member, head)): (Number, (&Slot, Number))| Edge {
+            group,
+            member: *member,
+            from,
+            before_or_end: if place == last { NONE } else { first + place + 1 },
+            next_of_group: if place == 0 { next_of_group } else { first + place - 1 },
+            next_of_member: head,
+        };
+        self.edges.extend((0..).zip(members.iter().zip(heads)).map(edge));
+        if let Some(next) = self.edges.at_mut(next_of_group) {
+            next.before_or_end = first;
+        }
+        if let Some(ends) = self.ends.at_mut(group) {
+            ends.members = first + last;
+            ends.count += count;
+        }
+        self.ends.each_mut(members, |place, ends| ends.groups = first + place);
     }
 
     /// Whether the edge was there.

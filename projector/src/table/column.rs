@@ -117,6 +117,40 @@ impl<T: Copy> Column<T> {
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 
+    /// Appends values.
+    pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) {
+        let mut values = values.into_iter();
+        while let Some(value) = values.next() {
+            self.push(value);
+            let room = PIECE - (self.len - 1) % PIECE - 1;
+            if let Some(piece) = self.pieces.last_mut() {
+                let before = piece.len();
+                Arc::make_mut(piece).extend(values.by_ref().take(room));
+                self.len += piece.len() - before;
+            }
+        }
+    }
+
+    /// Changes many values, each told its place among the numbers.
+    pub(crate) fn each_mut(&mut self, numbers: &[u32], mut change: impl FnMut(u32, &mut T)) {
+        if numbers.len() < self.pieces.len() {
+            let one = |(place, number): (u32, &u32)| {
+                self.at_mut(*number).into_iter().for_each(|value| change(place, value))
+            };
+            return (0..).zip(numbers).for_each(one);
+        }
+        // Making a piece one's own costs as much as changing a value of it.
+        let mut pieces: Vec<&mut Vec<T>> = self.pieces.iter_mut().map(Arc::make_mut).collect();
+        for (place, number) in (0..).zip(numbers) {
+            let number = *number as usize;
+            if let Some(value) =
+                pieces.get_mut(number / PIECE).and_then(|piece| piece.get_mut(number % PIECE))
+            {
+                change(place, value);
+            }
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.pieces.iter().flat_map(|piece| piece.iter())
     }
@@ -188,6 +222,16 @@ mod tests {
         *column.at_mut(7).unwrap() = 1;
         assert_eq!((column.get(7), copy.get(7)), (Some(1), Some(14)));
         assert_eq!(column.get(count), None);
+        let mut extended = Column::default();
+        for (from, to) in [(0, 0), (0, 3), (3, PIECE as u32 + 5), (PIECE as u32 + 5, count)] {
+            extended.extend((from..to).map(|value| u64::from(value) * 2));
+            assert_eq!(extended.len(), to as usize);
+        }
+        assert!(extended.iter().eq(copy.iter()));
+        extended.each_mut(&[5], |_, value| *value = 1);
+        assert_eq!((extended.get(5), copy.get(5)), (Some(1), Some(10)));
+        extended.each_mut(&[count - 1, 0, count, 9_000], |place, value| *value = place.into());
+        assert_eq!([count - 1, 0, 9_000, 1].map(|number| extended.get(number)), [0, 1, 3, 2].map(Some));
         assert_eq!(copy.partition_point(|value| *value < 20_001), 10_001);
         assert_eq!(copy.partition_point(|value| *value < 1_000_000), count);
         assert_eq!(copy.from(PIECE as u32 + 1).next(), Some((PIECE as u32 + 1, &(PIECE as u64 * 2 + 2))));
