@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::Client;
 use crate::fold::{Fold, LogEvent, Version};
 use crate::history::{Operation, Seen, check};
+use crate::house::eventually;
 use crate::site::{GATEWAYS, Site};
 
 use super::{REQUEST_TIMEOUT, Record};
@@ -57,8 +58,15 @@ pub(super) fn judge(site: &mut Site, history: &[Operation], record: &mut Record)
     }
 }
 
-/// Every resource that a gateway shows, by id.
+/// Nobody has this id. Whoever asks for it is told so only from a state that is as new as the log.
+const NOBODY: &str = "/Users/00000000-0000-7000-8000-000000000000";
+
+/// Every resource that a gateway shows, by id, once it has heard of everything: after faults that may take it a while, and
+/// until then it may show what was.
 pub fn everything(client: &Client) -> BTreeMap<String, Value> {
+    eventually("a gateway is as new as the log", || {
+        client.try_send("GET", NOBODY, &[], None).ok().filter(|reply| reply.status == 404)
+    });
     let mut shown = BTreeMap::new();
     for endpoint in ["Users", "Groups"] {
         for page in 0.. {
