@@ -25,6 +25,10 @@ async fn lively() -> (World, Vec<ResourceId>) {
     }
     let team = world.group("Team", &people).await;
     for round in 0..ROUNDS {
+        if round + 1 == ROUNDS {
+            // A fast machine writes the whole of it in one millisecond, and times tell nothing apart then.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         for (number, id) in people.clone().into_iter().enumerate() {
             let name = format!("user-{number}");
             let key = world.key(&name);
