@@ -109,9 +109,10 @@ impl Content {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> u64 {
-        let external: usize = self.external_ids.iter().map(|(source, id)| 96 + source.len() + id.len()).sum();
-        // What a reader adds to it is small.
-        (400 + self.json.len() + external) as u64
+        // Readers keep them once more, as they are shown.
+        let external = self.external_ids.iter().map(|(source, id)| 104 + 2 * (source.len() + id.len()));
+        // What else a reader adds to it is small.
+        (480 + self.json.len() + external.sum::<usize>()) as u64
     }
 }
 

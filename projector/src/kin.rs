@@ -4,6 +4,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::directory::{Mark, Slot};
 
+/// More groups than these are looked for each time: what is kept must stay small beside a document.
+const GROUPS_MAX: usize = 64;
+
 /// The groups that a resource was in when somebody looked.
 #[derive(Debug, Default)]
 pub(crate) struct Kin(RwLock<Kept>);
@@ -16,7 +19,11 @@ impl Kin {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps them, if they are few enough.
     pub(crate) fn keep(&self, mark: Mark, groups: Box<[Slot]>) {
+        if groups.len() > GROUPS_MAX {
+            return;
+        }
         self.0.write().unwrap_or_else(PoisonError::into_inner).0 = Some((mark, groups));
     }
 }

@@ -451,6 +451,18 @@ mod tests {
     }
 
     #[test]
+    fn the_groups_of_who_is_in_many_are_found_and_not_kept() {
+        let (mut edges, kin) = (Edges::default(), Kin::default());
+        (0..200).for_each(|_| edges.grow());
+        let found = |edges: &Edges| edges.with_ancestors(0, NOW, Some(&kin), |groups| groups.count());
+        for groups in 1..200 {
+            edges.add(groups, &[0], groups);
+            assert_eq!(found(&edges), groups as usize);
+            assert_eq!(kin.kept().of(edges.mark(0)).is_some(), groups <= 64);
+        }
+    }
+
+    #[test]
     fn many_at_once_are_added_as_one_by_one() {
         let (mut one, mut many) = (Edges::default(), Edges::default());
         for edges in [&mut one, &mut many] {
