@@ -27,16 +27,15 @@ mod up;
 
 use std::process::ExitCode;
 
+use allocator::Allocator;
 use clap::Parser;
 
 use args::{Cli, Command, ConfigCommand, Events, ProjectorCommand};
 pub(crate) use failure::Failure;
 use settings::Settings;
 
-/// Requests are small pieces that one thread makes and another lets go of, which the system's allocator is slow at: it
-/// took two fifths of a write. It does not ask for huge pages (docs/adr/0010).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

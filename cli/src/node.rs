@@ -125,6 +125,8 @@ impl Node {
             running.run(stop).await.map_err(|error| Failure::of("running the projection", &error))
         });
         catch_up(&projection).await?;
+        // What reading a million rows has left would stay for as long as nobody asks for it.
+        allocator::give_back();
 
         let scim_address = bound.as_ref().map(Bound::address);
         let tokens = Tokens::new(broker.control.clone());

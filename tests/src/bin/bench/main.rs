@@ -12,7 +12,7 @@ mod write;
 
 /// As the gateway, so that the floor is the same kind of server.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// A group: its name, what runs it, and whether it runs when nothing is named.
 type Group = (&'static str, fn(&[String]), bool);

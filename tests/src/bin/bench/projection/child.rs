@@ -150,6 +150,8 @@ pub(crate) fn hold(work: &str, folder: &str, log: &str) {
             seen.push((*applied.borrow_and_update(), begun.elapsed().as_secs_f64()));
         }
         told.measure(&seen, users);
+        // As the program does once it has caught up.
+        allocator::give_back();
         (told.resident_mb, told.peak_mb) = memory();
         told.parts = asks.parts();
         println!("{}", serde_json::to_string(&told).expect("JSON"));
