@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use proto::Tenant;
 
-use crate::Projection;
 use crate::directory::{Directory, Image};
+use crate::mend::Broken;
 use crate::store::Facts;
-use crate::writer::{WRITE_INTERVAL, flush, write_all};
+use crate::writer::{WRITE_INTERVAL, write_all};
+use crate::{Error, Projection};
 
 /// An image is written when so many rows came and there are three times as many, and after a while when a sixteenth came.
 const ROWS_MIN: u64 = 20_000;
@@ -29,10 +30,13 @@ const END_WAITING_MIN: usize = 10_000;
 pub(crate) struct Behind {
     pub(crate) projection: Projection,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// What is true of the rows that are on disk.
     pub(crate) facts: Facts,
-    pub(crate) images: BTreeMap<Tenant, Tried>,
+    /// Since writing failed: nothing is written until the store was opened anew.
+    pub(crate) broken: Option<Broken>,
+    images: BTreeMap<Tenant, Tried>,
     /// Who writes an image just now.
-    pub(crate) writing: Option<JoinHandle<()>>,
+    writing: Option<JoinHandle<()>>,
 }
 
 /// An image that may be written: its rows are on disk.
@@ -47,7 +51,7 @@ struct Due {
 
 /// When an image was written or tried to be.
 #[derive(Clone, Copy)]
-pub(crate) struct Tried {
+struct Tried {
     when: Instant,
     /// How many rows there were.
     rows: u64,
@@ -58,26 +62,42 @@ pub(crate) struct Tried {
 }
 
 impl Behind {
-    pub(crate) fn run(mut self, stopped: &Receiver<()>) {
+    pub(crate) fn new(projection: Projection, runtime: tokio::runtime::Handle, facts: Facts) -> Self {
+        Self { projection, runtime, facts, broken: None, images: BTreeMap::new(), writing: None }
+    }
+
+    /// Writes until told to stop, or until only another process can.
+    pub(crate) fn run(mut self, stopped: &Receiver<()>) -> Result<(), Error> {
         let mut rest = WRITE_INTERVAL;
         loop {
             let ends = !matches!(stopped.recv_timeout(rest), Err(RecvTimeoutError::Timeout));
             let before = self.facts.position;
+            if !ends {
+                self.mend()?;
+            }
             self.write_rows();
             rest = rest_after(self.facts.position != before, self.projection.state().tail.is_long());
-            if ends {
-                flush(&self.projection);
-            }
             self.write_images(ends);
             if ends {
-                return;
+                return Ok(());
             }
             self.thin();
         }
     }
 
     fn write_rows(&mut self) {
-        self.facts = write_all(&self.projection, self.facts.clone());
+        if self.broken.is_some_and(|broken| broken.is_waiting()) {
+            return;
+        }
+        let before = self.facts.position;
+        let written = write_all(&self.projection, &mut self.facts);
+        if self.facts.position != before {
+            self.goes_on();
+        }
+        match written {
+            Ok(()) => self.is_whole(),
+            Err(doubt) => self.breaks(&doubt),
+        }
     }
 
     /// Thins history if that was asked for.
@@ -85,7 +105,7 @@ impl Behind {
         let inner = self.projection.inner.clone();
         let floor = inner.thin_to.load(Ordering::Acquire);
         let is_stored = self.facts.position.is_some_and(|position| position.sequence >= floor);
-        if floor <= self.facts.floor || !is_stored || !inner.images.is_used() {
+        if floor <= self.facts.floor || !is_stored || !inner.images.is_used() || self.broken.is_some() {
             return;
         }
         let tenants: Vec<Tenant> = self.projection.state().tenants.keys().cloned().collect();
@@ -104,9 +124,10 @@ impl Behind {
         }
         match self.projection.thin_now(self.facts.clone(), floor) {
             Ok(facts) => self.facts = facts,
-            Err(error) => {
-                tracing::error!(%error, "history cannot be thinned; trying again when it is due");
+            Err(doubt) => {
+                tracing::error!(error = %doubt, "history cannot be thinned; trying again when it is due");
                 inner.thin_to.store(self.facts.floor, Ordering::Release);
+                self.breaks(&doubt);
             }
         }
     }
@@ -119,6 +140,10 @@ impl Behind {
         if ends {
             self.end_writing();
         } else if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        // Where rows have no room an image has none.
+        if self.broken.is_some() {
             return;
         }
         let rows = |(tenant, directory): (&Tenant, &Directory)| {
@@ -182,7 +207,7 @@ impl Behind {
             state.tenants.get(tenant).map(|directory| (Image::of(directory), state.corrections))
         };
         let (image, corrections) = taken?;
-        // No image may know more than the rows, not even after a power cut.
+        // No image may know more than the rows that are on disk.
         self.write_rows();
         if self.facts.position.is_none_or(|position| position.sequence < image.applied()) {
             return None;
@@ -191,7 +216,6 @@ impl Behind {
         if self.projection.state().corrections != corrections {
             return None;
         }
-        flush(&self.projection);
         let (projection, runtime) = (self.projection.clone(), self.runtime.clone());
         Some(Due { projection, runtime, tenant: tenant.clone(), image, forgotten })
     }

@@ -11,7 +11,7 @@ use proto::{Kind, Position, Tenant, log_time};
 
 use crate::chunks::chunks;
 use crate::row::Row;
-use crate::store::Facts;
+use crate::store::{Doubt, Facts};
 use crate::{Error, Projection};
 
 /// How often progress is told.
@@ -58,6 +58,8 @@ impl Projection {
             let is_last = position.sequence >= to;
             self.keep(rows, if is_last { facts.clone() } else { facts.unfinished() }).await?;
             if is_last {
+                // What is written behind them counts on them.
+                self.flushed().await?;
                 break;
             }
             if told.elapsed() > PROGRESS_INTERVAL {
@@ -76,9 +78,17 @@ impl Projection {
 
     async fn keep(&self, rows: BTreeMap<Tenant, Vec<Row>>, facts: Facts) -> Result<(), Error> {
         let inner = self.inner.clone();
-        let write = move || inner.store.write(&rows, &facts);
+        self.aside(move || inner.store.write(&rows, &facts)).await
+    }
+
+    async fn flushed(&self) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        self.aside(move || inner.store.flush()).await
+    }
+
+    async fn aside(&self, write: impl FnOnce() -> Result<(), Doubt> + Send + 'static) -> Result<(), Error> {
         let written = tokio::task::spawn_blocking(write).await;
-        let failed = |reason: String| Error::Folder { folder: self.inner.store.name(), reason };
+        let failed = |reason: String| self.folder_error(reason);
         written.map_err(|error| failed(error.to_string()))?.map_err(|doubt| failed(doubt.to_string()))
     }
 }

@@ -20,6 +20,7 @@ use crate::own::Own;
 use crate::reader::Reader;
 use crate::row::ReadRow;
 use crate::scan::PIECES_MAX;
+use crate::stall::Stall;
 use crate::state::State;
 use crate::store::{Storage, Store};
 use crate::stored::{Former, Outline, Stored};
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     waiters: Waiters,
     /// Rows of the tail were written.
     pub(crate) written: Notify,
+    /// What keeps them from being written.
+    pub(crate) stall: Stall,
     /// Whose turn it is to put many values in order.
     pub(crate) settling: Mutex<()>,
     /// Turns at looking at many resources.
@@ -136,6 +139,7 @@ impl Projection {
                 applied: watch::Sender::new(applied),
                 waiters: Waiters::default(),
                 written: Notify::new(),
+                stall: Stall::default(),
                 asked: AtomicU64::new(0),
                 answer: tokio::sync::Mutex::new((0, 0)),
             }),
@@ -207,9 +211,13 @@ impl Projection {
         Ok(self.wait_until(last, deadline).await?)
     }
 
-    /// How far the directory is, asked of the log.
+    /// How far the directory is, asked of the log. One that does not hear the log any more lags behind it, however far it
+    /// is.
     pub async fn readiness(&self) -> Result<Readiness, Error> {
         let last = self.last_sequence().await?;
+        if self.stalled().is_some() {
+            return Err(Lagging { applied: self.applied(), wanted: last }.into());
+        }
         Ok(Readiness { applied: self.applied(), last })
     }
 

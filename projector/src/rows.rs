@@ -44,6 +44,7 @@ impl Projection {
         match self.inner.store.get(tenant, sequence) {
             Ok(Some(row)) => return Ok(row),
             Ok(None) if self.is_filling() => return self.row_of_log(sequence).await,
+            Err(_) if !self.inner.store.is_whole() => return self.row_of_log(sequence).await,
             Ok(None) => {
                 tracing::error!(%tenant, sequence, "a row is missing in the projection; reading the log instead")
             }

@@ -38,7 +38,8 @@ enum Prepared {
 
 impl Projection {
     /// Follows the log until told to stop, or until the sequence that the configuration ends at, then writes what is
-    /// left. An event that cannot be read ends it: skipping would be data loss.
+    /// left. An event that cannot be read ends it: skipping would be data loss. So does a store that cannot be written any
+    /// more although there is room.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut following = pin!(self.follow());
         if self.is_filling() {
@@ -49,13 +50,15 @@ impl Projection {
                 () = shutdown.cancelled() => return Ok(()),
             }
         }
-        let writer = Writer::start(self.clone())?;
+        let mut writer = Writer::start(self.clone())?;
         let result = tokio::select! {
             result = following => result,
             () = shutdown.cancelled() => Ok(()),
+            // Nothing would be heard once the tail is full.
+            error = writer.failed() => return Err(error),
         };
-        writer.finish().await;
-        result
+        let finished = writer.finish().await;
+        result.and(finished)
     }
 
     async fn follow(&self) -> Result<(), Error> {

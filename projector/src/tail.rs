@@ -92,13 +92,16 @@ impl Tail {
         self.rows.range(..=confirmed).any(|(_, kept)| !kept.continued)
     }
 
-    /// The first rows, none beyond `confirmed`, each command whole.
-    pub(crate) fn batch(&self, confirmed: u64) -> Option<Batch> {
+    /// The first rows after a sequence, none beyond `confirmed`, each command whole.
+    pub(crate) fn batch(&self, after: u64, confirmed: u64) -> Option<Batch> {
+        if after >= confirmed {
+            return None;
+        }
         let mut rows: BTreeMap<Tenant, Vec<Row>> = BTreeMap::new();
         let mut dropped = BTreeMap::new();
         let mut command: Vec<&Kept> = Vec::new();
         let (mut last, mut bytes) = (None, 0);
-        for (count, kept) in self.rows.range(..=confirmed).map(|(_, kept)| kept).enumerate() {
+        for (count, kept) in self.rows.range(after + 1..=confirmed).map(|(_, kept)| kept).enumerate() {
             bytes += kept.row.payload.len();
             command.push(kept);
             if kept.continued {

@@ -69,6 +69,8 @@ impl Projection {
             metrics::counter!("rollcall_projection_rows_thinned_total").increment(spare.len() as u64);
             tracing::info!(%tenant, floor, rows = spare.len(), "rows that are no longer needed are removed");
         }
+        // Rows that come next would write another floor if this one were lost.
+        self.inner.stall.during(|| self.inner.store.flush())?;
         Ok(facts)
     }
 }

@@ -1,10 +1,10 @@
 //! Writing behind: a thread of its own moves rows from the tail into the store; a store in memory needs only a task, so that
 //! a simulation stays on one thread and in its own time.
 
-use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Sender};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::behind::Behind;
 use crate::store::{Doubt, Facts};
@@ -13,10 +13,25 @@ use crate::{Error, Projection};
 
 /// How often the tail is written.
 pub(crate) const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+/// So many batches are flushed together.
+const BATCHES: usize = 4;
+/// How often to look whether the store answers the writer.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A store that does not answer for so long will not answer at all, unless it waits for room.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// Who writes; whoever it is writes all that is left when it is told to end.
 pub(crate) enum Writer {
-    Thread { stop: Sender<()>, thread: JoinHandle<()> },
+    Thread(Thread),
     Task(Task),
+}
+
+/// A thread, and how it ends.
+pub(crate) struct Thread {
+    projection: Projection,
+    /// It is told to end when this is gone.
+    stop: Option<Sender<()>>,
+    ended: oneshot::Receiver<Result<(), Error>>,
 }
 
 /// Ends with whoever holds it.
@@ -33,73 +48,132 @@ impl Drop for Task {
 
 impl Writer {
     pub(crate) fn start(projection: Projection) -> Result<Self, Error> {
-        let facts = projection.inner.store.facts().unwrap_or_default();
+        let unread = |doubt: Doubt| projection.folder_error(format!("its facts cannot be read: {doubt}"));
+        let facts = projection.inner.store.facts().map_err(unread)?;
         if projection.inner.store.is_memory() {
             let writing = projection.clone();
             let running = tokio::spawn(async move {
                 let mut facts = facts;
                 loop {
                     tokio::time::sleep(WRITE_INTERVAL).await;
-                    facts = write_all(&writing, facts);
+                    let _ = write_all(&writing, &mut facts);
                 }
             });
             return Ok(Self::Task(Task { projection, running }));
         }
-        let (stop, stopped) = mpsc::channel();
-        let runtime = tokio::runtime::Handle::current();
-        let thread = std::thread::Builder::new()
-            .name("projection-writer".to_string())
-            .spawn(move || {
-                Behind { projection, runtime, facts, images: BTreeMap::new(), writing: None }.run(&stopped)
-            })
-            .map_err(|error| Error::Folder {
-                folder: String::new(),
-                reason: format!("no thread can be started: {error}"),
-            })?;
-        Ok(Self::Thread { stop, thread })
+        let behind = Behind::new(projection.clone(), tokio::runtime::Handle::current(), facts);
+        Ok(Self::Thread(Thread::start(projection, move |stopped| behind.run(stopped))?))
+    }
+
+    /// Waits until it cannot go on, which it never should.
+    pub(crate) async fn failed(&mut self) -> Error {
+        match self {
+            Self::Task(_) => std::future::pending().await,
+            Self::Thread(thread) => match thread.ended().await {
+                Err(error) => error,
+                Ok(()) => thread.projection.folder_error("its writer ended before its time".to_string()),
+            },
+        }
     }
 
     /// Has everything written that is left.
-    pub(crate) async fn finish(self) {
-        let ended = match self {
+    pub(crate) async fn finish(self) -> Result<(), Error> {
+        match self {
             Self::Task(task) => {
                 task.running.abort();
-                finish(&task.projection, task.projection.inner.store.facts().unwrap_or_default());
-                return;
+                let mut facts = task.projection.inner.store.facts().unwrap_or_default();
+                let _ = write_all(&task.projection, &mut facts);
+                let _ = task.projection.inner.store.flush();
+                Ok(())
             }
-            Self::Thread { stop, thread } => {
-                drop(stop);
-                tokio::task::spawn_blocking(move || thread.join().is_ok()).await
+            Self::Thread(mut thread) => {
+                thread.stop = None;
+                thread.ended().await
             }
-        };
-        if !ended.unwrap_or(false) {
-            tracing::error!(
-                "the projection's writer panicked; the next start reads what is missing from the log"
-            );
         }
     }
 }
 
-pub(crate) fn flush(projection: &Projection) {
-    if let Err(error) = projection.inner.store.flush() {
-        tracing::error!(%error, "the projection cannot be flushed; the next start checks it");
+impl Thread {
+    fn start(
+        projection: Projection,
+        work: impl FnOnce(&Receiver<()>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (stop, stopped) = mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        let named = std::thread::Builder::new().name("projection-writer".to_string());
+        // Who panics sends nothing, which is told as well.
+        let started = named.spawn(move || end.send(work(&stopped)));
+        started.map_err(|error| projection.folder_error(format!("no thread can be started: {error}")))?;
+        Ok(Self { projection, stop: Some(stop), ended })
+    }
+
+    /// How it ended. A store that holds it up for ever is not waited for.
+    async fn ended(&mut self) -> Result<(), Error> {
+        loop {
+            let error = match tokio::time::timeout(LOOK_INTERVAL, &mut self.ended).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_gone)) => {
+                    "its writer panicked; start this process again: it reads from the log what is not written"
+                        .to_string()
+                }
+                Err(_elapsed) => match self.silence().await {
+                    Some(silence) => format!(
+                        "the store has not answered for {} s; start this process again: it reads from the log what is not \
+                         written",
+                        silence.as_secs()
+                    ),
+                    None => continue,
+                },
+            };
+            return Err(self.projection.folder_error(error));
+        }
+    }
+
+    /// How long the store has been silent, when that is too long. Before the end it may be silent for want of room.
+    async fn silence(&self) -> Option<Duration> {
+        let (inner, ends) = (self.projection.inner.clone(), self.stop.is_none());
+        let silence = inner.stall.silence();
+        if silence < LOOK_INTERVAL {
+            return None;
+        }
+        let look = move || {
+            inner.store.wake();
+            silence >= SILENCE_MAX && (ends || inner.store.has_room())
+        };
+        tokio::task::spawn_blocking(look).await.is_ok_and(|is_stuck| is_stuck).then_some(silence)
     }
 }
 
-fn finish(projection: &Projection, facts: Facts) {
-    write_all(projection, facts);
-    flush(projection);
-}
-
-/// Writes everything that the log has confirmed by now.
-pub(crate) fn write_all(projection: &Projection, facts: Facts) -> Facts {
-    let goal = projection.state().confirmed;
-    let (facts, failed) = write_to(goal, facts, |facts| write_once(projection, facts));
-    if let Some(error) = failed {
-        let folder = projection.inner.store.name();
-        tracing::error!(%folder, %error, "the projection cannot be written; rows stay in memory");
+/// Writes everything that the log has confirmed by now. What is written leaves the tail only once it is flushed: a store
+/// whose disk fails loses what came after that. The facts are those that are flushed.
+pub(crate) fn write_all(projection: &Projection, facts: &mut Facts) -> Result<(), Doubt> {
+    let (inner, goal) = (&projection.inner, projection.state().confirmed);
+    loop {
+        let mut batches = 0;
+        let (written, failed) = write_to(goal, facts.clone(), |facts| {
+            batches += 1;
+            if batches > BATCHES { Ok(None) } else { write_once(projection, facts) }
+        });
+        if let Some(doubt) = failed {
+            return Err(doubt);
+        }
+        let Some(position) = written.position.filter(|_| written.position != facts.position) else {
+            return Ok(());
+        };
+        // One in memory loses nothing while it is used, and is flushed at its end.
+        if !inner.store.is_memory() {
+            inner.stall.during(|| inner.store.flush())?;
+        }
+        *facts = written;
+        let (gone, left) = {
+            let mut state = projection.state_mut();
+            (state.tail.written(position.sequence), state.tail.len())
+        };
+        inner.written.notify_one();
+        drop(gone);
+        metrics::gauge!("rollcall_projection_tail_rows").set(left as f64);
     }
-    facts
 }
 
 /// Batch after batch until a sequence. While a history is read more comes all the time, and images must have their turn.
@@ -118,33 +192,94 @@ fn write_to(
     (facts, None)
 }
 
-/// One batch; nothing when the tail holds nothing that the log confirmed.
+/// One batch; nothing when the tail holds nothing more that the log confirmed.
 fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, Doubt> {
     let batch = {
         let state = projection.state();
-        state.tail.batch(state.confirmed)
+        state.tail.batch(facts.position.map_or(0, |position| position.sequence), state.confirmed)
     };
     let Some(Batch { rows, dropped, position }) = batch else { return Ok(None) };
     let written = facts.with(&rows, &dropped, position);
-    projection.inner.store.write(&rows, &written)?;
-    for (tenant, sequence) in &dropped {
-        projection.inner.store.drop_before(tenant, *sequence)?;
-    }
-    let (gone, left) = {
-        let mut state = projection.state_mut();
-        (state.tail.written(position.sequence), state.tail.len())
-    };
-    projection.inner.written.notify_one();
-    drop(gone);
-    metrics::gauge!("rollcall_projection_tail_rows").set(left as f64);
+    let inner = &projection.inner;
+    inner.stall.during(|| {
+        inner.store.write(&rows, &written)?;
+        dropped.iter().try_for_each(|(tenant, sequence)| inner.store.drop_before(tenant, *sequence))
+    })?;
     Ok(Some(written))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use std::sync::Arc;
+
+    use eventlog::Keyring;
+    use eventlog::memory::{self, Faults};
+    use proto::sealing::DataKey;
     use proto::{EventId, Position};
+    use scim::Registry;
 
     use super::*;
+    use crate::{Config, MemoryStore, Storage};
+
+    /// A directory of which nothing is known yet.
+    pub(crate) async fn projection() -> Projection {
+        let broker = memory::broker(Faults::default());
+        let config = Config {
+            storage: Storage::Memory(MemoryStore::default()),
+            cache_bytes: 0,
+            hot_bytes: 0,
+            indexed: Vec::new(),
+            until: None,
+        };
+        let keyring = Keyring::new(broker.keys, DataKey::new([1; 32]));
+        let registry = Arc::new(Registry::built_in().unwrap());
+        Projection::open(config, broker.identity, keyring, registry).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_noticed_at_once_and_at_the_end() {
+        let projection = projection().await;
+        let panics = |_: &Receiver<()>| panic!("on purpose");
+        let mut writer = Writer::Thread(Thread::start(projection.clone(), panics).unwrap());
+        let error = writer.failed().await;
+        assert!(matches!(error, Error::Folder { .. }) && error.to_string().contains("panicked"), "{error}");
+        let panics_at_the_end = |stopped: &Receiver<()>| {
+            let _ = stopped.recv();
+            panic!("on purpose")
+        };
+        let writer = Writer::Thread(Thread::start(projection, panics_at_the_end).unwrap());
+        assert!(writer.finish().await.is_err_and(|error| error.to_string().contains("panicked")));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_ends_before_its_time_is_noticed_and_one_that_was_told_to_is_well() {
+        let projection = projection().await;
+        let mut writer = Writer::Thread(Thread::start(projection.clone(), |_| Ok(())).unwrap());
+        assert!(matches!(writer.failed().await, Error::Folder { .. }));
+        let waits = |stopped: &Receiver<()>| {
+            let _ = stopped.recv();
+            Ok(())
+        };
+        let writer = Writer::Thread(Thread::start(projection, waits).unwrap());
+        assert!(writer.finish().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_never_answers_is_not_waited_for() {
+        let projection = projection().await;
+        let (held, release) = mpsc::channel::<()>();
+        let waiting = projection.clone();
+        let waits = move |_: &Receiver<()>| {
+            let _ = waiting.inner.stall.during_since(SILENCE_MAX, || release.recv());
+            Ok(())
+        };
+        let writer = Writer::Thread(Thread::start(projection, waits).unwrap());
+        let error = writer.finish().await.unwrap_err();
+        assert!(error.to_string().contains("has not answered for 6"), "{error}");
+        drop(held);
+    }
 
     #[test]
     fn what_comes_meanwhile_is_left_for_the_next_time() {

@@ -127,6 +127,9 @@ impl About {
         if !self.broker.reachable() {
             return Err("the broker cannot be reached".to_string());
         }
+        if let Some(reason) = self.projection.stalled() {
+            return Err(format!("the projection's rows cannot be written, and no more fit into memory: {reason}"));
+        }
         match tokio::time::timeout(READY_TIMEOUT, self.projection.readiness()).await {
             Err(_) => Err("the broker does not answer".to_string()),
             Ok(Err(error)) => Err(crate::failure::causes(&error)),

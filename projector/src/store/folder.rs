@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::Tenant;
 
@@ -24,6 +24,8 @@ const DESCRIPTION: &str = "snap.";
 const HALF_WRITTEN: &str = ".generating";
 /// What sled writes before everything else.
 const PARAMETERS_FILE: &str = "conf";
+/// Where is tried whether there is room.
+pub(super) const ROOM_FILE: &str = "room";
 /// What sled says of a folder that is open elsewhere, for which it has no error of its own.
 const LOCKED: &str = "could not acquire lock";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
@@ -44,8 +46,7 @@ impl From<sled::Error> for Unopened {
     }
 }
 
-pub(crate) struct Folder {
-    path: PathBuf,
+pub(super) struct Folder {
     db: sled::Db,
     meta: sled::Tree,
 }
@@ -79,7 +80,7 @@ impl Folder {
             if facts.layout != LAYOUT {
                 return Err(doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
             }
-            Ok((Self { path: folder.to_path_buf(), db, meta }, facts))
+            Ok((Self { db, meta }, facts))
         };
         // Damaged files make sled panic as well as fail.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
@@ -103,20 +104,15 @@ impl Folder {
         to: u64,
         mut each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
-        let tree = self.tree(tenant)?;
-        let mut scan = || {
-            for entry in tree.range(from.to_be_bytes()..=to.to_be_bytes()) {
-                let (key, value) = entry?;
-                let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
-                let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));
-                if !each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?) {
-                    break;
-                }
+        for entry in self.tree(tenant)?.range(from.to_be_bytes()..=to.to_be_bytes()) {
+            let (key, value) = entry?;
+            let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
+            let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));
+            if !each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?) {
+                break;
             }
-            Ok(())
-        };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut scan))
-            .unwrap_or_else(|_| Err(Doubt("the store cannot be read".to_string())))
+        }
+        Ok(())
     }
 
     /// One row; nothing when it is not there.
@@ -170,8 +166,10 @@ impl Folder {
         Ok(())
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Whether sled keeps an error of its disk: it answers everything that is to be written with it, until it is opened
+    /// anew, and is closed without another attempt to write.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.db.context.global_error().is_err()
     }
 }
 
@@ -207,7 +205,7 @@ fn sweep(folder: &Path) -> Result<(), Unopened> {
     for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(DESCRIPTION) && name.ends_with(HALF_WRITTEN) {
+        if (name.starts_with(DESCRIPTION) && name.ends_with(HALF_WRITTEN)) || name == ROOM_FILE {
             std::fs::remove_file(entry.path()).map_err(failed)?;
         }
     }

@@ -1,6 +1,7 @@
 //! Where rows stand: in sled, or in its twin in memory. What it holds is a cache of the log.
 
 mod folder;
+mod handle;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,17 @@ pub(crate) enum Unopened {
     Doubt(Doubt),
 }
 
+/// Why a store could not be opened anew.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// There is no room for it to write.
+    NoRoom(Doubt),
+    /// Another attempt may go better.
+    Later(Doubt),
+    /// Only another process can.
+    Never(Doubt),
+}
+
 /// What must be true of the rows; a store that lost some of them is noticed by it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub(crate) struct Facts {
@@ -105,7 +117,7 @@ impl Facts {
 
 /// An opened store.
 pub(crate) enum Store {
-    Folder(folder::Folder),
+    Folder(handle::Handle),
     Memory(memory::Opened),
 }
 
@@ -114,7 +126,7 @@ impl Store {
     pub(crate) fn open(storage: &Storage, cache_bytes: u64) -> Result<(Self, Facts), Unopened> {
         match storage {
             Storage::Folder(path) => {
-                let (store, facts) = folder::Folder::open(path, cache_bytes)?;
+                let (store, facts) = handle::Handle::open(path, cache_bytes)?;
                 Ok((Self::Folder(store), facts))
             }
             Storage::Memory(store) => {
@@ -127,7 +139,7 @@ impl Store {
     /// What was last written about the rows.
     pub(crate) fn facts(&self) -> Result<Facts, Doubt> {
         match self {
-            Self::Folder(store) => store.facts(),
+            Self::Folder(store) => store.read(folder::Folder::facts),
             Self::Memory(store) => Ok(store.facts()),
         }
     }
@@ -141,7 +153,7 @@ impl Store {
         each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.range(tenant, from, to, each),
+            Self::Folder(store) => store.read(|folder| folder.range(tenant, from, to, each)),
             Self::Memory(store) => store.range(tenant, from, to, each),
         }
     }
@@ -149,7 +161,7 @@ impl Store {
     /// One row; nothing when it is not there.
     pub(crate) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
         match self {
-            Self::Folder(store) => store.get(tenant, sequence),
+            Self::Folder(store) => store.read(|folder| folder.get(tenant, sequence)),
             Self::Memory(store) => Ok(store.get(tenant, sequence)),
         }
     }
@@ -174,7 +186,7 @@ impl Store {
     /// Removes rows.
     pub(crate) fn remove(&self, tenant: &Tenant, sequences: &[u64]) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.remove(tenant, sequences),
+            Self::Folder(store) => store.write(|folder| folder.remove(tenant, sequences)),
             Self::Memory(store) => {
                 store.remove(tenant, sequences);
                 Ok(())
@@ -185,7 +197,7 @@ impl Store {
     /// Leaves no row of a tenant before a sequence: it was dropped there.
     pub(crate) fn drop_before(&self, tenant: &Tenant, sequence: u64) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.drop_before(tenant, sequence),
+            Self::Folder(store) => store.write(|folder| folder.drop_before(tenant, sequence)),
             Self::Memory(store) => {
                 store.drop_before(tenant, sequence);
                 Ok(())
@@ -197,7 +209,7 @@ impl Store {
     /// next start ignores and writes again.
     pub(crate) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.write(rows, facts),
+            Self::Folder(store) => store.write(|folder| folder.write(rows, facts)),
             Self::Memory(store) => {
                 store.write(rows, facts);
                 Ok(())
@@ -208,11 +220,45 @@ impl Store {
     /// Everything that was written is on disk afterwards.
     pub(crate) fn flush(&self) -> Result<(), Doubt> {
         match self {
-            Self::Folder(store) => store.flush(),
+            Self::Folder(store) => store.write(folder::Folder::flush),
             Self::Memory(store) => {
                 store.flush();
                 Ok(())
             }
+        }
+    }
+
+    /// Closes it and opens it again, once there is room: after a failure nothing can be written before. Everything that was
+    /// flushed is there afterwards.
+    pub(crate) fn reopen(&self) -> Result<Facts, Unusable> {
+        match self {
+            Self::Folder(store) => store.reopen(),
+            Self::Memory(store) => Ok(store.facts()),
+        }
+    }
+
+    /// Whether it is open, and nothing failed that was to be written. One that is not may refuse to answer until it was opened
+    /// anew.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Folder(store) => store.is_whole(),
+            Self::Memory(_) => true,
+        }
+    }
+
+    /// Wakes whoever waits for a write that failed.
+    pub(crate) fn wake(&self) {
+        match self {
+            Self::Folder(store) => store.wake(),
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// Whether there is room on its disk.
+    pub(crate) fn has_room(&self) -> bool {
+        match self {
+            Self::Folder(store) => store.find_room().is_ok(),
+            Self::Memory(_) => true,
         }
     }
 

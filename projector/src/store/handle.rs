@@ -1,0 +1,329 @@
+//! A folder in use, which can be closed and opened anew underneath its readers: sled keeps the first error of its disk and
+//! writes nothing from then on, also when there is room again. Whoever reads meanwhile is told so, and reads the log.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::folder::{Folder, ROOM_FILE};
+use super::{Doubt, Facts, Unopened, Unusable};
+
+/// So much room there must be before a store is opened anew, in pieces that are written one after the other.
+const ROOM_PIECES: usize = 128;
+static ROOM_PIECE: [u8; 64 << 10] = [0x5a; 64 << 10];
+/// How long whoever reads may take to let go of it, and it to end.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
+/// How long its folder may stay locked after that.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const BUSY_DELAY: Duration = Duration::from_millis(20);
+
+pub(crate) struct Handle {
+    path: PathBuf,
+    cache_bytes: u64,
+    /// Nothing while it is closed.
+    held: RwLock<Option<Arc<Held>>>,
+    /// Ends when the last who used it let go of it.
+    gone: Mutex<Receiver<()>>,
+    /// Whether something could not be written since it was opened.
+    failed: AtomicBool,
+}
+
+/// What was opened. What is first here goes first.
+struct Held {
+    folder: Folder,
+    _gone: Sender<()>,
+}
+
+impl Handle {
+    /// Opens the folder, or says why it cannot be used or trusted.
+    pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<(Self, Facts), Unopened> {
+        let (folder, facts) = Folder::open(path, cache_bytes)?;
+        let (held, gone) = Held::of(folder);
+        let handle = Self {
+            path: path.to_path_buf(),
+            cache_bytes,
+            held: RwLock::new(Some(held)),
+            gone: Mutex::new(gone),
+            failed: AtomicBool::new(false),
+        };
+        Ok((handle, facts))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is open and all that was to be written was.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.failed.load(Ordering::Acquire) && self.held().is_some()
+    }
+
+    /// Reads. Damaged files make sled panic as well as fail.
+    pub(super) fn read<T>(&self, ask: impl FnOnce(&Folder) -> Result<T, Doubt>) -> Result<T, Doubt> {
+        let refused = |reason: &str| Doubt(format!("the store {reason}, until it can be opened anew"));
+        let held = self.held().ok_or_else(|| refused("is closed"))?;
+        // Without an error that it kept, sled may wait for ever for what it did not write, also when it is read.
+        if self.failed.load(Ordering::Acquire) && !held.folder.is_stuck() {
+            return Err(refused("is not asked any more"));
+        }
+        catch_unwind(AssertUnwindSafe(|| ask(&held.folder)))
+            .unwrap_or_else(|_| Err(Doubt("the store cannot be used".to_string())))
+    }
+
+    /// Writes. Once this failed, nothing is to be written before it was opened anew.
+    pub(super) fn write(&self, change: impl FnOnce(&Folder) -> Result<(), Doubt>) -> Result<(), Doubt> {
+        let written = self.read(change);
+        if written.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        written
+    }
+
+    /// Closes it if need be and opens it again, once there is room. What was flushed is there then, and of what was written
+    /// since a beginning.
+    pub(super) fn reopen(&self) -> Result<Facts, Unusable> {
+        self.wake();
+        self.find_room().map_err(|error| Unusable::NoRoom(Doubt(format!("there is no room: {error}"))))?;
+        // Then sled could wait for ever while it is closed.
+        if self.held().is_some_and(|held| !held.folder.is_stuck()) {
+            let reason = "the store failed in a way after which it cannot be closed";
+            return Err(Unusable::Never(Doubt(reason.to_string())));
+        }
+        self.close()?;
+        let begun = Instant::now();
+        loop {
+            match Folder::open(&self.path, self.cache_bytes) {
+                Ok((folder, facts)) => {
+                    let (held, gone) = Held::of(folder);
+                    *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = gone;
+                    self.failed.store(false, Ordering::Release);
+                    *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
+                    return Ok(facts);
+                }
+                Err(Unopened::Busy) if begun.elapsed() < BUSY_MAX => std::thread::park_timeout(BUSY_DELAY),
+                Err(Unopened::Busy) => {
+                    return Err(Unusable::Later(Doubt("its folder is open elsewhere".to_string())));
+                }
+                Err(Unopened::Doubt(doubt)) => return Err(Unusable::Later(doubt)),
+            }
+        }
+    }
+
+    /// Wakes whoever waits within sled for what will never be written: sled does not always do so when it fails.
+    pub(super) fn wake(&self) {
+        if let Some(held) = self.held()
+            && held.folder.is_stuck()
+        {
+            // It says what it kept, at once.
+            let _ = held.folder.flush();
+        }
+    }
+
+    /// Whether there is room for what is written at once. Asked by writing: nothing else is sure.
+    pub(super) fn find_room(&self) -> io::Result<()> {
+        let path = self.path.join(ROOM_FILE);
+        let write = || {
+            let mut file = File::create(&path)?;
+            for _ in 0..ROOM_PIECES {
+                file.write_all(&ROOM_PIECE)?;
+            }
+            file.sync_data()
+        };
+        let written = write();
+        let removed = std::fs::remove_file(&path);
+        written.and(removed)
+    }
+
+    fn held(&self) -> Option<Arc<Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has everybody let go of it; nothing to do when it is closed.
+    fn close(&self) -> Result<(), Unusable> {
+        let Some(held) = self.held.write().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        // On a thread of its own, since nobody can tell how long sled takes.
+        let closing = std::thread::Builder::new().name("projection-closing".to_string());
+        closing.spawn(move || drop(held)).map_err(|error| {
+            Unusable::Later(Doubt(format!("no thread can be started to close it: {error}")))
+        })?;
+        match self.gone.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(CLOSE_MAX) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Unusable::Never(Doubt("it does not let itself be closed".to_string())))
+            }
+        }
+    }
+}
+
+impl Held {
+    fn of(folder: Folder) -> (Arc<Self>, Receiver<()>) {
+        let (sender, gone) = mpsc::channel();
+        (Arc::new(Self { folder, _gone: sender }), gone)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(held) = held
+            && self.failed.load(Ordering::Acquire)
+            && !held.folder.is_stuck()
+        {
+            // Closing it could take for ever; the process that is about to end lets go of the folder.
+            std::mem::forget(held);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::process::Command;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use proto::subject::key_of_id;
+    use proto::{EventId, Position, ResourceId, Tenant};
+
+    use super::*;
+    use crate::row::Row;
+
+    const CACHE_BYTES: u64 = 8 << 20;
+    /// So large a row gets a file of its own.
+    const LARGE: usize = 300 << 10;
+
+    /// A small disk of its own, gone when this is dropped; nothing where only root may mount and we are not root.
+    struct Disk(tempfile::TempDir);
+
+    impl Disk {
+        fn mount() -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let mount = ["-t", "tmpfs", "-o", "size=48m", "tmpfs"];
+            let mounted = Command::new("mount").args(mount).arg(folder.path()).output();
+            let mounted = mounted.is_ok_and(|output| output.status.success());
+            let user = Command::new("id").arg("-u").output().unwrap().stdout;
+            assert!(mounted || user != b"0\n", "root may mount, so this must not be passed over");
+            mounted.then_some(Self(folder))
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn fill(&self) {
+            let mut ballast = File::create(self.path("ballast")).unwrap();
+            for size in [1024 * 1024, 4096, 1] {
+                while ballast.write_all(&vec![0; size]).is_ok() {}
+            }
+        }
+
+        fn make_room(&self) {
+            std::fs::remove_file(self.path("ballast")).unwrap();
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        }
+    }
+
+    fn corp() -> Tenant {
+        "corp".parse().unwrap()
+    }
+
+    fn row(sequence: u64, bytes: usize) -> Row {
+        let payload = (0..bytes as u64).map(|at| (at * (at + sequence)) as u8).collect::<Vec<_>>();
+        let key = key_of_id(ResourceId::new(uuid::Uuid::from_u128(sequence.into())));
+        Row { sequence, time: Timestamp::UNIX_EPOCH, key, payload: Bytes::from(payload) }
+    }
+
+    fn write(
+        handle: &Handle,
+        facts: &Facts,
+        sequences: std::ops::Range<u64>,
+        bytes: usize,
+    ) -> Result<Facts, Doubt> {
+        let event = EventId::new(uuid::Uuid::from_u128(sequences.end.into()));
+        let position = Position { sequence: sequences.end - 1, event };
+        let rows = BTreeMap::from([(corp(), sequences.map(|sequence| row(sequence, bytes)).collect())]);
+        let facts = facts.with(&rows, &BTreeMap::new(), position);
+        handle.write(|folder| folder.write(&rows, &facts))?;
+        handle.write(Folder::flush)?;
+        Ok(facts)
+    }
+
+    #[test]
+    fn what_was_flushed_is_there_after_it_was_opened_anew_and_more_can_be_written() {
+        let Some(disk) = Disk::mount() else { return };
+        let (handle, mut facts) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        let mut next = 1;
+        for round in 0..12 {
+            disk.fill();
+            let (mut to, mut begun) = (next, 0);
+            while let Ok(written) = write(&handle, &facts, to..to + 20, 500 + 137 * round) {
+                (facts, to, begun) = (written, to + 20, begun + 1);
+                assert!(begun < 1_000, "there is room");
+            }
+            assert!(matches!(handle.reopen(), Err(Unusable::NoRoom(_))));
+            // Who reads is answered, or told to read elsewhere.
+            assert!(!matches!(handle.read(|folder| folder.get(&corp(), 1)), Ok(None)));
+            disk.make_room();
+            let found = handle.reopen().unwrap();
+            let sequence = |facts: &Facts| facts.position.map(|position| position.sequence);
+            assert!(sequence(&found) >= sequence(&facts), "{found:?} lost {facts:?}");
+            for _ in 0..10 {
+                facts = write(&handle, &facts, to..to + 20, 500 + 137 * round).unwrap();
+                to += 20;
+            }
+            for sequence in 1..to {
+                let found = handle.read(|folder| folder.get(&corp(), sequence)).unwrap().unwrap();
+                assert_eq!(found.payload, row(sequence, found.payload.len()).payload, "{sequence}");
+            }
+            next = to;
+        }
+        drop(handle);
+        let (handle, found) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        assert_eq!((&found, found.rows[&corp()]), (&facts, next - 1));
+        let mut sequences = Vec::new();
+        let each = |row: Row| {
+            sequences.push(row.sequence);
+            true
+        };
+        handle.read(|folder| folder.range(&corp(), 0, u64::MAX, each)).unwrap();
+        assert_eq!(sequences, (1..next).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_cannot_be_closed_says_so_and_holds_nobody_up() {
+        let Some(disk) = Disk::mount() else { return };
+        let (handle, facts) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        let facts = write(&handle, &facts, 1..20, 100).unwrap();
+        disk.fill();
+        // A file of its own has no room, and sled does not keep that error.
+        let rows = BTreeMap::from([(corp(), vec![row(20, LARGE)])]);
+        assert!(handle.write(|folder| folder.write(&rows, &facts)).is_err());
+        disk.make_room();
+        assert!(matches!(handle.reopen(), Err(Unusable::Never(_))));
+        assert!(handle.read(|folder| folder.get(&corp(), 7)).is_err());
+        drop(handle);
+    }
+
+    #[test]
+    fn whoever_asks_while_it_is_closed_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (handle, facts) = Handle::open(folder.path(), CACHE_BYTES).unwrap();
+        let facts = write(&handle, &facts, 1..20, 100).unwrap();
+        handle.close().unwrap();
+        assert!(!handle.is_whole() && handle.read(|folder| folder.get(&corp(), 7)).is_err());
+        assert_eq!(handle.reopen().unwrap(), facts);
+        assert!(handle.is_whole() && handle.read(|folder| folder.get(&corp(), 7)).unwrap().is_some());
+    }
+}
