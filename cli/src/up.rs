@@ -117,6 +117,7 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
         mapping: dispatcher::Mapping::default(),
         matching: dispatcher::Matching::default(),
         timeout_ms: 10_000,
+        late_ms: 10_000,
         concurrency: 4,
         attempts_max: 8,
         // It is there to be played with.

@@ -249,6 +249,9 @@ pub struct AppConfig {
     pub matching: Matching,
     /// How long one call may take.
     pub timeout_ms: u64,
+    /// How much longer than that an app may take to carry out a call that nobody heard the answer of. Until then "there is no
+    /// such account" is not believed.
+    pub late_ms: u64,
     /// Calls at the same time.
     pub concurrency: usize,
     /// Failures of one resource before it is held.

@@ -213,8 +213,13 @@ impl Crew {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "a part of the dispatcher panicked");
+                // One that is gone without a word would leave its app as it is for ever.
+                tracing::error!(%error, "a part of the dispatcher panicked; stopping");
                 self.running.retain(|_, (_, id)| *id != error.id());
+                if result.is_ok() {
+                    *result = Err(Error::Panicked(error.to_string()));
+                }
+                self.shutdown.cancel();
             }
         }
     }

@@ -35,6 +35,7 @@ mod sample;
 mod scope;
 mod told;
 mod trust;
+mod unheard;
 mod valve;
 mod view;
 mod watermark;
@@ -88,6 +89,9 @@ pub enum Error {
     /// The directory.
     #[error(transparent)]
     Directory(#[from] projector::Error),
+    /// A part of the dispatcher panicked.
+    #[error("a part of the dispatcher panicked: {0}")]
+    Panicked(String),
     /// An event that this version cannot read.
     #[error("reading the event of {stream} at sequence {sequence}")]
     Event {

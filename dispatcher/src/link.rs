@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::config::short_hash;
 use crate::decided::{ADOPT, Decisions};
 use crate::told::Told;
-use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust};
+use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust, VERIFY};
+use crate::unheard::Unheard;
 
 /// Our resource and the app's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,10 @@ pub(crate) struct Link {
     pub(crate) is_off: bool,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
+    /// Calls that may still be carried out, although nobody listens any more.
+    pub(crate) unheard: Unheard,
+    /// The app did not know an account that it had made, and since then nothing was done to it but making it anew.
+    pub(crate) was_lost: bool,
     /// A person said whose the account is, and nothing was done about it since.
     pub(crate) imported: bool,
     /// The same, and the owner was not there before: as long as he never belonged at the app, it is left alone.
@@ -44,6 +49,8 @@ pub(crate) struct Link {
     /// Failures since the last success.
     pub(crate) attempts: u32,
     pub(crate) next_due_at: Option<Timestamp>,
+    /// Whether what failed would have reduced access. Otherwise whoever leaves does not wait for it.
+    pub(crate) failed_to_reduce: bool,
     /// Since when the account is switched off because the app should not hold it.
     pub(crate) deactivated_at: Option<Timestamp>,
     /// When the app's id last became another, or was lost: what of IDENTITY was known then.
@@ -75,6 +82,9 @@ pub(crate) const IMPORT: &str = "import";
 /// The same for somebody who is about to be made in the directory because of the account.
 pub(crate) const IMPORT_NEW: &str = "import_new";
 
+/// The operation of an event that says: the app did not know an account by its id, and no search finds it.
+pub(crate) const LOST: &str = "lost";
+
 /// Whether an account with these attributes is switched off.
 pub(crate) fn is_off(attributes: &scim::Object) -> bool {
     attributes.get("active") == Some(&Value::Bool(false))
@@ -94,6 +104,7 @@ impl Link {
     ) {
         self.trust.apply(event, details, self.remote_id.as_deref(), &self.known_as);
         self.decisions.apply(event, details);
+        self.unheard.apply(event);
         match &event.kind {
             Kind::Intended { operation } => {
                 self.intent_open = true;
@@ -113,16 +124,18 @@ impl Link {
                 // Reading the app is no success of what failed before.
                 let read = matches!(
                     operation.as_str(),
-                    "read_back" | "adopt" | IMPORT | IMPORT_NEW | OBSERVE | OBSERVE_MEMBERS | STRANGER
+                    "read_back" | LOST | "adopt" | IMPORT | IMPORT_NEW | OBSERVE | OBSERVE_MEMBERS | STRANGER
                 );
                 let attempts = if read { self.attempts } else { 0 };
                 let trust = std::mem::take(&mut self.trust);
                 let decisions = std::mem::take(&mut self.decisions);
                 let (renamed_at, renamed_by) = (self.renamed_at, self.renamed_by);
                 let resource_type = self.resource_type.clone();
+                let unheard = std::mem::take(&mut self.unheard);
+                let was_lost = operation == LOST || (self.was_lost && (read || operation == "create"));
                 let kept =
                     Self { last: self.last, renamed_at, renamed_by, trust, decisions, ..Self::default() };
-                let settled = Self { resource_type, attempts, ..kept };
+                let settled = Self { resource_type, attempts, unheard, was_lost, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;
@@ -170,8 +183,10 @@ impl Link {
                     (_, None) => None,
                 };
             }
-            Kind::Retrying { attempt, after_ms, .. } => {
+            Kind::Retrying { operation, attempt, after_ms, .. } => {
                 self.attempts = *attempt;
+                self.failed_to_reduce =
+                    matches!(operation.as_str(), "deactivate" | "delete" | "change_members" | VERIFY);
                 let after = SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX));
                 self.next_due_at = event.occurred_at.checked_add(after).ok();
             }
@@ -211,15 +226,7 @@ mod tests {
     use crate::sample::event;
 
     fn done(operation: &str) -> Event {
-        event(Kind::Done {
-            operation: operation.to_string(),
-            linked: true,
-            remote_id: "r".to_string(),
-            members_added: Vec::new(),
-            members_removed: Vec::new(),
-            members_replaced: false,
-            status: 200,
-        })
+        event(crate::sample::done(operation))
     }
 
     #[test]
@@ -235,6 +242,18 @@ mod tests {
         };
         assert_eq!(imported(true), (Some("r".to_string()), None, false, false));
         assert_eq!(imported(false), (Some("r".to_string()), None, false, true));
+    }
+
+    #[test]
+    fn an_account_that_is_lost_is_known_as_such_until_something_was_done_to_it() {
+        let lost = |events: &[&str]| {
+            let mut link = Link::default();
+            link.apply(&done("create"), None, |_| None);
+            events.iter().for_each(|operation| link.apply(&done(operation), None, |_| None));
+            link.was_lost
+        };
+        assert!(!lost(&[]) && lost(&[LOST]) && lost(&[LOST, "create"]) && lost(&[LOST, "adopt"]));
+        assert!(!lost(&[LOST, "create", "update"]) && !lost(&[LOST, "create", "change_members"]));
     }
 
     #[test]

@@ -135,7 +135,9 @@ pub(crate) fn plan(
     {
         return Plan::Held;
     }
-    if let Some(due_at) = link.next_due_at.filter(|due_at| *due_at > now) {
+    // Whoever leaves does not wait because something else failed.
+    let waits = desired.is_ok() || link.failed_to_reduce;
+    if let Some(due_at) = link.next_due_at.filter(|due_at| waits && *due_at > now) {
         return Plan::Later { due_at };
     }
     if link.intent_open {
@@ -288,6 +290,7 @@ mod tests {
     fn a_retry_waits_for_its_time() {
         let due_at: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let link = Link { next_due_at: Some(due_at), ..Link::default() };
+        check(Err(LEAVING), &Link { next_due_at: Some(due_at), ..linked(&[]) }, "delete: deleted");
         check(Ok(&desired(&[])), &link, &format!("{:?}", Plan::Later { due_at }));
     }
 

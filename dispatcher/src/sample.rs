@@ -25,6 +25,19 @@ pub(crate) fn event(kind: Kind) -> Event {
     }
 }
 
+/// A call that was done, as the app's "r".
+pub(crate) fn done(operation: &str) -> Kind {
+    Kind::Done {
+        operation: operation.to_string(),
+        linked: true,
+        remote_id: "r".to_string(),
+        members_added: Vec::new(),
+        members_removed: Vec::new(),
+        members_replaced: false,
+        status: 200,
+    }
+}
+
 /// One of IDENTITY about a user of "corp", with nothing but a kind.
 pub(crate) fn identity(resource_id: ResourceId, kind: proto::Kind) -> proto::Event {
     proto::Event {

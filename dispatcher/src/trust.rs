@@ -8,6 +8,8 @@ use proto::ResourceId;
 use proto::provisioning::{Details, Event, Kind};
 use serde_json::Value;
 
+use crate::link::LOST;
+
 /// The operation of an event that says: the app was read, and this is what it holds. What was intended is not known to be
 /// there, so the next plan writes it again.
 pub(crate) const OBSERVE: &str = "observe";
@@ -72,7 +74,7 @@ impl Trust {
                     }
                     STRANGER => (self.stranger, self.observed) = (true, true),
                     // Nothing of ours is found. What was linked is gone, if the app says the same of its own id.
-                    "read_back" => match remote_id {
+                    "read_back" | LOST => match remote_id {
                         Some(remote_id) => self.ends(operation, remote_id, event.occurred_at),
                         None => self.unverified = None,
                     },

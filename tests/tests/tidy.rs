@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 9] = ["allocator", "scim", "proto", "eventlog", "projector", "gateway", "dispatcher", "cli", "tests"];
+const CRATES: [&str; 9] =
+    ["allocator", "scim", "proto", "eventlog", "projector", "gateway", "dispatcher", "cli", "tests"];
 const LINES_MAX: usize = 520;
 
 fn root() -> PathBuf {

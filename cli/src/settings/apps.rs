@@ -66,6 +66,8 @@ pub(super) struct AppSection {
     pub(super) on_match: OnMatch,
     #[serde(default = "timeout_ms")]
     timeout_ms: u64,
+    #[serde(default = "late_ms")]
+    late_ms: u64,
     #[serde(default = "concurrency")]
     concurrency: usize,
     #[serde(default = "attempts_max")]
@@ -89,6 +91,9 @@ fn deactivate() -> Leave {
     Leave::Deactivate
 }
 fn timeout_ms() -> u64 {
+    10_000
+}
+fn late_ms() -> u64 {
     10_000
 }
 fn concurrency() -> usize {
@@ -137,6 +142,7 @@ pub(super) fn app(
     }
     for (name, value, range) in [
         ("timeout_ms", section.timeout_ms, 100..=25_000),
+        ("late_ms", section.late_ms, 0..=600_000),
         ("concurrency", section.concurrency as u64, 1..=1_024),
         ("attempts_max", u64::from(section.attempts_max), 1..=100),
     ] {
@@ -159,6 +165,7 @@ pub(super) fn app(
         mapping,
         matching,
         timeout_ms: section.timeout_ms,
+        late_ms: section.late_ms,
         concurrency: section.concurrency,
         attempts_max: section.attempts_max,
         guard,

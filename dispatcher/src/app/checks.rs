@@ -89,6 +89,10 @@ struct Inner {
     ending: BTreeMap<ResourceId, (u64, Timestamp)>,
     findings: Findings,
     not_kept: BTreeMap<ResourceId, Drifted>,
+    /// Calls that were answered, by the time at which they were about to be made, although what they did is not known.
+    answered: BTreeMap<ResourceId, Timestamp>,
+    /// Accounts that were read again after a call that nobody heard of, by its time.
+    read_again: BTreeMap<ResourceId, Timestamp>,
     /// The app can be asked: nothing else must be done first.
     ready: bool,
     full_wanted: bool,
@@ -126,6 +130,23 @@ impl Checks {
         }
         if inner.ending.get(&id).is_some_and(|(sequence, _)| *sequence <= until) {
             inner.ending.remove(&id);
+        }
+    }
+
+    /// The app answered the call that was about to be made then.
+    pub(crate) fn answered(&self, id: ResourceId, call: Timestamp) {
+        self.inner().answered.insert(id, call);
+    }
+
+    pub(crate) fn is_answered(&self, id: ResourceId, call: Timestamp) -> bool {
+        self.inner().answered.get(&id) == Some(&call)
+    }
+
+    /// Wants an account to be read once after a call that nobody heard of.
+    pub(crate) fn read_again(&self, id: ResourceId, call: Timestamp) {
+        let mut inner = self.inner();
+        if inner.read_again.insert(id, call) != Some(call) {
+            inner.wanted.entry(id).or_default();
         }
     }
 

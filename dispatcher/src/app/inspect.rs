@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::checks::{Check, Drifted};
 use super::look::Now;
 use super::perform::{Ended, Performer, has_members};
+use super::record::gone;
 use super::rollout::BELIED;
 use super::verify::Step;
 use crate::Error;
@@ -251,7 +252,8 @@ impl Performer {
                     );
                     self.write(id, now, &link, kind, None, why).await?;
                 }
-                Outcome::Unavailable { after, error } => {
+                Outcome::Unavailable { after, error, unheard } => {
+                    self.heard(id, &link, unheard);
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
                 Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
@@ -296,16 +298,7 @@ impl Performer {
             OnDrift::Report | OnDrift::Adopt => return Ok(Step::Plan),
             OnDrift::Revert => {}
         }
-        let observed = Kind::Done {
-            operation: OBSERVE.to_string(),
-            linked: false,
-            remote_id: String::new(),
-            members_added: Vec::new(),
-            members_removed: Vec::new(),
-            members_replaced: false,
-            status: 404,
-        };
-        self.write(id, now, link, observed, None, "the app has lost the account").await?;
+        self.write(id, now, link, gone(OBSERVE), None, "the app has lost the account").await?;
         Ok(Step::Again)
     }
 }

@@ -52,8 +52,6 @@ impl Worker {
                 self.mark_one(due, known, step, of, id);
             }
         }
-        metrics::counter!("rollcall_app_events_total", "app" => self.name.clone())
-            .increment(heard.len() as u64);
         Ok(())
     }
 

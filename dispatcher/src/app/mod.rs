@@ -14,6 +14,7 @@ mod foresee;
 mod gates;
 pub(crate) mod import;
 mod inspect;
+mod late;
 mod look;
 mod marking;
 mod pages;
@@ -35,9 +36,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::clock;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -62,6 +64,10 @@ pub(crate) use perform::Performer;
 pub(crate) use railed::Railing;
 pub(crate) use wanted::{Turn, wanted};
 
+/// How long calls that are under way may take once nothing is begun any more. What takes longer is read back by whoever comes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long whoever lost a race for a resource waits before he looks at it again.
+const CONFLICT_DELAY: SignedDuration = SignedDuration::from_millis(200);
 /// How often the watermark and the status are written.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long events are marked in one go, while neither the lease nor the watermark is looked after.
@@ -76,6 +82,9 @@ pub(crate) const EVERYTHING: u64 = 0;
 const UNFINISHED: &str = "";
 /// Resources that the reconciliation suspects and the worker has not marked yet.
 const MARKS_MAX: usize = 256;
+
+/// Resources that are being settled: whose, what of it, what its account was called before, and how it ended.
+type Running<'a> = FuturesUnordered<BoxFuture<'a, (ResourceId, Taken, u64, Result<Ended, Error>)>>;
 
 /// The worker of one app.
 pub(crate) struct Worker {
@@ -109,10 +118,10 @@ impl Worker {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut lease = Lease::new(&self.name, &self.shared.holder);
         loop {
-            let turn = tokio::select! {
-                turn = self.turn(&mut lease) => turn,
-                () = shutdown.cancelled() => break,
-            };
+            let turn = self.turn(&mut lease, &shutdown).await;
+            if shutdown.is_cancelled() {
+                break;
+            }
             match turn {
                 Ok(()) => {}
                 Err(Error::Log(error)) if error.is_retryable() => {
@@ -141,8 +150,41 @@ impl Worker {
         self.shared.tell(&self.name, Status { waiting_for: Some(what.to_string()), ..Status::default() });
     }
 
-    /// As long as the lease is ours.
-    async fn turn(&self, lease: &mut Lease) -> Result<(), Error> {
+    /// As long as the lease is ours and nobody says to stop. Whatever ends it, calls that are under way are heard: what came
+    /// of one that nobody listens to has to be found out from the app.
+    async fn turn(&self, lease: &mut Lease, shutdown: &CancellationToken) -> Result<(), Error> {
+        let stopping = CancellationToken::new();
+        let mut running = FuturesUnordered::new();
+        let ended = tokio::select! {
+            ended = self.work(lease, &mut running, &stopping) => ended,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        stopping.cancel();
+        self.drain(lease, running).await;
+        ended
+    }
+
+    async fn drain(&self, lease: &mut Lease, mut running: Running<'_>) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut renew = tokio::time::interval(RENEW);
+        while !running.is_empty() {
+            tokio::select! {
+                Some((id, _, _, ended)) = running.next() => if let Err(error) = ended {
+                    tracing::warn!(app = self.name, resource.id = %id, %error, "what came of a call is not written down; the app will be read");
+                },
+                // Whoever has it now reads the app.
+                _ = renew.tick() => if !matches!(lease.renew(&*self.shared.broker.leases).await, Ok(true)) { return },
+                () = tokio::time::sleep_until(deadline) => return,
+            }
+        }
+    }
+
+    async fn work<'a>(
+        &'a self,
+        lease: &mut Lease,
+        running: &mut Running<'a>,
+        stopping: &CancellationToken,
+    ) -> Result<(), Error> {
         let (broker, links) = (&self.shared.broker, &self.shared.links);
         if !lease.renew(&*broker.leases).await? {
             self.waiting("another dispatcher works for this app");
@@ -157,7 +199,6 @@ impl Worker {
         let mut events = self.shared.herald.listen(from + 1);
         let mut followed = from;
         let mut saved = None;
-        let mut running = FuturesUnordered::new();
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         let mut renew = tokio::time::interval(RENEW);
         let mut paused = Pause::default();
@@ -175,7 +216,9 @@ impl Worker {
                 let asked = taken.until != EVERYTHING && !self.checks.is_lost(id);
                 let performer = self.performer(&railing, asked);
                 let renamed_by = links.renamed_by(&self.name, id);
-                running.push(async move { (id, taken, renamed_by, performer.settle(id, taken.until).await) });
+                let stopping = stopping.clone();
+                let settle = async move { performer.settle(id, taken.until, &stopping).await };
+                running.push(settle.map(move |ended| (id, taken, renamed_by, ended)).boxed());
             }
             tokio::select! {
                 heard = events.next() => {
@@ -360,6 +403,11 @@ impl Worker {
                 paused.longer(after, &error);
                 tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
                 metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
+            }
+            // A person released or decided something, or another dispatcher is at work, which the lease will tell.
+            Err(Error::Log(eventlog::Error::Conflict { .. })) => {
+                let due_at = clock::now().checked_add(CONFLICT_DELAY).unwrap_or(Timestamp::MAX);
+                due.put_back(id, taken, Some(due_at));
             }
             Err(error) => {
                 due.put_back(id, taken, None);

@@ -14,6 +14,7 @@ use proto::ResourceId;
 use proto::provisioning::Kind;
 use scim::ResourceType;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::checks::{Check, Checks};
 use super::look::Now;
@@ -73,14 +74,27 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    /// Settles a resource, planned not before the last event that made it due is applied.
-    pub(crate) async fn settle(&self, id: ResourceId, until: u64) -> Result<Ended, Error> {
-        let wait = self.shared.projection.wait_until(until, Instant::now() + WRITE_TIMEOUT).await;
-        wait.map_err(projector::Error::from)?;
+    /// Settles a resource, planned not before the last event that made it due is applied. Told to stop, it begins nothing any
+    /// more, and what is under way ends.
+    pub(crate) async fn settle(
+        &self,
+        id: ResourceId,
+        until: u64,
+        stopping: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        tokio::select! {
+            wait = self.shared.projection.wait_until(until, Instant::now() + WRITE_TIMEOUT) => {
+                wait.map_err(projector::Error::from)?;
+            }
+            () = stopping.cancelled() => {}
+        }
         let (railing, turn) = (&*self.railing, Turn { id, until, asked: self.asked });
         railing.forget(id);
         let (mut untold, mut tried) = (false, false);
         for _ in 0..STEPS_MAX {
+            if stopping.is_cancelled() {
+                break;
+            }
             let link = self.shared.links.get(&self.name, id);
             let Some(mut now) = self.look(id, &link).await? else {
                 return Ok(Ended::Settled { next: None });
@@ -94,6 +108,11 @@ impl Performer {
             }
             let planned =
                 plan(now.desired.as_ref().map_err(|leaving| *leaving), &link, &self.hash, clock::now());
+            if matches!(planned, Plan::Settled { .. })
+                && let Some(due_at) = self.await_the_late(id, &link)
+            {
+                return Ok(Ended::Later { due_at });
+            }
             match self.believe(id, &now, &link, &planned, &mut untold).await? {
                 Step::Plan => {}
                 Step::Again => continue,
@@ -195,10 +214,12 @@ impl Performer {
             };
             match outcome {
                 Outcome::Done { .. } => {}
-                Outcome::Unavailable { after, error } => {
+                Outcome::Unavailable { after, error, unheard } => {
+                    self.heard(id, link, unheard);
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
                 Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
+                    self.heard(id, link, false);
                     let error = format!("the app answers {status}");
                     return Ok(Some(Ended::Unavailable { after, error }));
                 }
@@ -251,14 +272,7 @@ impl Performer {
                 self.write(id, now, &link, kind, intended, why).await?;
                 Ok(None)
             }
-            Outcome::Missing => {
-                let mut gone = done(name, String::new(), Vec::new(), Vec::new(), false, 404);
-                if let Kind::Done { linked, .. } = &mut gone {
-                    *linked = false;
-                }
-                self.write(id, now, &link, gone, None, "the app has no such account").await?;
-                Ok(None)
-            }
+            Outcome::Missing => self.missing(id, now, &link, &call).await,
             Outcome::Taken { status } => self.taken(id, now, &link, name, status, why).await,
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
             Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
@@ -272,7 +286,10 @@ impl Performer {
                 self.not_done(id, now, &link, name, status, &error, why).await?;
                 Ok(Some(Ended::Unavailable { after, error }))
             }
-            Outcome::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+            Outcome::Unavailable { after, error, unheard } => {
+                self.heard(id, &link, unheard);
+                Ok(Some(Ended::Unavailable { after, error }))
+            }
             Outcome::TooLarge { status } => {
                 let error = format!("{status} too large");
                 let link = self.not_done(id, now, &link, name, status, &error, why).await?;
@@ -307,7 +324,9 @@ impl Performer {
                 };
                 let outcome = match mapping.map_or(Ok(()), add) {
                     Ok(()) => app.create(kind, &said).await,
-                    Err(error) => Outcome::Unavailable { after: None, error: error.to_string() },
+                    Err(error) => {
+                        Outcome::Unavailable { after: None, error: error.to_string(), unheard: false }
+                    }
                 };
                 (outcome, Call::Create { attributes, once })
             }

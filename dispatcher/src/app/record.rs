@@ -135,18 +135,53 @@ impl Performer {
             None => provisioning::encode(&event, None),
             Some((_, key, details)) => provisioning::encode(&event, Some((details, key, clock::random()?))),
         };
-        let append = Append {
+        let append = |last| Append {
             subject: subject::provisioning(tenant, &self.name, &now.kind.name, id),
-            guard: Guard::Last(link.last),
+            guard: Guard::Last(last),
             id: event.id,
-            payload,
+            payload: payload.clone(),
             headers: eventlog::Headers::default(),
         };
         let deadline = Instant::now() + WRITE_TIMEOUT;
-        let sequence = shared.broker.provisioning.append(append, deadline).await?;
+        let mut last = link.last;
+        let sequence = loop {
+            match shared.broker.provisioning.append(append(last), deadline).await {
+                Ok(sequence) => break sequence,
+                Err(conflict @ eventlog::Error::Conflict { .. }) => {
+                    match self.still_open(id, link, last).await? {
+                        Some(newer) => last = newer,
+                        None => return Err(conflict.into()),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         shared.links.enter(&event, sealed.as_ref().map(|(_, _, details)| details), sequence);
         Ok(())
     }
+}
+
+impl Performer {
+    /// The guard under which what came of a call can still be written down, when something else was written since: a person
+    /// may release or decide meanwhile, and the call is open as before. Whoever else worked on it has closed it or opened
+    /// another.
+    async fn still_open(&self, id: ResourceId, link: &Link, last: u64) -> Result<Option<u64>, Error> {
+        let Some(call) = link.unheard.open() else { return Ok(None) };
+        if !self.shared.links.catch_up(WRITE_TIMEOUT).await? {
+            return Ok(None);
+        }
+        let newer = self.shared.links.get(&self.name, id);
+        Ok((newer.unheard.open() == Some(call) && newer.last > last).then_some(newer.last))
+    }
+}
+
+/// What is written down when an app has no account.
+pub(super) fn gone(operation: &str) -> Kind {
+    let mut kind = done(operation, String::new(), Vec::new(), Vec::new(), false, 404);
+    if let Kind::Done { linked, .. } = &mut kind {
+        *linked = false;
+    }
+    kind
 }
 
 pub(super) fn done(

@@ -7,6 +7,7 @@ use scim::AttrPath;
 
 use super::look::Now;
 use super::perform::{Ended, FOUND, Performer, has_members};
+use super::record::gone;
 use super::verify::Step;
 use crate::Error;
 use crate::connector::Found;
@@ -73,20 +74,14 @@ impl Performer {
                 if link.remote_id.as_ref() == Some(&remote_id)
                     || !self.app.own(&now.kind).can_search(OUR_ID) =>
             {
-                self.adopt(id, now, link, remote_id).await
+                self.make_ours(id, now, link, remote_id).await
             }
             Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await,
             Found::None => {
-                let kind = Kind::Done {
-                    operation: "read_back".to_string(),
-                    linked: false,
-                    remote_id: String::new(),
-                    members_added: Vec::new(),
-                    members_removed: Vec::new(),
-                    members_replaced: false,
-                    status: 404,
-                };
-                self.write(id, now, link, kind, None, "the app has no such account").await?;
+                if let Some(due_at) = self.look_again(id, link) {
+                    return Ok(Some(Ended::Later { due_at }));
+                }
+                self.write(id, now, link, gone("read_back"), None, "the app has no such account").await?;
                 Ok(None)
             }
             Found::Many(count) => self.hold(id, now, link, "create", &ambiguous(count, &by)).await,
@@ -142,7 +137,17 @@ impl Performer {
             );
             return self.hold(id, now, link, "create", &reason).await;
         }
-        if link.intent_open || !has_members(&self.shared, &now.kind) {
+        self.make_ours(id, now, link, remote_id).await
+    }
+
+    async fn make_ours(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        remote_id: String,
+    ) -> Result<Option<Ended>, Error> {
+        if !has_members(&self.shared, &now.kind) {
             return self.adopt(id, now, link, remote_id).await;
         }
         // Its members are about to be changed.

@@ -66,6 +66,8 @@ impl Performer {
             && !*untold
             && !link.trust.unreadable
             && !reduces(next)
+            // What comes late could undo what is seen now.
+            && self.awaited(id, link).is_none()
         {
             let step = self.verify(id, now, link, unverified).await?;
             if matches!(step, Step::Plan) {

@@ -51,7 +51,11 @@ pub(super) fn class(
         404 => Outcome::Missing,
         412 => Outcome::Retry { status },
         413 => Outcome::TooLarge { status },
-        502..=504 => Outcome::Unavailable { after, error: format!("the app answers {status}") },
+        // 502 and 504 are what stands before the app says, whatever the app does.
+        502..=504 => {
+            let unheard = status != 503;
+            Outcome::Unavailable { after, error: format!("the app answers {status}"), unheard }
+        }
         500..=599 => Outcome::Retry { status },
         _ if keyword == "tooMany" => Outcome::TooLarge { status },
         _ => {
@@ -206,8 +210,16 @@ mod tests {
             503,
             &[("Retry-After", "5")],
             Value::Null,
-            Outcome::Unavailable { after: seconds(5), error: "the app answers 503".to_string() },
+            Outcome::Unavailable {
+                after: seconds(5),
+                error: "the app answers 503".to_string(),
+                unheard: false,
+            },
         );
+        for status in [502, 504] {
+            let error = format!("the app answers {status}");
+            check(status, &[], Value::Null, Outcome::Unavailable { after: None, error, unheard: true });
+        }
     }
 
     #[test]

@@ -34,8 +34,9 @@ pub(crate) enum Outcome {
     Throttled { status: u16, after: Option<Duration> },
     /// The app does not know us (401), and it did nothing.
     Stranger { status: u16, after: Option<Duration> },
-    /// The whole app cannot be used for a while: down or slow. The outcome of the call is unknown.
-    Unavailable { after: Option<Duration>, error: String },
+    /// The whole app cannot be used for a while: down or slow. The outcome of the call is unknown, and where nobody answered
+    /// for the app (`unheard`) it may be carried out later still.
+    Unavailable { after: Option<Duration>, error: String, unheard: bool },
     /// The app will not do it.
     Refused { status: u16, error: String },
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, class, json_body};
-use super::transport::{Http, Transport};
+use super::transport::{Http, NoAnswer, Transport};
 use super::{Found, Outcome, Unanswered};
 use crate::auth::Authenticator;
 use crate::budget::{Flight, Purse, Wanted};
@@ -124,7 +124,8 @@ impl ScimApp {
         match self.send(Method::POST, &kind.endpoint, Some(attributes.clone())).await {
             // A success without an id gives us nothing to hold on to: read it back.
             Outcome::Done { remote_id: None, status } => {
-                Outcome::Unavailable { after: None, error: format!("{status} without an id") }
+                let error = format!("{status} without an id");
+                Outcome::Unavailable { after: None, error, unheard: false }
             }
             other => other,
         }
@@ -192,7 +193,8 @@ impl ScimApp {
                 self.send(Method::PUT, &path, Some(body)).await
             }
             (Outcome::Done { status, .. }, None) => {
-                Outcome::Unavailable { after: None, error: format!("{status} without a resource") }
+                let error = format!("{status} without a resource");
+                Outcome::Unavailable { after: None, error, unheard: false }
             }
             (other, _) => other,
         }
@@ -330,9 +332,13 @@ impl ScimApp {
     fn unanswered(&self, unanswered: Unanswered) -> Outcome {
         match unanswered {
             Unanswered::NotYet(denied) => {
-                Outcome::Unavailable { after: Some(denied.after), error: unanswered.to_string() }
+                let error = unanswered.to_string();
+                Outcome::Unavailable { after: Some(denied.after), error, unheard: false }
             }
-            Unanswered::Lost(error) => Outcome::Unavailable { after: None, error: error.to_string() },
+            Unanswered::Lost(lost) => {
+                let unheard = matches!(lost, NoAnswer::Timeout | NoAnswer::Broken);
+                Outcome::Unavailable { after: None, error: lost.to_string(), unheard }
+            }
         }
     }
 

@@ -91,6 +91,12 @@ impl State {
         if let Some(status) = self.sick.reads.filter(|_| asked.method == Method::GET) {
             return Answer::new(status, None);
         }
+        if let Some((method, begin)) = &self.sick.unknown
+            && asked.method == method.as_str()
+            && path.starts_with(begin.as_str())
+        {
+            return Answer::new(404, None);
+        }
         if asked.method != Method::GET && self.sick.pretended > 0 {
             self.sick.pretended -= 1;
             return Answer::new(204, None);

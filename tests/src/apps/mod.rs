@@ -184,6 +184,11 @@ impl App {
         self.state().counted
     }
 
+    /// How many calls wait for their answers.
+    pub fn at_once(&self) -> usize {
+        self.state().at_once
+    }
+
     /// The most calls that waited for their answers at the same time.
     pub fn most_at_once(&self) -> usize {
         self.state().at_once_most

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -91,8 +92,12 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).at_once -= 1;
+        lock(&self.0).at_once -= 1;
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answered(
@@ -102,10 +107,21 @@ async fn answered(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| NoAnswer)?.to_bytes();
     let asked = Asked { method: head.method, uri: head.uri, headers: head.headers, body };
-    let (answer, delay, _under_way) = {
-        let mut locked = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let (late, delay, _under_way) = {
+        let mut locked = lock(&state);
         let under_way = UnderWay::begin(&mut locked, state.clone());
-        (locked.ask(&asked), locked.sick.delay, under_way)
+        let late = if asked.method == Method::GET { Duration::ZERO } else { locked.sick.late };
+        (late, locked.sick.delay, under_way)
+    };
+    let answer = if late.is_zero() {
+        lock(&state).ask(&asked)
+    } else {
+        // A task of its own: it goes on when the connection, and with it whoever waits here, is gone.
+        let work = tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            lock(&state).ask(&asked)
+        });
+        work.await.map_err(|_| NoAnswer)?
     };
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

@@ -11,6 +11,10 @@ pub(super) struct Sick {
     pub(super) answer: Option<(u16, Vec<(String, String)>)>,
     /// Answers come this much later than what they tell of.
     pub(super) delay: Duration,
+    /// Writes are done, and answered, so much later, even when whoever called has gone.
+    pub(super) late: Duration,
+    /// Calls with this method, of what begins so, are answered with 404.
+    pub(super) unknown: Option<(String, String)>,
     /// So many writes are done whose answer is never sent.
     pub(super) without_answer: usize,
     /// So many further calls are answered with this status, then all is well.
@@ -45,6 +49,16 @@ impl App {
     /// It answers this much later than it does the work.
     pub fn delay(&self, delay: Duration) {
         self.state().sick.delay = delay;
+    }
+
+    /// It does every write so much later, even when whoever called has gone.
+    pub fn do_late(&self, late: Duration) {
+        self.state().sick.late = late;
+    }
+
+    /// It answers 404 to calls with this method of what begins so, such as `PATCH` and `/Groups`.
+    pub fn do_not_know(&self, method: &str, path: &str) {
+        self.state().sick.unknown = Some((method.to_string(), path.to_string()));
     }
 
     /// The next so many writes are done, and their connection breaks before the answer.

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 /// How long its callers wait.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take, at most, to do what nobody waits for any more.
+const LATE: Duration = Duration::from_secs(14);
 
 /// One account or group.
 pub type Account = Map<String, Value>;
@@ -45,7 +47,10 @@ pub struct Wire {
 impl Transport for Wire {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
         self.line.alive().await;
-        let answer = self.app.ask(&request).await;
+        // It goes on when whoever called is dead.
+        let app = self.app.clone();
+        let asked = tokio::spawn(async move { app.ask(&request).await });
+        let answer = asked.await.map_err(|_| NoAnswer::Broken)?;
         self.line.alive().await;
         answer
     }
@@ -80,7 +85,17 @@ impl App {
         tokio::time::sleep(self.chance.up_to(Duration::from_millis(60))).await;
         let answer = match self.chance.below(100) {
             0..2 => Err(NoAnswer::Unreachable),
-            2..4 => {
+            2..3 => {
+                tokio::time::sleep(TIMEOUT).await;
+                Err(NoAnswer::Timeout)
+            }
+            3..4 => {
+                let (app, request) = (self.clone(), request.clone());
+                let late = self.chance.up_to(LATE);
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    app.answer(&request);
+                });
                 tokio::time::sleep(TIMEOUT).await;
                 Err(NoAnswer::Timeout)
             }

@@ -180,6 +180,7 @@ pub fn app_config(registry: &Registry, scope: Option<&str>) -> AppConfig {
         mapping: Mapping::default(),
         matching: Matching::default(),
         timeout_ms: 5_000,
+        late_ms: 10_000,
         concurrency: 4,
         attempts_max: 20,
         // Chance deletes as much as it likes.

@@ -1,0 +1,168 @@
+//! Calls whose answer nobody heard: the app may carry them out after everybody has stopped listening. Nobody keeps access by
+//! them, and nobody is made twice.
+
+#![cfg(test)]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use street::apps::{App, Kind};
+use street::expected::Expected;
+use street::house::{Options, eventually, group, user};
+use street::{Client, House};
+
+/// The app answers nobody in time.
+const LATE: Duration = Duration::from_secs(3);
+const IMPATIENT: &str = "timeout_ms = 1000\nlate_ms = 6000";
+
+fn house(app: &App, more: &str) -> House {
+    House::start_with(Options {
+        configuration: Some(app.configuration("wiki", more)),
+        flags: vec!["--no-demo".to_string()],
+        ..Options::default()
+    })
+}
+
+fn status(house: &House) -> Value {
+    let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    admin.get("/api/v1/status").expect(200).body["apps"]["wiki"].clone()
+}
+
+fn stops_listening(house: &House) {
+    eventually("nobody listens any more", || {
+        status(house)["waiting_for"].as_str()?.contains("no answer in time").then_some(())
+    });
+}
+
+fn nothing_is_due(house: &House) {
+    eventually("nothing is due", || (status(house)["due"] == 0).then_some(()));
+}
+
+fn active(value: bool) -> Value {
+    json!([{"op": "replace", "path": "active", "value": value}])
+}
+
+#[test]
+fn who_leaves_while_he_is_being_made_keeps_no_account() {
+    let app = App::start(Kind::Scim);
+    let house = house(&app, IMPATIENT);
+    let corp = house.corp();
+    app.do_late(LATE);
+    let id = corp.post("/Users", &user("leaver")).expect(201).id();
+    stops_listening(&house);
+    corp.delete(&format!("/Users/{id}")).expect(204);
+    app.do_late(Duration::ZERO);
+    eventually("the app makes the account after all", || {
+        (app.calls_like("POST", "/Users", 201) == 1).then_some(())
+    });
+    eventually("the account is gone", || app.accounts().is_empty().then_some(()));
+    nothing_is_due(&house);
+}
+
+#[test]
+fn what_is_made_late_is_not_made_again() {
+    let app = App::start(Kind::Scim);
+    let house = house(&app, IMPATIENT);
+    app.do_late(LATE);
+    house.corp().post("/Groups", &group("Team", &[])).expect(201);
+    stops_listening(&house);
+    app.do_late(Duration::ZERO);
+    Expected::of(&house.corp()).converges("wiki", &app);
+    nothing_is_due(&house);
+    let made = app.calls().into_iter().filter(|call| call.method == "POST");
+    assert_eq!(made.map(|call| call.status).collect::<Vec<_>>(), [201]);
+}
+
+/// The app switches the account on after it was told to switch it off.
+#[test]
+fn what_comes_late_undoes_nothing() {
+    let app = App::start(Kind::Scim);
+    let house = house(&app, IMPATIENT);
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["active"] = json!(false);
+    let id = corp.post("/Users", &ada).expect(201).id();
+    eventually("the account", || app.account("ada"));
+    nothing_is_due(&house);
+    app.forget_calls();
+    app.do_late(LATE);
+    corp.patch(&format!("/Users/{id}"), active(true)).expect(200);
+    stops_listening(&house);
+    app.do_late(Duration::ZERO);
+    corp.patch(&format!("/Users/{id}"), active(false)).expect(200);
+    eventually("the late call is done", || {
+        let is_late = |call: &street::apps::Call| {
+            call.method != "GET" && call.status < 300 && call.body.contains("\"active\":true")
+        };
+        app.calls().iter().any(is_late).then_some(())
+    });
+    eventually("the account is off", || (app.account("ada")?["active"] == false).then_some(()));
+    nothing_is_due(&house);
+    assert_eq!(app.account("ada").unwrap()["active"], false);
+}
+
+/// Another configuration, and the end, wait for the answers of what is under way.
+#[test]
+fn answers_are_heard_although_the_work_ends() {
+    let app = App::start(Kind::Scim);
+    let mut house = house(&app, "");
+    let corp = house.corp();
+    app.do_late(LATE);
+    corp.post("/Groups", &group("One", &[])).expect(201);
+    eventually("the call is under way", || (app.at_once() > 0).then_some(()));
+    house.configure(&app.configuration("wiki", "concurrency = 3"));
+    house.hang_up();
+    eventually("it is made", || (app.calls_like("POST", "/Groups", 201) == 1).then_some(()));
+    nothing_is_due(&house);
+    corp.post("/Groups", &group("Two", &[])).expect(201);
+    eventually("the next call is under way", || (app.at_once() > 0).then_some(()));
+    assert!(house.stop());
+    house.start_again();
+    app.do_late(Duration::ZERO);
+    Expected::of(&house.corp()).converges("wiki", &app);
+    nothing_is_due(&house);
+    assert_eq!(app.calls_like("POST", "/Groups", 201), 2);
+    // What was heard need not be asked for.
+    assert_eq!(app.calls_like("GET", "/Groups?", 200), 0, "{:?}", app.calls());
+}
+
+/// A person's command about somebody who is being worked on costs nobody his answer.
+#[test]
+fn a_command_meanwhile_makes_nobody_twice() {
+    let app = App::start(Kind::Scim);
+    let house = house(&app, "");
+    let corp = house.corp();
+    app.do_late(LATE);
+    let one = corp.post("/Groups", &group("One", &[])).expect(201).id();
+    corp.post("/Groups", &group("Two", &[])).expect(201);
+    eventually("both calls are under way", || (app.at_once() == 2).then_some(()));
+    house.rollcall(&["app", "provision", "wiki", &one, "--by", "op"]);
+    app.do_late(Duration::ZERO);
+    Expected::of(&corp).converges("wiki", &app);
+    nothing_is_due(&house);
+    assert_eq!(app.calls_like("POST", "/Groups", 201), 2);
+    assert_eq!(app.calls_like("GET", "/Groups?", 200), 0, "{:?}", app.calls());
+}
+
+#[test]
+fn an_app_that_makes_nobody_is_not_asked_for_ever() {
+    let app = App::start(Kind::Scim);
+    app.do_not_know("POST", "/Users");
+    let house = house(&app, "attempts_max = 3");
+    house.corp().post("/Users", &user("ada")).expect(201);
+    eventually("a person must look at it", || (status(&house)["held"] == 1).then_some(()));
+    assert_eq!(app.calls_like("POST", "/Users", 404), 3);
+}
+
+#[test]
+fn a_group_that_is_there_and_cannot_be_changed_is_not_made_again() {
+    let app = App::start(Kind::Scim);
+    app.do_not_know("PATCH", "/Groups");
+    let house = house(&app, "attempts_max = 3");
+    let corp = house.corp();
+    let id = corp.post("/Users", &user("ada")).expect(201).id();
+    corp.post("/Groups", &group("Team", &[&id])).expect(201);
+    eventually("a person must look at it", || (status(&house)["held"] == 1).then_some(()));
+    assert_eq!(app.calls_like("POST", "/Groups", 201), 1);
+    assert_eq!(app.calls_like("PATCH", "/Groups", 404), 3);
+}
