@@ -160,21 +160,16 @@ impl Worker {
             () = shutdown.cancelled() => Ok(()),
         };
         stopping.cancel();
-        self.drain(lease, running).await;
+        self.drain(running).await;
         ended
     }
 
-    async fn drain(&self, lease: &mut Lease, mut running: Running<'_>) {
+    /// The guards of links fence off whoever works for the app by now.
+    async fn drain(&self, mut running: Running<'_>) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let mut renew = tokio::time::interval(RENEW);
-        while !running.is_empty() {
-            tokio::select! {
-                Some((id, _, _, ended)) = running.next() => if let Err(error) = ended {
-                    tracing::warn!(app = self.name, resource.id = %id, %error, "what came of a call is not written down; the app will be read");
-                },
-                // Whoever has it now reads the app.
-                _ = renew.tick() => if !matches!(lease.renew(&*self.shared.broker.leases).await, Ok(true)) { return },
-                () = tokio::time::sleep_until(deadline) => return,
+        while let Ok(Some((id, _, _, ended))) = tokio::time::timeout_at(deadline, running.next()).await {
+            if let Err(error) = ended {
+                tracing::warn!(app = self.name, resource.id = %id, %error, "what came of a call is not written down; the app will be read");
             }
         }
     }
