@@ -80,6 +80,7 @@ impl Cursors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scim::SortKey;
 
     #[test]
     fn a_cursor_continues_its_own_question_only_and_not_for_ever() {
@@ -97,5 +98,25 @@ mod tests {
         assert_eq!(refused("corp", &cursor, 11, now), ScimType::InvalidCount);
         let later = now + jiff::SignedDuration::from_secs(61);
         assert_eq!(refused("corp", &cursor, 10, later), ScimType::ExpiredCursor);
+    }
+
+    /// With every kind of key, and with none: what is read as another key is another place in the list.
+    #[test]
+    fn a_place_is_opened_as_it_was_sealed() {
+        let cursors = Cursors::new(&SubjectSecret::new([5; 32]), Duration::from_secs(60));
+        let keys = [
+            serde_json::to_string(&SortKey::of_text(None)).unwrap(),
+            serde_json::to_string(&SortKey::of_text(Some("ada".to_string()))).unwrap(),
+            serde_json::to_string(&SortKey::of_instant(clock::now())).unwrap(),
+            r#"{"Number":0.30000000000000004}"#.to_string(),
+            "null".to_string(),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert_eq!(keys.iter().position(|other| other == key), Some(index), "{key} is written twice");
+            let place: Place = serde_json::from_str(&format!(r#"{{"key": {key}, "created": 7}}"#)).unwrap();
+            let cursor = cursors.seal("corp", &place, 10, 7, clock::now()).unwrap();
+            let (opened, _) = cursors.open("corp", &cursor, 10, clock::now()).unwrap();
+            assert_eq!(serde_json::to_string(&opened).unwrap(), format!(r#"{{"key":{key},"created":7}}"#));
+        }
     }
 }

@@ -52,7 +52,7 @@ pub enum Window {
 /// A place in a list.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Place {
-    /// What the list is sorted by.
+    /// What the list is sorted by; nothing when it is not.
     key: Option<SortKey>,
     /// The sequence at which the resource there was created.
     created: u64,
@@ -133,8 +133,10 @@ impl Projection {
             Window::After(None) => 0,
             Window::After(Some(place)) => {
                 let slot = self.with(tenant, |directory| directory.created_after(place.created)).unwrap_or(0);
+                // In what an earlier release wrote, a sorted list has a place without a key where the resource has no value.
+                let key = place.key.clone().unwrap_or(SortKey::of_text(None));
                 // The place itself is the last slot before the first that was created later.
-                let place = Found { key: place.key.clone(), slot: slot.saturating_sub(1) };
+                let place = Found { key: Some(key), slot: slot.saturating_sub(1) };
                 found.partition_point(|one| slot > 0 && order(sort, one, &place).is_le())
             }
         };

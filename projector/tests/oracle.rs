@@ -39,15 +39,21 @@ const TEXTUAL: [&str; 16] = [
     "groups.display",
 ];
 const OPERATORS: [&str; 9] = ["eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le"];
-const SORTS: [&str; 8] = [
+const SORTS: [&str; 14] = [
     "userName",
     "displayName",
     "title",
     "meta.lastModified",
     "meta.created",
     "name.familyName",
+    "nickName",
+    "emails",
     "emails.value",
     "externalId",
+    "active",
+    "groups.display",
+    "members.display",
+    "members.value",
 ];
 
 /// Asks one projection about one tenant.
@@ -164,40 +170,53 @@ impl Asked<'_> {
         }
     }
 
-    /// One random question, in pages of a random size.
+    /// One random question to a type or to the root, in pages of a random size. Places are written and read in between.
     async fn question(&self, seen: &Seen<'_>, when: When) {
         let history = self.history;
-        let kind = self.registry.by_name(history.pick(&["User", "User", "Group"])).unwrap();
-        let text = (!history.chance.strikes(200)).then(|| self.filter(seen, 2));
-        let filter = match &text {
-            None => None,
-            // Brackets need an attribute of the type.
-            Some(text) => match Filter::parse(text, &LIMITS, Dialect::Rfc, self.registry, kind) {
-                Ok(filter) => Some(filter),
-                Err(_) => return,
-            },
+        let kinds: Vec<&ResourceType> = match history.below(8) {
+            0..2 => self.registry.resource_types().iter().collect(),
+            2..4 => self.registry.by_name("Group").into_iter().collect(),
+            _ => self.registry.by_name("User").into_iter().collect(),
         };
+        let text = (!history.chance.strikes(200)).then(|| self.filter(seen, 2));
         let by = history.chance.strikes(600).then(|| history.pick(&SORTS));
         let descending = history.chance.strikes(500);
-        let sort = by.map(|by| Sort::parse(by, descending, self.registry, kind).unwrap());
-        let what = format!(
-            "seed {} {when:?} {} {} {:?} by {by:?} {descending}",
-            self.seed, self.tenant, kind.name, text
-        );
+        let read = |kind| {
+            let filter = text.as_ref();
+            let filter = filter.map(|text| Filter::parse(text, &LIMITS, Dialect::Rfc, self.registry, kind));
+            let sort = by.map(|by| Sort::parse(by, descending, self.registry, kind).unwrap());
+            Ok((kind, filter.transpose()?, sort))
+        };
+        let readings: Result<Vec<_>, scim::Error> = kinds.into_iter().map(read).collect();
+        // Brackets need an attribute of the type.
+        let Ok(readings) = readings else { return };
+        let names: Vec<&str> = readings.iter().map(|(kind, _, _)| kind.name.as_str()).collect();
+        let what =
+            format!("seed {} {when:?} {} {names:?} {text:?} by {by:?} {descending}", self.seed, self.tenant);
         let mut expected: Vec<(SortKey, &Resource)> = Vec::new();
-        for (one, object) in seen.of_kind(kind) {
+        for one in &seen.snapshot.living {
+            let Some((kind, filter, sort)) = readings.iter().find(|(kind, _, _)| kind.name == one.kind)
+            else {
+                continue;
+            };
+            let Some((_, object)) = seen.of_kind(kind).iter().find(|(other, _)| other.id == one.id) else {
+                continue;
+            };
             if filter.as_ref().is_none_or(|filter| filter.matches(object)) {
                 let key = sort.as_ref().map_or(SortKey::of_text(None), |sort| sort.key(object));
                 expected.push((key, one));
             }
         }
-        expected.sort_by(|(left, _), (right, _)| {
-            sort.as_ref().map_or(Ordering::Equal, |sort| sort.compare(left, right))
-        });
+        let sort = readings.iter().find_map(|(_, _, sort)| sort.as_ref());
+        expected
+            .sort_by(|(left, _), (right, _)| sort.map_or(Ordering::Equal, |sort| sort.compare(left, right)));
         let expected: Vec<String> = expected.into_iter().map(|(_, one)| one.id.to_string()).collect();
         let moment = if when == When::Now { Moment::NOW } else { seen.moment };
         let lens = Lens { moment, ..lens(seen.source) };
-        let parts = [Part { kind, filter: filter.as_ref(), sort: sort.as_ref() }];
+        let part =
+            |(kind, filter, sort)| Part { kind, filter: Option::as_ref(filter), sort: Option::as_ref(sort) };
+        let parts: Vec<Part<'_>> =
+            readings.iter().map(|(kind, filter, sort)| part((*kind, filter, sort))).collect();
         let ask = async |window: Window, count: usize| {
             let query =
                 Query { parts: &parts, lens: &lens, window: &window, count, scan_rows_max: usize::MAX };
@@ -215,6 +234,8 @@ impl Asked<'_> {
         assert_eq!(some, wanted, "{what} from {from}, {count}");
         let (mut paged, mut next) = ask(Window::After(None), count).await;
         while let Some(place) = next {
+            let place = serde_json::to_vec(&place).unwrap();
+            let place = serde_json::from_slice(&place).unwrap();
             let (ids, after) = ask(Window::After(Some(place)), count).await;
             assert!(!ids.is_empty(), "{what}, {count}");
             (next, paged) = (after, [paged, ids].concat());

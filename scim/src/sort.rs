@@ -20,7 +20,7 @@ pub struct Sort {
 
 /// What a resource is sorted by; a resource without a value comes last (first when descending).
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct SortKey(Option<Sortable>);
+pub struct SortKey(Sortable);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum Sortable {
@@ -28,6 +28,8 @@ enum Sortable {
     Number(f64),
     Instant(Timestamp),
     Text(String),
+    /// No value. Written as a word: `null` could not be told from no key at all where one is read.
+    Missing,
 }
 
 impl Sort {
@@ -78,8 +80,8 @@ impl Sort {
     /// What this resource, as it is represented to clients, is sorted by: of many values the primary one, else the
     /// first.
     pub fn key(&self, resource: &Object) -> SortKey {
-        let Some(rule) = self.rule else { return SortKey(None) };
-        SortKey(self.value(resource).and_then(|value| sortable(rule, value)))
+        let value = self.rule.and_then(|rule| sortable(rule, self.value(resource)?));
+        SortKey(value.unwrap_or(Sortable::Missing))
     }
 
     fn value<'a>(&self, resource: &'a Object) -> Option<&'a Value> {
@@ -96,12 +98,7 @@ impl Sort {
 
     /// The order of two resources.
     pub fn compare(&self, left: &SortKey, right: &SortKey) -> Ordering {
-        let ascending = match (&left.0, &right.0) {
-            (None, None) => Ordering::Equal,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some(left), Some(right)) => left.order(right),
-        };
+        let ascending = left.0.order(&right.0);
         if self.descending { ascending.reverse() } else { ascending }
     }
 }
@@ -109,25 +106,25 @@ impl Sort {
 impl SortKey {
     /// The key of a text in the form in which it is compared.
     pub fn of_text(compared: Option<String>) -> Self {
-        Self(compared.map(Sortable::Text))
+        Self(compared.map_or(Sortable::Missing, Sortable::Text))
     }
 
     /// The key of an instant.
     pub fn of_instant(instant: Timestamp) -> Self {
-        Self(Some(Sortable::Instant(instant)))
+        Self(Sortable::Instant(instant))
     }
 
     /// The text in the form in which it is compared, when the key is one.
     pub fn text(&self) -> Option<&str> {
         match &self.0 {
-            Some(Sortable::Text(text)) => Some(text),
-            Some(Sortable::Boolean(_) | Sortable::Number(_) | Sortable::Instant(_)) | None => None,
+            Sortable::Text(text) => Some(text),
+            Sortable::Boolean(_) | Sortable::Number(_) | Sortable::Instant(_) | Sortable::Missing => None,
         }
     }
 
     /// Whether the resource has no value to sort by.
     pub fn is_none(&self) -> bool {
-        self.0.is_none()
+        matches!(self.0, Sortable::Missing)
     }
 }
 
@@ -152,7 +149,8 @@ impl Sortable {
             (Self::Number(left), Self::Number(right)) => left.total_cmp(right),
             (Self::Instant(left), Self::Instant(right)) => left.cmp(right),
             (Self::Text(left), Self::Text(right)) => left.cmp(right),
-            // Types of one list agree on an attribute's type; otherwise the kinds of values stand apart.
+            // Types of one list agree on an attribute's type; otherwise the kinds of values stand apart. What has
+            // none comes last.
             (left, right) => left.rank().cmp(&right.rank()),
         }
     }
@@ -163,6 +161,7 @@ impl Sortable {
             Self::Number(_) => 1,
             Self::Instant(_) => 2,
             Self::Text(_) => 3,
+            Self::Missing => 4,
         }
     }
 }
@@ -202,6 +201,26 @@ mod tests {
         check("meta.created", false, &["1", "2", "3"]);
         check("active", false, &["3", "1", "2"]);
         check("shoeSize", false, &["1", "2", "3"]);
+    }
+
+    /// A place in a list is written down and read again: a key that is read as none, or as another, would be elsewhere.
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        let resource = json!({"userName": "Ada", "active": true, "meta": {"created": "2026-01-01T01:00:00.123456+02:00"}});
+        let resource = resource.as_object().unwrap();
+        let number = SortKey(Sortable::Number(0.1 + 0.2));
+        let mut keys: Vec<SortKey> = ["userName", "active", "meta.created", "title", "shoeSize"]
+            .map(|by| Sort::parse(by, false, &registry, user).unwrap().key(resource))
+            .to_vec();
+        keys.push(number);
+        for key in keys {
+            let written = serde_json::to_string(&Some(&key)).unwrap();
+            let read: Option<SortKey> = serde_json::from_str(&written).unwrap();
+            let read = read.unwrap_or_else(|| panic!("{written} is no key"));
+            assert!(key.0.order(&read.0).is_eq() && key.is_none() == read.is_none(), "{written}");
+        }
     }
 
     #[test]

@@ -120,6 +120,45 @@ fn cursors_stay_true_while_the_directory_changes() {
     );
 }
 
+/// Whoever has nothing to sort by stands at an end of the list, and a page can end there too.
+#[test]
+fn a_sorted_list_is_whole_in_pages_of_any_size() {
+    let house = house();
+    let corp = house.corp();
+    let mut ids = Vec::new();
+    for (name, title) in [("u1", Some("b")), ("u2", None), ("u3", Some("a")), ("u4", None), ("u5", Some("A"))]
+    {
+        let mut user = user(name);
+        user["title"] = json!(title);
+        ids.push(corp.post("/Users", &user).expect(201).id());
+    }
+    corp.post("/Groups", &group("One", &[&ids[1], &ids[2]])).expect(201);
+    corp.post("/Groups", &group("Another", &[&ids[3]])).expect(201);
+    let questions = [
+        "sortBy=title",
+        "sortBy=groups.display",
+        "sortBy=active",
+        "sortBy=members.display",
+        "sortBy=shoeSize",
+    ];
+    for (root, by) in ["/Users", "/"].into_iter().flat_map(|root| questions.map(|by| (root, by))) {
+        for order in ["ascending", "descending"] {
+            let question = format!("{root}?{by}&sortOrder={order}");
+            let whole = names(&corp.get(&question).expect(200));
+            for count in 1..=whole.len() {
+                let (mut paged, mut cursor) = (Vec::new(), String::new());
+                while paged.len() <= whole.len() {
+                    let page = corp.get(&format!("{question}&count={count}&cursor={cursor}")).expect(200);
+                    paged.extend(names(&page));
+                    let Some(next) = page.body["nextCursor"].as_str() else { break };
+                    cursor = next.to_string();
+                }
+                assert_eq!(paged, whole, "{question} in pages of {count}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bulk_resolves_references_in_any_order_and_in_circles() {
     let house = house();
