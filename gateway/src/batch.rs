@@ -14,8 +14,6 @@ use crate::http::Problem;
 /// A list of operations and who asks for them.
 pub(crate) struct Batch {
     pub(crate) caller: Caller,
-    /// Without a slash at the end.
-    pub(crate) base_url: String,
     pub(crate) txn: String,
     /// An ordinary request, whose transaction is the whole batch's.
     pub(crate) single: bool,
@@ -205,7 +203,7 @@ impl Run<'_> {
     }
 
     fn location(&self, path: &str) -> String {
-        format!("{}{path}", self.batch.base_url)
+        format!("{}{path}", self.batch.caller.base_url)
     }
 
     async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
@@ -237,7 +235,8 @@ impl Run<'_> {
 
     /// The type and the id that a path names. A whole URL below our own is as good.
     fn target<'b>(&self, path: &'b str) -> Result<(&ResourceType, Option<&'b str>), Error> {
-        let inner = path.strip_prefix(self.batch.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
+        let inner =
+            path.strip_prefix(self.batch.caller.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
         let (endpoint, id) = match inner.split_once('/') {
             Some((endpoint, id)) => (endpoint, Some(id).filter(|id| !id.is_empty())),
             None => (inner, None),

@@ -20,6 +20,8 @@ pub struct Caller {
     pub actor: String,
     /// Where the request came from.
     pub address: String,
+    /// What the locations in its answers begin with; ends without a slash.
+    pub base_url: String,
     /// Why it is asked for, where that is known.
     pub reason: String,
     /// What it said that no RFC allows.
@@ -35,6 +37,7 @@ impl Caller {
             dialect: Dialect::Rfc,
             actor: actor.to_string(),
             address: String::new(),
+            base_url: String::new(),
             reason: reason.to_string(),
             heard: Arc::new(Heard::of(tenant, source)),
         }

@@ -80,7 +80,7 @@ impl Gateway {
             dialect: batch.caller.dialect.as_str().to_string(),
             actor: batch.caller.actor.clone(),
             address: batch.caller.address.clone(),
-            base_url: batch.base_url.clone(),
+            base_url: batch.caller.base_url.clone(),
             single: batch.single,
             errors_max: batch.request.errors_max,
             operations: batch.request.operations.iter().map(Operation::to_json).collect(),
@@ -232,10 +232,10 @@ impl Gateway {
                 dialect: record.dialect.parse().unwrap_or_default(),
                 actor: record.actor.clone(),
                 address: record.address.clone(),
+                base_url: record.base_url.clone(),
                 reason: String::new(),
                 heard: Arc::new(Heard::of(tenant, &record.source)),
             },
-            base_url: record.base_url.clone(),
             txn: txn.to_string(),
             single: record.single,
             request: Request {
@@ -312,12 +312,14 @@ impl Inner {
 /// The security event token of an operation: RFC 9967 §2.5.1.3, with the members of one operation of a BulkResponse.
 fn token(batch: &Batch, index: usize, result: &Value) -> Value {
     let path = match (result.get("location").and_then(Value::as_str), batch.request.operations.get(index)) {
-        (Some(location), _) => location.strip_prefix(batch.base_url.as_str()).unwrap_or(location).to_string(),
+        (Some(location), _) => {
+            location.strip_prefix(batch.caller.base_url.as_str()).unwrap_or(location).to_string()
+        }
         (None, Some(operation)) => operation.path.clone(),
         (None, None) => String::new(),
     };
     json!({
-        "iss": batch.base_url,
+        "iss": batch.caller.base_url,
         "iat": clock::now().as_second(),
         "jti": clock::new_uuid().to_string(),
         "aud": [batch.caller.source],

@@ -142,6 +142,7 @@ impl Given {
             heard: Arc::default(),
             actor: "k".to_string(),
             address: String::new(),
+            base_url: "https://x.test".to_string(),
             reason: String::new(),
         };
         let stored = || self.current.as_ref().unwrap();

@@ -19,7 +19,6 @@ pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Bod
     metrics::histogram!("rollcall_bulk_operations").record(request.operations.len() as f64);
     let batch = Batch {
         caller: asked.caller.clone(),
-        base_url: asked.base_url.clone(),
         txn: asked.txn.clone(),
         single: false,
         request,

@@ -60,7 +60,7 @@ pub(super) async fn accept(
     preference: Preference,
 ) -> Result<Result<Reply, Batch>, Problem> {
     let (single, txn) = (batch.single, batch.txn.clone());
-    let location = format!("{}/Requests/{txn}", batch.base_url);
+    let location = format!("{}/Requests/{txn}", batch.caller.base_url);
     // One operation is over long before a second has passed.
     if single && !preference.wait.is_zero() {
         return Ok(Err(batch));
@@ -104,7 +104,6 @@ pub(super) async fn accept_one(
     };
     let batch = Batch {
         caller: asked.caller.clone(),
-        base_url: asked.base_url.clone(),
         txn: asked.txn.clone(),
         single: true,
         request: Request { errors_max: usize::MAX, operations: vec![operation] },

@@ -81,7 +81,7 @@ async fn answer(
         .collect();
     let lens = Lens {
         source: asked.caller.source.clone(),
-        base_url: asked.base_url.clone(),
+        base_url: asked.caller.base_url.clone(),
         members: selection.wants("members"),
         groups: selection.wants("groups"),
         moment: Moment::NOW,

@@ -26,7 +26,6 @@ const CONSISTENCY: header::HeaderName = header::HeaderName::from_static("rollcal
 /// A request whose sender is known.
 pub(crate) struct Asked {
     pub(crate) caller: Caller,
-    pub(crate) base_url: String,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) headers: HeaderMap,
     endpoint: String,
@@ -138,6 +137,7 @@ impl FromRequestParts<Gateway> for Asked {
             dialect: token.dialect,
             actor: token.credential,
             address,
+            base_url: base_url(parts, gateway, tenant.as_deref()),
             reason: String::new(),
             heard: Arc::new(heard),
         };
@@ -145,7 +145,6 @@ impl FromRequestParts<Gateway> for Asked {
             caller.speech().note(Quirk::PlusInQuery);
         }
         Ok(Self {
-            base_url: base_url(parts, gateway, tenant.as_deref()),
             caller,
             parameters,
             // Whoever comes after us wants the body alone.

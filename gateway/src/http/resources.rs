@@ -215,7 +215,7 @@ pub(super) fn represent(
 fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
     Lens {
         source: asked.caller.source.clone(),
-        base_url: asked.base_url.clone(),
+        base_url: asked.caller.base_url.clone(),
         members: selection.wants("members"),
         groups: selection.wants("groups"),
         moment: Moment::NOW,
@@ -223,7 +223,7 @@ fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
 }
 
 fn location(asked: &Asked, kind: &ResourceType, stored: &Stored) -> String {
-    format!("{}{}/{}", asked.base_url, kind.endpoint, stored.id)
+    format!("{}{}/{}", asked.caller.base_url, kind.endpoint, stored.id)
 }
 
 /// An id that is none of ours names nothing.
