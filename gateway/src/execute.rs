@@ -2,18 +2,19 @@
 //!
 //! Nothing is decided on stale state. A success is protected by its guard; whatever appends nothing (a no-op, 404,
 //! 409, 412, and 400 too: what a path leads to is a matter of the state) is said only after catching up with the log
-//! and deciding again.
+//! and deciding again. So is what rests on more than its guards watch: `Write::beyond_guards`, and `fresh.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eventlog::{Append, Error as LogError, Guard, clock};
-use projector::{Announced, Cut, KeyState, Projection, Stored};
+use projector::{Announced, Cut, KeyState, Lens, Projection, Stored};
 use proto::sealing::DataKey;
 use proto::subject::{self, Key, SubjectSecret};
 use proto::{Body, Event, KeyRef, Kind, Position, ResourceId, Tenant, Version};
 use scim::validate::{self, Context};
 use scim::{Error, ResourceType};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
@@ -91,6 +92,9 @@ struct View<'a> {
     tenant: &'a Tenant,
     kind: &'a ResourceType,
     id: ResourceId,
+    /// The resource that the command names, and who asks.
+    named: Option<&'a Stored>,
+    caller: &'a Caller,
 }
 
 impl Directory for View<'_> {
@@ -117,6 +121,16 @@ impl Directory for View<'_> {
     fn members(&self) -> Vec<ResourceId> {
         self.projection.members(self.tenant, self.id)
     }
+
+    fn members_shown(&self) -> Vec<Value> {
+        let Some(named) = self.named else { return Vec::new() };
+        let (source, base_url) = (self.caller.source.clone(), self.caller.base_url.clone());
+        let lens = Lens { source, base_url, members: true, ..Lens::default() };
+        match self.projection.represent(self.tenant, named, self.kind, &lens).remove("members") {
+            Some(Value::Array(members)) => members,
+            Some(_) | None => Vec::new(),
+        }
+    }
 }
 
 impl Gateway {
@@ -125,7 +139,7 @@ impl Gateway {
         &self,
         caller: &Caller,
         kind: &ResourceType,
-        body: serde_json::Value,
+        body: Value,
     ) -> Result<Command, Error> {
         let inner = &*self.inner;
         let context = Context { registry: &inner.registry, kind, speech: caller.speech() };
@@ -172,10 +186,12 @@ impl Gateway {
                 tenant: &caller.tenant,
                 kind,
                 id: current.map_or(command.id(), |current| current.id),
+                named: named.as_ref(),
+                caller,
             };
             let state = State { current: named.as_ref(), rival: found.rival(), directory: &view };
             match decide(&state, terms, command) {
-                Ok(Decision::Write(write)) => {
+                Ok(Decision::Write(write)) if caught_up || !write.beyond_guards => {
                     // A returning person under the former id is a new resource all the same.
                     let current = current.filter(|current| current.id == write.id).cloned();
                     match inner.append(caller, kind, current.as_ref(), *write, txn, deadline).await {
@@ -199,6 +215,10 @@ impl Gateway {
                         .ok_or_else(|| refused(Rejection::NotFound, kind));
                 }
                 Err(rejection) if caught_up => return Err(refused(rejection, kind)),
+                Ok(Decision::Write(_)) => {
+                    inner.catch_up("premise", deadline).await?;
+                    caught_up = true;
+                }
                 Ok(Decision::Nothing) | Err(_) => {
                     inner.catch_up("nothing written", deadline).await?;
                     caught_up = true;

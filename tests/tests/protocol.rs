@@ -159,6 +159,31 @@ fn a_sorted_list_is_whole_in_pages_of_any_size() {
     }
 }
 
+/// RFC 7644 §3.5.2.2, with what a client reads of members.
+#[test]
+fn members_go_by_what_is_shown_of_them() {
+    let house = house();
+    let corp = house.corp();
+    let [ann, bob] = ["ann", "bob"].map(|name| corp.post("/Users", &user(name)).expect(201).id());
+    let inner = corp.post("/Groups", &group("Inner", &[])).expect(201).id();
+    let team = corp.post("/Groups", &group("Team", &[&ann, &bob, &inner])).expect(201);
+    let path = format!("/Groups/{}", team.id());
+    let shown = team.body["members"].as_array().unwrap().clone();
+    let of = |id: &str| shown.iter().find(|member| member["value"] == id).unwrap();
+    let left = |filter: String, expected: &[&String]| {
+        let reply =
+            corp.patch(&path, json!([{"op": "remove", "path": format!("members[{filter}]")}])).expect(200);
+        let members = reply.body["members"].as_array().cloned().unwrap_or_default();
+        let ids: Vec<String> =
+            members.iter().map(|member| member["value"].as_str().unwrap().to_string()).collect();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), expected, "{filter}");
+    };
+    left(format!("display ne {} and type eq \"Robot\"", of(&ann)["display"]), &[&ann, &bob, &inner]);
+    left(format!("$ref eq {}", of(&ann)["$ref"]), &[&bob, &inner]);
+    left(format!("display ne {}", of(&bob)["display"]), &[&bob]);
+    left("type eq \"User\"".to_string(), &[]);
+}
+
 #[test]
 fn bulk_resolves_references_in_any_order_and_in_circles() {
     let house = house();

@@ -356,3 +356,58 @@ fn members_added_to_a_group_that_is_gone_went_nowhere() {
         adding.join().expect("a request").expect(404);
     });
 }
+
+/// Of several members in one request some may be where they shall be already, as far as a gateway knows that is behind:
+/// they are not left out before it knows everything. Whom it does not see there is written at once.
+#[test]
+fn no_member_of_a_request_is_left_out_from_an_old_state() {
+    let street = street("request_timeout_ms = 2000");
+    let (corp, behind) = (street.house.corp(), street.behind.corp());
+    let [ann, bob, cyd] = ["ann", "bob", "cyd"].map(|name| corp.post("/Users", &user(name)).expect(201).id());
+    let made = |name: &str, members: &[&str]| {
+        format!("/Groups/{}", corp.post("/Groups", &group(name, members)).expect(201).id())
+    };
+    let leaving = made("Leaving", &[&bob]);
+    let (joining, by_name) = (made("Joining", &[&ann]), made("By name", &[&bob]));
+    let plain = made("Plain", &[]);
+    latest(&behind, &plain).expect(200);
+
+    street.lag.hold("identity.");
+    let change = |op: &str, ids: &[&String]| {
+        let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
+        json!([{"op": op, "path": "members", "value": values}])
+    };
+    let members = |reply: &Reply| -> Vec<String> {
+        let members = reply.body["members"].as_array().cloned().unwrap_or_default();
+        members.iter().filter_map(|member| Some(member["value"].as_str()?.to_string())).collect()
+    };
+    corp.patch(&leaving, change("add", &[&ann])).expect(200);
+    corp.patch(&joining, change("remove", &[&ann])).expect(200);
+    let rename = json!([{"op": "replace", "path": "displayName", "value": "Bee"}]);
+    corp.patch(&format!("/Users/{bob}"), rename).expect(200);
+    // It is written, and cannot be shown yet.
+    behind.patch(&plain, change("add", &[&cyd])).expect(204);
+    let cases = [
+        case(
+            "two leave",
+            || behind.patch(&leaving, change("remove", &[&ann, &bob])),
+            |reply| reply.status == 200 && members(reply).is_empty(),
+        ),
+        case(
+            "two join",
+            || behind.patch(&joining, change("add", &[&ann, &cyd])),
+            |reply| reply.status == 200 && members(reply) == [ann.clone(), cyd.clone()],
+        ),
+        case(
+            "whoever is called so leaves",
+            || behind.patch(&by_name, json!([{"op": "remove", "path": "members[display eq \"Bee\"]"}])),
+            |reply| reply.status == 200 && members(reply).is_empty(),
+        ),
+    ];
+    check(&street, &cases);
+    for (path, expected) in
+        [(&leaving, vec![]), (&joining, vec![ann.clone(), cyd.clone()]), (&plain, vec![cyd.clone()])]
+    {
+        assert_eq!(members(&latest(&corp, path).expect(200)), expected);
+    }
+}

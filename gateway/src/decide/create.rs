@@ -64,7 +64,7 @@ fn fresh(
     if has(terms.context, "active") && !parts.document.contains_key("active") {
         Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
     }
-    let members_added = members(state, terms.limits, parts.members.as_deref())?;
+    let members_added = members::all(state, terms.limits, parts.members.as_deref())?;
     let body = body_of(terms.caller, None, parts);
     within_size(terms.limits, &body.document)?;
     let (key, guard) = match unique_value(terms.context, &body.document) {
@@ -80,7 +80,9 @@ fn fresh(
     };
     let (claimed, released) = claims(state, terms, id, &BTreeMap::new(), &body.document)?;
     let (kind, guard) = (Kind::Created { members_added }, Guard::Last(guard));
-    Ok(Decision::Write(Box::new(Write { id, kind, key, guard, body, moved: None, claimed, released })))
+    let (moved, beyond_guards) = (None, false);
+    let write = Write { id, kind, key, guard, body, moved, claimed, released, beyond_guards };
+    Ok(Decision::Write(Box::new(write)))
 }
 
 /// Somebody of the caller's own who was switched off and is asked for again: the same resource, active.

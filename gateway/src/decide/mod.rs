@@ -1,6 +1,7 @@
 //! What we permit: from the state and a command to what shall be written, nothing, or a refusal. Pure.
 
 mod create;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use projector::{KeyState, Stored};
 use proto::subject::Key;
 use proto::{Body, Document, Kind, ResourceId};
 use scim::validate::{self, Context, Parts};
-use scim::{Change, Error, MemberChange, Object, Patch, ScimType, diff};
+use scim::{Change, Error, Object, Patch, ScimType, diff};
 use serde_json::Value;
 
 use crate::Limits;
@@ -56,6 +57,8 @@ pub(crate) trait Directory: Sync {
     fn is_member(&self, member: ResourceId) -> bool;
     /// The members of the resource that is changed.
     fn members(&self) -> Vec<ResourceId>;
+    /// The same as clients see them.
+    fn members_shown(&self) -> Vec<Value>;
 }
 
 /// What follows from a command.
@@ -82,6 +85,8 @@ pub(crate) struct Write {
     pub(crate) claimed: Vec<Claim>,
     /// And those that are free again.
     pub(crate) released: Vec<Claim>,
+    /// Whether it rests on more than its guards watch, so that only the latest state will do.
+    pub(crate) beyond_guards: bool,
 }
 
 /// A further unique value.
@@ -155,8 +160,8 @@ fn existing<'a>(state: &State<'a>, expected: Option<&str>) -> Result<&'a Stored,
 }
 
 fn write(id: ResourceId, kind: Kind, key: Key, guard: Guard, body: Body) -> Decision {
-    let (moved, claimed, released) = (None, Vec::new(), Vec::new());
-    Decision::Write(Box::new(Write { id, kind, key, guard, body, moved, claimed, released }))
+    let (moved, claimed, released, beyond_guards) = (None, Vec::new(), Vec::new(), false);
+    Decision::Write(Box::new(Write { id, kind, key, guard, body, moved, claimed, released, beyond_guards }))
 }
 
 fn replace(
@@ -197,16 +202,21 @@ fn patch(
         && has(context, "members")
         && let Some(changes) = patch.member_changes()
     {
-        return member_changes(state, limits, current, &changes);
+        return members::by_value(state, limits, current, &changes);
     }
     let mut full = Object::clone(&current.document);
     if let Some(external_id) = current.external_ids.get(&caller.source) {
         full.insert("externalId".to_string(), external_id.clone().into());
     }
     let touches_members = has(context, "members") && patch.touches_members();
+    let beyond_guards = touches_members && members::are_described(&patch);
     if touches_members {
-        let members: Vec<Value> =
-            state.directory.members().iter().map(|id| serde_json::json!({"value": id.to_string()})).collect();
+        let members = if beyond_guards {
+            state.directory.members_shown()
+        } else {
+            let ids = state.directory.members();
+            ids.iter().map(|id| serde_json::json!({"value": id.to_string()})).collect()
+        };
         if !members.is_empty() {
             full.insert("members".to_string(), members.into());
         }
@@ -216,7 +226,11 @@ fn patch(
     if !touches_members {
         parts.members = None;
     }
-    change(state, terms, current, parts)
+    let mut decision = change(state, terms, current, parts)?;
+    if let Decision::Write(write) = &mut decision {
+        write.beyond_guards = beyond_guards;
+    }
+    Ok(decision)
 }
 
 /// From the current resource to what it shall be: PUT and PATCH are the same from here.
@@ -233,7 +247,7 @@ fn change(
             let held: BTreeSet<ResourceId> = state.directory.members().into_iter().collect();
             let known: Vec<String> =
                 wanted.iter().filter(|id| !id.parse().is_ok_and(|id| held.contains(&id))).cloned().collect();
-            let added = members(state, limits, Some(&known))?;
+            let added = members::all(state, limits, Some(&known))?;
             let kept: BTreeSet<ResourceId> = wanted.iter().filter_map(|id| id.parse().ok()).collect();
             (added, held.difference(&kept).copied().collect())
         }
@@ -264,8 +278,9 @@ fn change(
         (known.last, Some((current.key, current.guard)))
     };
     let guard = Guard::Last(guard);
-    let id = current.id;
-    Ok(Decision::Write(Box::new(Write { id, kind, key, guard, body, moved, claimed, released })))
+    let (id, beyond_guards) = (current.id, false);
+    let write = Write { id, kind, key, guard, body, moved, claimed, released, beyond_guards };
+    Ok(Decision::Write(Box::new(write)))
 }
 
 /// Further unique values that come and go with a document.
@@ -341,56 +356,6 @@ pub(crate) fn known_only(terms: Terms<'_>, body: &Value) -> Result<(), Rejection
         }
         None => Ok(()),
     }
-}
-
-/// Members by explicit value, and nothing else: such changes commute, so they need no guard.
-fn member_changes(
-    state: &State<'_>,
-    limits: &Limits,
-    current: &Stored,
-    changes: &[MemberChange],
-) -> Result<Decision, Rejection> {
-    if changes.len() > limits.members_max {
-        return Err(too_large(format!("a request may name {} members", limits.members_max)));
-    }
-    let (mut added, mut removed) = (Vec::new(), Vec::new());
-    for change in changes {
-        match change {
-            MemberChange::Add(id) => {
-                let id = member(state, id)?;
-                removed.retain(|other| *other != id);
-                if !state.directory.is_member(id) && !added.contains(&id) {
-                    added.push(id);
-                }
-            }
-            MemberChange::Remove(text) => {
-                // Whoever is no resource is no member either: removing it again is no mistake.
-                let Ok(id) = text.parse() else { continue };
-                added.retain(|other| *other != id);
-                if state.directory.is_member(id) && !removed.contains(&id) {
-                    removed.push(id);
-                }
-            }
-        }
-    }
-    if added.is_empty() && removed.is_empty() {
-        return Ok(Decision::Nothing);
-    }
-    let kind = Kind::MembersChanged { added, removed };
-    Ok(write(current.id, kind, current.key, Guard::None, Body::default()))
-}
-
-fn members(state: &State<'_>, limits: &Limits, ids: Option<&[String]>) -> Result<Vec<ResourceId>, Rejection> {
-    let ids = ids.unwrap_or_default();
-    if ids.len() > limits.members_max {
-        return Err(too_large(format!("a request may name {} members", limits.members_max)));
-    }
-    ids.iter().map(|id| member(state, id)).collect()
-}
-
-fn member(state: &State<'_>, text: &str) -> Result<ResourceId, Rejection> {
-    let id = text.parse().ok().filter(|id| state.directory.exists(*id));
-    id.ok_or_else(|| Rejection::NoSuchMember { id: text.chars().take(64).collect() })
 }
 
 fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {

@@ -67,6 +67,19 @@ impl Directory for Given {
     fn members(&self) -> Vec<ResourceId> {
         self.members.clone()
     }
+
+    /// By their numbers: those below 5 are users.
+    fn members_shown(&self) -> Vec<Value> {
+        let shown = |member: &ResourceId| {
+            let number = (1..20).find(|number| id(*number) == *member).unwrap();
+            let (kind, endpoint) = if number < 5 { ("User", "Users") } else { ("Group", "Groups") };
+            json!({
+                "value": member.to_string(), "type": kind, "display": format!("Number {number}"),
+                "$ref": format!("https://x.test/{endpoint}/{member}"),
+            })
+        };
+        self.members.iter().map(shown).collect()
+    }
 }
 
 fn given(kind: &'static str) -> Given {
@@ -263,6 +276,78 @@ fn members_by_value_need_no_guard() {
     assert_eq!(given.when(&again).unwrap(), Decision::Nothing);
     let stranger = patch(9, json!([{"op": "add", "path": "members", "value": [{"value": "nobody"}]}]));
     assert_eq!(given.when(&stranger).unwrap_err(), Rejection::NoSuchMember { id: "nobody".to_string() });
+}
+
+/// Nothing guards what is left out since it is so already: that is said of the latest state only.
+#[test]
+fn members_that_are_left_out_need_the_latest_state() {
+    let given = given("Group").user(1, "ada", 1).user(3, "cyd", 3).team(&[2, 4]);
+    for (operations, added, removed, beyond_guards) in [
+        (vec![("add", vec![1, 3])], vec![1, 3], vec![], false),
+        (vec![("add", vec![3, 2, 1])], vec![3, 1], vec![], true),
+        (vec![("remove", vec![4, 2])], vec![], vec![4, 2], false),
+        (vec![("remove", vec![1, 2])], vec![], vec![2], true),
+        (vec![("remove", vec![2]), ("add", vec![1])], vec![1], vec![2], false),
+        // The last word about somebody holds.
+        (vec![("remove", vec![1]), ("add", vec![1])], vec![1], vec![], false),
+        (vec![("add", vec![1]), ("remove", vec![1, 2])], vec![], vec![2], true),
+        (vec![("add", vec![1, 1]), ("remove", vec![2])], vec![1], vec![2], false),
+        // Whoever is no resource at all is no member either, now and later.
+        (vec![("remove", vec![2, 200])], vec![], vec![2], true),
+    ] {
+        let values = |numbers: &[u8]| -> Vec<Value> {
+            numbers.iter().map(|number| json!({"value": id(*number).to_string()})).collect()
+        };
+        let ids = |numbers: Vec<u8>| numbers.into_iter().map(id).collect();
+        let what = format!("{operations:?}");
+        let operations: Vec<Value> = operations
+            .iter()
+            .map(|(op, numbers)| json!({"op": op, "path": "members", "value": values(numbers)}))
+            .collect();
+        let write = given.written(&patch(9, operations.into()));
+        assert_eq!(write.kind, Kind::MembersChanged { added: ids(added), removed: ids(removed) }, "{what}");
+        assert_eq!((write.guard, write.beyond_guards), (Guard::None, beyond_guards), "{what}");
+    }
+    let nobody = json!([{"op": "remove", "path": "members", "value": [{"value": "x"}, {"value": id(2)}]}]);
+    assert!(!given.written(&patch(9, nobody)).beyond_guards);
+}
+
+/// RFC 7644 §3.5.2.2: the values that a filter selects go, and a filter sees a member as clients do.
+#[test]
+fn members_are_selected_by_what_is_shown_of_them() {
+    let given = given("Group").team(&[1, 2, 7]);
+    for (filter, removed, beyond_guards) in [
+        ("type eq \"User\"".to_string(), vec![1, 2], true),
+        ("type ne \"user\"".to_string(), vec![7], true),
+        ("not (type eq \"Group\")".to_string(), vec![1, 2], true),
+        ("display eq \"Number 2\"".to_string(), vec![2], true),
+        ("display ne \"Number 2\"".to_string(), vec![1, 7], true),
+        ("display sw \"num\"".to_string(), vec![1, 2, 7], true),
+        ("type pr and display ew \"7\"".to_string(), vec![7], true),
+        (format!("$ref eq \"https://x.test/Users/{}\"", id(1)), vec![1], true),
+        ("not ($ref sw \"https://x.test/Users\")".to_string(), vec![7], true),
+        (format!("value eq \"{}\" and type eq \"User\"", id(2)), vec![2], true),
+        (format!("value ne \"{}\"", id(2)), vec![1, 7], false),
+        (format!("value eq \"{}\" or value eq \"{}\"", id(1), id(7)), vec![1, 7], false),
+        ("value pr".to_string(), vec![1, 2, 7], false),
+    ] {
+        let operations = json!([{"op": "remove", "path": format!("members[{filter}]")}]);
+        let write = given.written(&patch(9, operations));
+        let removed = removed.into_iter().map(id).collect();
+        assert_eq!(write.kind, Kind::MembersChanged { added: vec![], removed }, "{filter}");
+        assert_eq!((write.guard, write.beyond_guards), (Guard::Last(7), beyond_guards), "{filter}");
+    }
+    for filter in ["display pr and type eq \"Robot\"", "type ne \"user\" and type ne \"group\""] {
+        let operations = json!([{"op": "remove", "path": format!("members[{filter}]")}]);
+        assert_eq!(given.when(&patch(9, operations)).unwrap(), Decision::Nothing, "{filter}");
+    }
+    // Whom another operation names at the same time is the same one.
+    let again = json!([
+        {"op": "remove", "path": "members[type eq \"Group\"]"},
+        {"op": "add", "path": "members", "value": [{"value": id(1).to_string()}]},
+    ]);
+    let kind = Kind::MembersChanged { added: vec![], removed: vec![id(7)] };
+    assert_eq!(given.written(&patch(9, again)).kind, kind);
 }
 
 #[test]
