@@ -111,6 +111,10 @@ impl Run<'_> {
         if let Some(fault) = &operation.fault {
             return Turn::Impossible(fault.clone());
         }
+        // Before it is made: a resource that cannot be as it is asked for must not be left behind.
+        if is_own_member(operation) {
+            return Turn::Impossible(Error::value("members: nobody is a member of itself"));
+        }
         let references = operation.references();
         let lost = |id: &&&str| self.failed.contains(**id) || !self.known.contains(**id);
         if let Some(lost) = references.iter().find(lost) {
@@ -245,6 +249,21 @@ impl Run<'_> {
         let kind = kind.ok_or_else(|| Error::status(404, format!("there is no endpoint {endpoint:?}")))?;
         Ok((kind, id))
     }
+}
+
+/// Whether an operation makes a resource and names it as a member of itself.
+fn is_own_member(operation: &Operation) -> bool {
+    let Some(bulk_id) = operation.bulk_id.as_deref().filter(|_| operation.method == "POST") else {
+        return false;
+    };
+    let names = |member: &Value| {
+        let value = member.get("value").and_then(Value::as_str);
+        value.and_then(|value| value.strip_prefix("bulkId:")) == Some(bulk_id)
+    };
+    operation.data.as_object().into_iter().flatten().any(|(name, value)| {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        name.eq_ignore_ascii_case("members") && values.iter().any(names)
+    })
 }
 
 /// What an operation did.

@@ -159,6 +159,30 @@ fn a_sorted_list_is_whole_in_pages_of_any_size() {
     }
 }
 
+/// In a PATCH, a PUT and in a request that makes a group, which then is not made at all.
+#[test]
+fn nobody_becomes_a_member_of_itself() {
+    let house = house();
+    let corp = house.corp();
+    let team = corp.post("/Groups", &group("Team", &[])).expect(201).id();
+    let path = format!("/Groups/{team}");
+    let events = house.events("corp").len();
+    let refused = |reply: Reply| assert_eq!(reply.expect(400).body["scimType"], "invalidValue");
+    refused(corp.patch(&path, json!([{"op": "add", "path": "members", "value": [{"value": team}]}])));
+    refused(corp.put(&path, &group("Team", &[&team])));
+    let patch = json!({
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{"op": "add", "path": "members", "value": [{"value": team}]}],
+    });
+    let operations = json!([
+        {"method": "POST", "bulkId": "own", "path": "/Groups", "data": group("Own", &["bulkId:own"])},
+        {"method": "PATCH", "path": path, "data": patch},
+    ]);
+    assert_eq!(statuses(&bulk(&corp, None, operations)), ["400", "400"]);
+    assert_eq!(corp.get("/Groups").expect(200).body["totalResults"], 1);
+    assert_eq!(house.events("corp").len(), events, "nothing is written");
+}
+
 /// RFC 7644 §3.5.2.2, with what a client reads of members.
 #[test]
 fn members_go_by_what_is_shown_of_them() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use eventlog::Guard;
 use projector::Stored;
 use proto::{Body, Kind, ResourceId};
-use scim::{MemberChange, Patch};
+use scim::{Error, MemberChange, Patch};
 
 use super::{Decision, Rejection, State, too_large, write};
 use crate::Limits;
@@ -76,7 +76,11 @@ pub(super) fn all(
 
 fn one(state: &State<'_>, text: &str) -> Result<ResourceId, Rejection> {
     let id = text.parse().ok().filter(|id| state.directory.exists(*id));
-    id.ok_or_else(|| Rejection::NoSuchMember { id: text.chars().take(64).collect() })
+    let id = id.ok_or_else(|| Rejection::NoSuchMember { id: text.chars().take(64).collect() })?;
+    if state.current.is_some_and(|current| current.id == id) {
+        return Err(Error::value("members: nobody is a member of itself").into());
+    }
+    Ok(id)
 }
 
 fn within(limits: &Limits, members: usize) -> Result<(), Rejection> {

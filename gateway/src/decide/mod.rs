@@ -11,7 +11,7 @@ use projector::{KeyState, Stored};
 use proto::subject::Key;
 use proto::{Body, Document, Kind, ResourceId};
 use scim::validate::{self, Context, Parts};
-use scim::{Change, Error, Object, Patch, ScimType, diff};
+use scim::{AttrPath, Change, Error, Object, Patch, ScimType, diff};
 use serde_json::Value;
 
 use crate::Limits;
@@ -200,6 +200,7 @@ fn patch(
     let patch = Patch::parse(context, body.clone(), &limits.filter())?;
     if !guarded
         && has(context, "members")
+        && terms.rules.owns.holds(&AttrPath::of("members"))
         && let Some(changes) = patch.member_changes()
     {
         return members::by_value(state, limits, current, &changes);

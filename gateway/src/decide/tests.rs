@@ -351,6 +351,40 @@ fn members_are_selected_by_what_is_shown_of_them() {
 }
 
 #[test]
+fn nobody_is_a_member_of_itself() {
+    let given = given("Group").user(1, "ada", 1).team(&[2]);
+    let own = json!([{"value": id(1).to_string()}, {"value": id(9).to_string()}]);
+    let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "Team", "members": own});
+    for command in [
+        patch(9, json!([{"op": "add", "path": "members", "value": own}])),
+        patch(9, json!([{"op": "replace", "path": "members", "value": own}])),
+        patch(9, json!([{"op": "replace", "value": {"displayName": "Crew", "members": own}}])),
+        Command::Replace { id: id(9), expected: None, body },
+    ] {
+        let refused = given.when(&command).unwrap_err();
+        assert!(
+            matches!(&refused, Rejection::Invalid(error) if error.scim_type == Some(ScimType::InvalidValue)),
+            "{command:?}: {refused:?}"
+        );
+    }
+    let leaves = patch(9, json!([{"op": "remove", "path": "members", "value": own}]));
+    assert_eq!(given.when(&leaves).unwrap(), Decision::Nothing);
+}
+
+#[test]
+fn members_that_another_source_owns_stay() {
+    let mut given = given("Group").user(1, "ada", 1).team(&[2]);
+    given.rules.owns = Ownership::Except(BTreeSet::from([AttrPath::of("members")]));
+    for operation in [
+        json!({"op": "add", "path": "members", "value": [{"value": id(1).to_string()}]}),
+        json!({"op": "remove", "path": format!("members[value eq \"{}\"]", id(2))}),
+        json!({"op": "remove", "path": "members"}),
+    ] {
+        assert_eq!(given.when(&patch(9, json!([operation]))).unwrap(), Decision::Nothing, "{operation}");
+    }
+}
+
+#[test]
 fn everything_else_about_members_is_guarded() {
     let given = given("Group").user(1, "ada", 1).team(&[2]);
     let write = given.written(&patch(
