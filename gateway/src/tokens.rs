@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
-use eventlog::{Append, Error, Guard, Log, Message, clock};
+use eventlog::{Append, Error, Guard, LastSequence, Log, Message, clock};
 use futures::StreamExt;
 use jiff::Timestamp;
 use proto::control::{self, Kind};
@@ -64,6 +64,8 @@ pub struct Minted {
 #[derive(Clone)]
 pub struct Tokens {
     log: Arc<dyn Log>,
+    /// Strangers ask as well, as often as they like.
+    last: Arc<LastSequence>,
     tokens: Arc<RwLock<BTreeMap<String, Token>>>,
     applied: Arc<watch::Sender<u64>>,
 }
@@ -71,7 +73,8 @@ pub struct Tokens {
 impl Tokens {
     /// No tokens yet.
     pub fn new(log: Arc<dyn Log>) -> Self {
-        Self { log, tokens: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
+        let last = Arc::new(LastSequence::of(log.clone()));
+        Self { log, last, tokens: Arc::default(), applied: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Follows CONTROL until told to stop.
@@ -91,15 +94,14 @@ impl Tokens {
 
     /// Waits until everything is known that stands in CONTROL now.
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
-        let last = self.log.last_sequence().await?;
-        let mut applied = self.applied.subscribe();
-        let waiting = applied.wait_for(|applied| *applied >= last);
-        match tokio::time::timeout_at(deadline, waiting).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
-                Err(Error::Unavailable { doing: "reading the tokens".to_string(), source: None })
-            }
-        }
+        let unavailable = || Error::Unavailable { doing: "reading the tokens".to_string(), source: None };
+        let waiting = async {
+            let last = self.last.ask().await?;
+            let mut applied = self.applied.subscribe();
+            let waited = applied.wait_for(|applied| *applied >= last).await;
+            waited.map(drop).map_err(|_| unavailable())
+        };
+        tokio::time::timeout_at(deadline, waiting).await.map_err(|_| unavailable())?
     }
 
     /// The token that a client presents; nothing when it is unknown, wrong, revoked or expired. One that is not known
@@ -234,6 +236,83 @@ async fn write(log: &dyn Log, tenant: &Tenant, reason: &str, kind: Kind) -> Resu
 mod tests {
     use super::*;
     use eventlog::memory::{self, Faults};
+    use futures::stream::BoxStream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
+
+    /// A log that answers how far it is only when it may, and counts who asks.
+    struct Slow {
+        log: Arc<dyn Log>,
+        asked: AtomicUsize,
+        answers: Semaphore,
+    }
+
+    #[async_trait::async_trait]
+    impl Log for Slow {
+        fn name(&self) -> &str {
+            self.log.name()
+        }
+
+        async fn append(&self, append: Append, deadline: Instant) -> Result<u64, Error> {
+            self.log.append(append, deadline).await
+        }
+
+        async fn append_atomic(&self, appends: Vec<Append>, deadline: Instant) -> Result<Vec<u64>, Error> {
+            self.log.append_atomic(appends, deadline).await
+        }
+
+        async fn read(&self, sequence: u64) -> Result<Option<Message>, Error> {
+            self.log.read(sequence).await
+        }
+
+        async fn last_on(&self, subject: &str) -> Result<Option<Message>, Error> {
+            self.log.last_on(subject).await
+        }
+
+        async fn last_sequence(&self) -> Result<u64, Error> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let _answer = self.answers.acquire().await.unwrap();
+            self.log.last_sequence().await
+        }
+
+        fn follow(&self, from: u64) -> BoxStream<'static, Result<Message, Error>> {
+            self.log.follow(from)
+        }
+
+        async fn note(&self, name: &str) -> Result<Option<String>, Error> {
+            self.log.note(name).await
+        }
+
+        async fn set_note(&self, name: &str, value: &str) -> Result<(), Error> {
+            self.log.set_note(name, value).await
+        }
+    }
+
+    #[tokio::test]
+    async fn many_strangers_are_one_question() {
+        let log = memory::broker(Faults::default()).control;
+        let slow = Arc::new(Slow { log, asked: AtomicUsize::new(0), answers: Semaphore::new(0) });
+        let tokens = Tokens::new(slow.clone());
+        let strangers = (0..64).map(|number| {
+            let tokens = tokens.clone();
+            async move { tokens.authenticate(&format!("rc_stranger{number}_x"), clock::now()).await }
+        });
+        let all = tokio::spawn(futures::future::join_all(strangers));
+        while slow.asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        slow.answers.add_permits(1);
+        assert!(all.await.unwrap().into_iter().all(|found| found.unwrap().is_none()));
+        let asked = slow.asked.load(Ordering::SeqCst);
+        assert!(asked <= 2, "the log was asked {asked} times");
+        // A log that says nothing holds nobody beyond the deadline, however many wait.
+        slow.answers.forget_permits(1);
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_millis(50);
+        let waiting = (0..64).map(|_| tokens.catch_up(deadline));
+        assert!(futures::future::join_all(waiting).await.iter().all(Result::is_err));
+        assert!(begun.elapsed() < NEWS_TIMEOUT);
+    }
 
     #[tokio::test]
     async fn only_the_whole_living_token_opens() {

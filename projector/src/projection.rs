@@ -1,10 +1,10 @@
 //! The directory as a whole: open it, run it, ask it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use eventlog::{Log, Objects};
+use eventlog::{LastSequence, Log, Objects};
 use jiff::Timestamp;
 use proto::subject::Key;
 use proto::{Body, Kind, ResourceId, Tenant};
@@ -81,10 +81,8 @@ pub(crate) struct Inner {
     pub(crate) settling: Mutex<()>,
     /// Turns at looking at many resources.
     pub(crate) scans: Semaphore,
-    /// How often the log was asked for its last sequence.
-    asked: AtomicU64,
-    /// The last such question: its number and the answer.
-    answer: tokio::sync::Mutex<(u64, u64)>,
+    /// How far the log is.
+    last: LastSequence,
 }
 
 /// How far the directory is.
@@ -119,6 +117,7 @@ impl Projection {
         let (applied, registry) = (state.applied(), reader.registry.clone());
         Self {
             inner: Arc::new(Inner {
+                last: LastSequence::of(log.clone()),
                 log,
                 reader,
                 frames: Frames::of(&registry),
@@ -140,8 +139,6 @@ impl Projection {
                 waiters: Waiters::default(),
                 written: Notify::new(),
                 stall: Stall::default(),
-                asked: AtomicU64::new(0),
-                answer: tokio::sync::Mutex::new((0, 0)),
             }),
         }
     }
@@ -207,33 +204,18 @@ impl Projection {
 
     /// Waits until everything is applied that stood in the log when this was called.
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), Error> {
-        let last = self.last_sequence().await?;
+        let last = self.inner.last.ask().await?;
         Ok(self.wait_until(last, deadline).await?)
     }
 
     /// How far the directory is, asked of the log. One that does not hear the log any more lags behind it, however far it
     /// is.
     pub async fn readiness(&self) -> Result<Readiness, Error> {
-        let last = self.last_sequence().await?;
+        let last = self.inner.last.ask().await?;
         if self.stalled().is_some() {
             return Err(Lagging { applied: self.applied(), wanted: last }.into());
         }
         Ok(Readiness { applied: self.applied(), last })
-    }
-
-    /// The log's last sequence. Whoever asks while a question is under way shares the next one: an answer counts only
-    /// if its question was asked after we came.
-    async fn last_sequence(&self) -> Result<u64, Error> {
-        let inner = &self.inner;
-        let asked_before = inner.asked.load(Ordering::SeqCst);
-        let mut answer = inner.answer.lock().await;
-        if answer.0 > asked_before {
-            return Ok(answer.1);
-        }
-        let number = inner.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let last = inner.log.last_sequence().await?;
-        *answer = (number, last);
-        Ok(last)
     }
 
     /// A resource by its id.
