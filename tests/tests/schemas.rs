@@ -24,6 +24,7 @@ fn options(more: &str) -> Options {
         {"id": DESK, "name": "Desk", "attributes": [
             {"name": "place", "type": "string", "uniqueness": "server"},
             {"name": "screens", "type": "integer"},
+            {"name": "remark", "type": "string", "returned": "request"},
         ]},
     ]);
     let types = json!({"id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": BADGE});
@@ -98,6 +99,29 @@ fn a_type_of_ones_own_is_served_like_any_other() {
     corp.post("/Badges", &badge("A-1", 9)).expect(201);
     let told = house.events("corp");
     assert!(told.iter().any(|event| event["resourceType"] == "Badge"));
+}
+
+/// Clients PUT back what they got with GET, and what that did not show is not theirs to clear without a word.
+#[test]
+fn what_was_not_shown_is_not_cleared_by_a_put() {
+    let house = House::start_with(options(""));
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", DESK]);
+    ada[DESK] = json!({"place": "W1", "remark": "by the window"});
+    let path = format!("/Users/{}", corp.post("/Users", &ada).expect(201).id());
+    let remark = || {
+        let shown = corp.get(&format!("{path}?attributes={DESK}:remark")).expect(200);
+        shown.body[DESK]["remark"].clone()
+    };
+    let mut got = corp.get(&path).expect(200).body;
+    assert_eq!(got[DESK], json!({"place": "W1"}));
+    got["title"] = json!("Countess");
+    assert_eq!(corp.put(&path, &got).expect(200).body["title"], "Countess");
+    assert_eq!(remark(), "by the window");
+    got[DESK]["remark"] = Value::Null;
+    corp.put(&path, &got).expect(200);
+    assert_eq!(remark(), Value::Null);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What we permit: from the state and a command to what shall be written, nothing, or a refusal. Pure.
 
 mod create;
+mod hidden;
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,6 +175,7 @@ fn replace(
     known_only(terms, body)?;
     let full = validate::replace(context, body.clone(), &current.document)?;
     let mut parts = validate::split(context, full);
+    hidden::keep(context, body, &current.document, &mut parts);
     // An omitted `active` never brings back an account that somebody switched off.
     if has(context, "active")
         && !parts.document.contains_key("active")

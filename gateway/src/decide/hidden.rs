@@ -1,0 +1,140 @@
+//! What a PUT cannot mean to clear: what its client was not shown.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use scim::validate::{Context, Parts};
+use scim::{AttrPath, Attribute, Object, Returned};
+use serde_json::Value;
+
+/// Keeps the attributes that no answer shows unless they are asked for, where the body does not name them. Clients PUT
+/// back what they got with GET. Naming one with `null` clears it.
+pub(super) fn keep(context: Context<'_>, body: &Value, current: &Object, parts: &mut Parts) {
+    let mut hidden = hidden(context);
+    hidden.retain(|path| path.is("members") || !path.values(current).is_empty());
+    if hidden.is_empty() {
+        return;
+    }
+    let named = named(context, body);
+    let is_named = |path: &AttrPath| {
+        let whole = AttrPath { name: None, ..path.clone() };
+        named.contains(path) || path.schema.is_some() && named.contains(&whole)
+    };
+    for path in hidden.iter().filter(|path| !is_named(path)) {
+        if path.is("members") {
+            parts.members = None;
+        }
+        let Some(name) = path.name.as_ref() else { continue };
+        match &path.schema {
+            None => {
+                if let Some(value) = current.get(name) {
+                    let document = Arc::make_mut(&mut parts.document);
+                    document.entry(name.clone()).or_insert_with(|| value.clone());
+                }
+            }
+            Some(urn) => {
+                if let Some(value) = current.get(urn).and_then(|extension| extension.get(name)) {
+                    let document = Arc::make_mut(&mut parts.document);
+                    let extension = document.entry(urn.clone()).or_insert_with(|| Object::new().into());
+                    if let Some(extension) = extension.as_object_mut() {
+                        extension.entry(name.clone()).or_insert_with(|| value.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hidden(context: Context<'_>) -> Vec<AttrPath> {
+    let hides = |attribute: &&Attribute| matches!(attribute.returned, Returned::Never | Returned::Request);
+    let core = context.registry.core(context.kind).iter().filter(hides);
+    let core = core.map(|attribute| AttrPath::of(&attribute.name));
+    let extended = context.registry.extensions(context.kind).flat_map(|schema| {
+        let urn = Some(schema.id.clone());
+        let of = move |attribute: &Attribute| AttrPath {
+            schema: urn.clone(),
+            name: Some(attribute.name.clone()),
+            sub: None,
+        };
+        schema.attributes.iter().filter(hides).map(of)
+    });
+    core.chain(extended).collect()
+}
+
+/// What a body names, with a value or without. An extension that it sets to `null` is named as a whole.
+fn named(context: Context<'_>, body: &Value) -> BTreeSet<AttrPath> {
+    let mut named = BTreeSet::new();
+    for (name, value) in body.as_object().into_iter().flatten() {
+        let Ok(path) = AttrPath::parse(name, context.registry) else { continue };
+        let Some(path) = context.registry.canonical(context.kind, &path) else { continue };
+        let Some(inner) = value.as_object().filter(|_| path.name.is_none()) else {
+            named.insert(path);
+            continue;
+        };
+        for name in inner.keys() {
+            let inner = AttrPath { name: Some(name.clone()), ..path.clone() };
+            named.extend(context.registry.canonical(context.kind, &inner));
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scim::{Dialect, Registry, validate};
+    use serde_json::json;
+
+    const CORE: &str = "urn:example:scim:Badge";
+    const DOORS: &str = "urn:example:scim:Doors";
+
+    fn registry() -> Registry {
+        let mut registry = Registry::built_in().unwrap();
+        let attribute =
+            |name: &str, returned: &str| json!({"name": name, "type": "string", "returned": returned});
+        let schema = |urn: &str, attributes: Value| {
+            serde_json::from_value(json!({"id": urn, "name": urn, "attributes": attributes})).unwrap()
+        };
+        let own =
+            json!([attribute("number", "default"), attribute("note", "request"), attribute("seed", "never")]);
+        registry.add_schema(schema(CORE, own)).unwrap();
+        let doors = json!([attribute("main", "default"), attribute("vault", "request")]);
+        registry.add_schema(schema(DOORS, doors)).unwrap();
+        let kind = json!({
+            "id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": CORE,
+            "schemaExtensions": [{"schema": DOORS, "required": false}],
+        });
+        registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        registry
+    }
+
+    #[track_caller]
+    fn check(mut body: Value, expected: Value) {
+        let registry = registry();
+        let kind = registry.by_name("Badge").unwrap();
+        let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
+        let current = json!({"number": "1", "note": "n", "seed": "s", DOORS: {"main": "m", "vault": "v"}});
+        let current = current.as_object().unwrap();
+        body["schemas"] = json!([CORE, DOORS]);
+        let full = validate::replace(context, body.clone(), current).unwrap();
+        let mut parts = validate::split(context, full);
+        keep(context, &body, current, &mut parts);
+        assert_eq!(Value::from(Object::clone(&parts.document)), expected, "{body}");
+    }
+
+    #[test]
+    fn what_a_client_was_not_shown_is_not_cleared_by_its_silence() {
+        let doors = |main: &str| json!({"main": main, "vault": "v"});
+        check(
+            json!({"number": "2"}),
+            json!({"number": "2", "note": "n", "seed": "s", DOORS: {"vault": "v"}}),
+        );
+        check(json!({DOORS: {"main": "x"}}), json!({"note": "n", "seed": "s", DOORS: doors("x")}));
+        check(json!({"NOTE": "new", "seed": null, DOORS: {"Vault": null}}), json!({"note": "new"}));
+        check(json!({format!("{CORE}:note"): null, DOORS: null}), json!({"seed": "s"}));
+        check(
+            json!({format!("{DOORS}:vault"): "w", "seed": "t"}),
+            json!({"note": "n", "seed": "t", DOORS: {"vault": "w"}}),
+        );
+    }
+}
