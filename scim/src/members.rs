@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::validate::Context;
-use crate::{Object, Patch, PatchOp};
+use crate::{Attribute, Object, Patch, PatchOp};
 
 /// The attribute's name.
 pub(crate) const MEMBERS: &str = "members";
@@ -25,6 +25,11 @@ pub(crate) fn take(context: Context<'_>, full: &mut Object) -> Option<Vec<String
     let Some(Value::Array(values)) = full.remove(MEMBERS) else { return Some(Vec::new()) };
     let mut seen = BTreeSet::new();
     Some(values.iter().filter_map(id).filter(|id| seen.insert(id.clone())).collect())
+}
+
+/// Whether an attribute is a list of members.
+pub(crate) fn are(attribute: &Attribute) -> bool {
+    attribute.name == MEMBERS && attribute.multi_valued && attribute.sub("value").is_some()
 }
 
 /// A member's id: `value`, or the end of `$ref`.

@@ -5,9 +5,12 @@
 use std::path::Path;
 
 use scim::validate::Context;
-use scim::{Dialect, FilterLimits, Object, Patch, Registry};
+use scim::{Dialect, FilterLimits, Object, Patch, Registry, SchemaExtension};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+/// A schema of one's own, for what the built-in ones do not have.
+const DESK: &str = "urn:example:scim:Desk";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +29,9 @@ struct Case {
 }
 
 fn apply(case: &Case) -> Result<Object, scim::Error> {
-    let registry = Registry::built_in().unwrap();
+    let mut registry = Registry::built_in().unwrap();
+    registry.add_schema(serde_json::from_str(include_str!("../testdata/desk.json")).unwrap()).unwrap();
+    registry.extend("User", SchemaExtension { schema: DESK.to_string(), required: false }).unwrap();
     let kind = registry.by_name(case.kind.as_deref().unwrap_or("User")).unwrap();
     let dialect: Dialect = case.dialect.as_deref().unwrap_or("rfc").parse().unwrap();
     let context = Context { registry: &registry, kind, speech: dialect.into() };

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Operation, Patch, PatchOp, PatchPath};
+use super::{Operation, Patch, PatchOp, PatchPath, named};
 use crate::identity::{Identity, each_once};
 use crate::validate::{Context, complete, immutable, is_primary, value_of};
-use crate::{
-    AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, members,
-};
+use crate::{AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType};
 
 pub(super) fn all(
     patch: &Patch,
@@ -243,29 +241,20 @@ impl Step<'_> {
                 Ok(BTreeSet::new())
             }
             PatchOp::Remove => {
-                self.remove(values);
+                self.remove(values)?;
                 Ok(BTreeSet::new())
             }
             PatchOp::Add => Ok(add(values, given)),
         }
     }
 
-    /// RFC 7644 would remove all values and knows no `value` here, but Entra names the ones it means, and destroying
-    /// a whole group is the alternative.
-    fn remove(&self, values: &mut Vec<Value>) {
+    /// All values, or the ones that are named.
+    fn remove(&self, values: &mut Vec<Value>) -> Result<(), Error> {
         match &self.operation.value {
             None | Some(Value::Null) => values.clear(),
-            Some(value) if self.attribute.name == members::MEMBERS => {
-                let ids = members::ids(value).unwrap_or_default();
-                values.retain(|value| !members::id(value).is_some_and(|id| ids.contains(&id)));
-            }
-            Some(value) => {
-                let given = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                let wanted = |value: &Value| value.get("value").unwrap_or(value).clone();
-                let wanted: Vec<Value> = given.iter().map(wanted).collect();
-                values.retain(|value| !wanted.contains(value.get("value").unwrap_or(value)));
-            }
+            Some(named) => named::remove(self.context, self.attribute, named, values)?,
         }
+        Ok(())
     }
 
     /// The values that a filter selects, or all when a sub-attribute is named without one.
@@ -322,7 +311,9 @@ impl Step<'_> {
             other => other,
         };
         let Some(Value::Object(given)) = given else {
-            members.clear();
+            if self.operation.op == PatchOp::Replace {
+                members.clear();
+            }
             return Ok(());
         };
         for sub in &self.attribute.sub_attributes {

@@ -2,6 +2,7 @@
 //! none.
 
 mod apply;
+mod named;
 mod parse;
 
 use serde_json::Value;

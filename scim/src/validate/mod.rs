@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use value::writable;
-pub(crate) use value::{is_primary, value_of};
+pub(crate) use value::{entries_of, is_primary, value_of};
 
 use crate::quirk;
 use crate::{
@@ -426,6 +426,18 @@ mod tests {
         assert_eq!(parts.external_id.as_deref(), Some("e"));
         assert_eq!(parts.members, Some(vec!["1".to_string(), "2".to_string()]));
         assert_eq!(Value::Object(Object::clone(&parts.document)), json!({"displayName": "G"}));
+    }
+
+    #[test]
+    fn a_member_is_somebody() {
+        let group = |members: Value| json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "G", "members": members});
+        for nobody in [json!({}), json!({"value": null}), json!({"value": ""}), json!({"display": "x"})] {
+            let refused = read("Group", Dialect::Entra, group(json!([{"value": "1"}, nobody])));
+            assert_eq!(refused.unwrap_err().scim_type, Some(ScimType::InvalidValue));
+        }
+        for none in [json!([]), json!(null)] {
+            assert_eq!(read("Group", Dialect::Okta, group(none)).unwrap().get("members"), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Context, each_name_once};
 use crate::identity::each_once;
-use crate::{Attribute, Dialect, Error, Mutability, Object, Quirk, Type, Uniqueness};
+use crate::{Attribute, Dialect, Error, Mutability, Object, Quirk, Type, Uniqueness, members};
 
 pub(super) fn writable(
     context: Context<'_>,
@@ -24,12 +24,26 @@ pub(crate) fn value_of(
     attribute: &Attribute,
     value: Value,
 ) -> Result<Option<Value>, Error> {
-    let value = context.speech.shape(attribute, value);
     if !attribute.multi_valued {
+        let value = context.speech.shape(attribute, value);
         return one(context, attribute, value);
     }
-    let values = match value {
-        Value::Null => return Ok(None),
+    let mut kept: Vec<Value> = entries_of(context, attribute, value)?.into_iter().flatten().collect();
+    each_once(&mut kept);
+    if kept.iter().filter(|value| is_primary(value)).count() > 1 {
+        return Err(Error::value(format!("{} has more than one primary value", attribute.name)));
+    }
+    Ok((!kept.is_empty()).then_some(Value::Array(kept)))
+}
+
+/// The values of a multi-valued attribute in canonical form, each in its place: nothing for one that holds nothing.
+pub(crate) fn entries_of(
+    context: Context<'_>,
+    attribute: &Attribute,
+    value: Value,
+) -> Result<Vec<Option<Value>>, Error> {
+    let values = match context.speech.shape(attribute, value) {
+        Value::Null => return Ok(Vec::new()),
         Value::Array(values) => values,
         single @ Value::Object(_) => {
             context.speech.note(Quirk::ValueForArray);
@@ -43,16 +57,16 @@ pub(crate) fn value_of(
             return Err(Error::value(format!("{} must be an array of objects", attribute.name)));
         }
     };
-    let mut kept: Vec<Value> = Vec::with_capacity(values.len());
+    let mut entries = Vec::with_capacity(values.len());
     for value in values {
         let value = context.speech.shape(attribute, value);
-        kept.extend(one(context, attribute, value)?);
+        let entry = one(context, attribute, value)?;
+        if members::are(attribute) && entry.as_ref().and_then(members::id).is_none() {
+            return Err(Error::value(format!("{} holds a value that names nobody", attribute.name)));
+        }
+        entries.push(entry);
     }
-    each_once(&mut kept);
-    if kept.iter().filter(|value| is_primary(value)).count() > 1 {
-        return Err(Error::value(format!("{} has more than one primary value", attribute.name)));
-    }
-    Ok((!kept.is_empty()).then_some(Value::Array(kept)))
+    Ok(entries)
 }
 
 pub(crate) fn is_primary(value: &Value) -> bool {
