@@ -271,6 +271,10 @@ impl<'a> Parser<'a> {
                 }
                 match attribute.sub(word) {
                     Some(sub) => Ok((AttrPath::of(&sub.name), Some(sub))),
+                    // A simple value is its own `value`.
+                    None if attribute.kind != Type::Complex && word.eq_ignore_ascii_case("value") => {
+                        Ok((AttrPath::of("value"), Some(attribute)))
+                    }
                     None => Ok((AttrPath::of(word), None)),
                 }
             }

@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::{Operation, Patch, PatchOp, PatchPath, named};
 use crate::identity::{Identity, each_once};
 use crate::validate::{Context, complete, immutable, is_primary, value_of};
-use crate::{AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType};
+use crate::{
+    AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, Type,
+};
 
 pub(super) fn all(
     patch: &Patch,
@@ -133,7 +135,7 @@ impl Step<'_> {
                 (None, None) => self.whole(&mut values)?,
                 (filter, sub) => self.matching(&mut values, filter.as_ref(), sub)?,
             };
-            values.retain(|value| !value.as_object().is_some_and(Object::is_empty));
+            values.retain(|value| !value.is_null() && !value.as_object().is_some_and(Object::is_empty));
             one_primary(name, &mut values, &touched)?;
             // RFC 7643 §2.4: what became the same is kept once.
             each_once(&mut values);
@@ -267,7 +269,10 @@ impl Step<'_> {
         let selects = |value: &Value| match (filter, value.as_object()) {
             (None, _) => true,
             (Some(filter), Some(members)) => filter.matches(members),
-            (Some(_), None) => false,
+            // A simple value is its own `value`.
+            (Some(filter), None) => {
+                filter.matches(&[("value".to_string(), value.clone())].into_iter().collect())
+            }
         };
         let mut touched: BTreeSet<usize> =
             values.iter().enumerate().filter(|(_, value)| selects(value)).map(|(index, _)| index).collect();
@@ -277,6 +282,9 @@ impl Step<'_> {
                 PatchOp::Replace
                     if filter.is_some() && !self.context.speech.forgives(Quirk::ReplaceCreates) =>
                 {
+                    return Err(self.no_target());
+                }
+                PatchOp::Add | PatchOp::Replace if self.attribute.kind != Type::Complex => {
                     return Err(self.no_target());
                 }
                 PatchOp::Add | PatchOp::Replace => {
@@ -295,22 +303,27 @@ impl Step<'_> {
             return Ok(BTreeSet::new());
         }
         for index in &touched {
-            let Some(Value::Object(members)) = values.get_mut(*index) else { continue };
-            match sub {
-                Some(sub) => self.set_sub(members, sub)?,
-                None => self.set_value(members)?,
+            match (values.get_mut(*index), sub) {
+                (Some(Value::Object(members)), Some(sub)) => self.set_sub(members, sub)?,
+                (Some(Value::Object(members)), None) => self.set_value(members)?,
+                (Some(simple), None) => *simple = self.one_value()?.unwrap_or_default(),
+                (Some(_), Some(_)) | (None, _) => {}
             }
         }
         Ok(touched)
     }
 
-    fn set_value(&self, members: &mut Object) -> Result<(), Error> {
-        let given = match self.value(self.attribute)? {
+    /// The one value that a filtered path takes.
+    fn one_value(&self) -> Result<Option<Value>, Error> {
+        Ok(match self.value(self.attribute)? {
             Some(Value::Array(mut given)) if given.len() == 1 => given.pop(),
-            Some(Value::Array(_)) => return Err(Error::value("a filtered path takes one object")),
+            Some(Value::Array(_)) => return Err(Error::value("a filtered path takes one value")),
             other => other,
-        };
-        let Some(Value::Object(given)) = given else {
+        })
+    }
+
+    fn set_value(&self, members: &mut Object) -> Result<(), Error> {
+        let Some(Value::Object(given)) = self.one_value()? else {
             if self.operation.op == PatchOp::Replace {
                 members.clear();
             }
