@@ -60,11 +60,12 @@ fn one(
     };
     let context = Context { speech: context.speech.of_operation(word), ..context };
     let value = member("value").cloned();
-    if op == PatchOp::Add && value.is_none() {
-        return Err(Error::value("add needs a value"));
+    // RFC 7644 §3.5.2.3; `null`, `[]` and remove are there for whoever means nothing.
+    if op != PatchOp::Remove && value.is_none() {
+        return Err(Error::value("add and replace need a value"));
     }
     match member("path") {
-        None | Some(Value::Null) => without_path(context, op, value, into),
+        None | Some(Value::Null) => without_path(context, op, value, limits, into),
         Some(Value::String(text)) => {
             let path = path(context, text, limits)?;
             with_path(context, op, path, value, into)
@@ -79,6 +80,7 @@ fn without_path(
     context: Context<'_>,
     op: PatchOp,
     value: Option<Value>,
+    limits: &FilterLimits,
     into: &mut Vec<Operation>,
 ) -> Result<(), Error> {
     if op == PatchOp::Remove {
@@ -92,11 +94,14 @@ fn without_path(
         if name.eq_ignore_ascii_case("schemas") {
             continue;
         }
-        let Ok(parsed) = AttrPath::parse(&name, context.registry) else { continue };
-        let Some(path) = resolved(context, &parsed) else { continue };
-        if parsed.sub.is_some() || parsed.schema.is_some() && parsed.name.is_some() {
+        let plain = name.split('[').next().unwrap_or_default();
+        let Ok(parsed) = AttrPath::parse(plain, context.registry) else { continue };
+        let Some(found) = resolved(context, &parsed) else { continue };
+        let filtered = plain.len() < name.len();
+        if filtered || parsed.sub.is_some() || parsed.schema.is_some() && parsed.name.is_some() {
             context.speech.note(Quirk::PathsAsKeys);
         }
+        let path = if filtered { path(context, &name, limits)? } else { found };
         with_path(context, op, path, Some(value), into)?;
     }
     Ok(())
