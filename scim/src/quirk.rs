@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::{Attribute, Dialect, Speech, Type};
+use crate::{Attribute, Dialect, Object, Speech, Type};
 
 /// A habit of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Quirk {
             Self::ObjectAsText => (
                 "object_as_text",
                 ENTRA,
-                "Entra sends a role as text that holds JSON: `\"{\\\"value\\\":…}\"`. Read as that object.",
+                "Entra sends a role as text that holds JSON, alone or as `value`: `\"{\\\"value\\\":…}\"`. Read as that object.",
             ),
             Self::ReplaceCreates => (
                 "replace_creates",
@@ -218,22 +218,39 @@ impl Speech<'_> {
                 Some(_) | None => text.into(),
             },
             (Type::Complex, Value::String(text)) => self.object(attribute, text),
+            // Entra's mapping `AppRoleAssignmentsComplex` puts the text one level deeper.
+            (Type::Complex, Value::Object(mut members)) => {
+                let text = members.get("value").and_then(Value::as_str);
+                if let Some(inner) = text.and_then(|text| self.from_text(attribute, text)) {
+                    members.extend(inner);
+                }
+                members.into()
+            }
             (_, value) => value,
         }
     }
 
-    /// A role as JSON text (`{"id":..,"value":..,"displayName":..}`), or a bare manager id.
-    fn object(self, attribute: &Attribute, text: String) -> Value {
-        if text.trim_start().starts_with('{')
-            && let Ok(Value::Object(mut members)) = serde_json::from_str::<Value>(&text)
-            && self.forgives(Quirk::ObjectAsText)
+    /// A role as JSON text (`{"id":..,"value":..,"displayName":..}`).
+    fn from_text(self, attribute: &Attribute, text: &str) -> Option<Object> {
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
+        let mut members = serde_json::from_str::<Object>(text).ok()?;
+        if !self.forgives(Quirk::ObjectAsText) {
+            return None;
+        }
+        if attribute.sub("displayName").is_none()
+            && let Some(name) = members.remove("displayName")
         {
-            if attribute.sub("displayName").is_none()
-                && let Some(name) = members.remove("displayName")
-            {
-                members.insert("display".to_string(), name);
-            }
-            return Value::Object(members);
+            members.insert("display".to_string(), name);
+        }
+        Some(members)
+    }
+
+    /// An object as text, or a bare manager id.
+    fn object(self, attribute: &Attribute, text: String) -> Value {
+        if let Some(members) = self.from_text(attribute, &text) {
+            return members.into();
         }
         if attribute.sub("value").is_some() && self.forgives(Quirk::ReferenceAsText) {
             return serde_json::json!({"value": text});
