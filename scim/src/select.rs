@@ -39,8 +39,15 @@ impl AttributeSelection {
     }
 
     /// Whether an answer can hold this attribute of the base schema, so that it must be computed.
-    pub fn wants(&self, name: &str) -> bool {
-        let is = |path: &AttrPath| path.name.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(name));
+    pub fn wants(&self, registry: &Registry, name: &str) -> bool {
+        let is = |path: &AttrPath| match (&path.name, &path.schema) {
+            (Some(given), _) => given.eq_ignore_ascii_case(name),
+            // A URN alone stands for every attribute of its schema.
+            (None, Some(urn)) => registry
+                .schema(urn)
+                .is_some_and(|schema| schema.attributes.iter().any(|attribute| attribute.name == name)),
+            (None, None) => false,
+        };
         match &self.attributes {
             Some(paths) => paths.iter().any(is),
             None => !self.excluded.iter().any(|path| is(path) && path.sub.is_none()),
@@ -226,6 +233,21 @@ mod tests {
             Some("name.familyName,urn:ietf:params:scim:schemas:extension:enterprise:2.0:User,meta,emails"),
             &["name.givenName", "title", "userName"],
         );
+    }
+
+    #[test]
+    fn a_urn_alone_wants_what_its_schema_has() {
+        let registry = Registry::built_in().unwrap();
+        let wants = |attributes: &str, name: &str| {
+            AttributeSelection::parse(Some(attributes), None, &registry).unwrap().wants(&registry, name)
+        };
+        assert!(wants("urn:ietf:params:scim:schemas:core:2.0:Group", "members"));
+        assert!(wants("URN:ietf:params:scim:schemas:core:2.0:user", "groups"));
+        assert!(!wants("urn:ietf:params:scim:schemas:core:2.0:User", "members"));
+        assert!(!wants("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "groups"));
+        let excluded = Some("urn:ietf:params:scim:schemas:core:2.0:Group");
+        let selection = AttributeSelection::parse(None, excluded, &registry).unwrap();
+        assert!(!selection.wants(&registry, "members") && selection.wants(&registry, "groups"));
     }
 
     #[test]

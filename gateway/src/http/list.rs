@@ -82,8 +82,8 @@ async fn answer(
     let lens = Lens {
         source: asked.caller.source.clone(),
         base_url: asked.caller.base_url.clone(),
-        members: selection.wants("members"),
-        groups: selection.wants("groups"),
+        members: selection.wants(&inner.registry, "members"),
+        groups: selection.wants(&inner.registry, "groups"),
         moment: Moment::NOW,
     };
     let count = question.count.unwrap_or(inner.limits.page_max).min(inner.limits.page_max);

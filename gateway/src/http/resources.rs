@@ -103,7 +103,7 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
         let reply = Reply::empty(StatusCode::NOT_MODIFIED);
         return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
     }
-    let lens = lens(&asked, &selection);
+    let lens = lens(&gateway, &asked, &selection);
     let mut shown = represented(&gateway, &asked, kind, &selection, &stored, StatusCode::OK, &lens);
     for _ in 0..READ_AGAIN_MAX {
         if shown.1 {
@@ -134,7 +134,7 @@ async fn change(
         Outcome::Resource(stored)
             if matches!(command, Command::Patch { .. })
                 && !selection.names_attributes()
-                && selection.wants("members")
+                && selection.wants(&gateway.inner.registry, "members")
                 && gateway.inner.projection.member_count(&asked.caller.tenant, stored.id)
                     > gateway.inner.limits.answer_members_max =>
         {
@@ -142,7 +142,7 @@ async fn change(
             Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
         }
         Outcome::Resource(stored) => {
-            let lens = lens(asked, selection);
+            let lens = lens(gateway, asked, selection);
             match represented(gateway, asked, kind, selection, &stored, success, &lens) {
                 (reply, true) => Ok(reply),
                 (_, false) => Ok(told(gateway, asked, kind, selection, command, &stored, success)),
@@ -165,11 +165,14 @@ fn told(
     success: StatusCode,
 ) -> Reply {
     let has_members = gateway.inner.registry.core(kind).iter().any(|attribute| attribute.name == "members");
-    if has_members && selection.wants("members") && matches!(command, Command::Patch { .. }) {
+    if has_members
+        && selection.wants(&gateway.inner.registry, "members")
+        && matches!(command, Command::Patch { .. })
+    {
         let reply = Reply::empty(StatusCode::NO_CONTENT);
         return reply.located(location(asked, kind, stored), stored.version.to_string());
     }
-    let lens = Lens { members: false, groups: false, ..lens(asked, selection) };
+    let lens = Lens { members: false, groups: false, ..lens(gateway, asked, selection) };
     represented(gateway, asked, kind, selection, stored, success, &lens).0
 }
 
@@ -212,12 +215,12 @@ pub(super) fn represent(
     Written { version: shown.version, is_current: shown.is_current }
 }
 
-fn lens(asked: &Asked, selection: &AttributeSelection) -> Lens {
+fn lens(gateway: &Gateway, asked: &Asked, selection: &AttributeSelection) -> Lens {
     Lens {
         source: asked.caller.source.clone(),
         base_url: asked.caller.base_url.clone(),
-        members: selection.wants("members"),
-        groups: selection.wants("groups"),
+        members: selection.wants(&gateway.inner.registry, "members"),
+        groups: selection.wants(&gateway.inner.registry, "groups"),
         moment: Moment::NOW,
     }
 }
