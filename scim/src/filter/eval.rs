@@ -175,6 +175,9 @@ mod tests {
         check(r#"shoeSize eq "9""#, false);
         check(r#"not (shoeSize eq "9")"#, true);
         check("shoeSize pr", false);
+        check(r#"shoes[type eq "work" and size gt 9]"#, false);
+        check(r#"not (shoes[type eq "work"])"#, true);
+        check(r#"shoes[type eq "work"].size eq 9 or active eq true"#, true);
     }
 
     #[test]
@@ -193,6 +196,11 @@ mod tests {
             "emails[type eq \"work\"",
             "userName[value pr]",
             "emails[type[value pr]]",
+            "shoes[type[value pr]]",
+            "shoes[]",
+            "shoes[type eq \"work\"",
+            "shoes[type.a eq \"work\"]",
+            "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User[manager pr]",
             "meta.lastModified gt \"soon\"",
             "userName co 5",
             "x509Certificates.value gt \"a\"",

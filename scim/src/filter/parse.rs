@@ -45,7 +45,7 @@ impl PathFilter {
         speech: Speech<'_>,
         attribute: &Attribute,
     ) -> Result<Self, Error> {
-        let mut parser = Parser { text, at, terms: 0, limits, speech, scope: Scope::Value(attribute) };
+        let mut parser = Parser { text, at, terms: 0, limits, speech, scope: Scope::Value(Some(attribute)) };
         let filter = parser.or(0)?;
         parser.spaces();
         if !parser.eat(']') {
@@ -59,8 +59,8 @@ impl PathFilter {
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     Type(&'a Registry, &'a ResourceType),
-    /// Inside the brackets of this attribute.
-    Value(&'a Attribute),
+    /// Inside the brackets of this attribute; nothing when the type has no such attribute.
+    Value(Option<&'a Attribute>),
 }
 
 struct Parser<'a> {
@@ -154,13 +154,10 @@ impl<'a> Parser<'a> {
         if matches!(self.scope, Scope::Value(_)) {
             return Err(bad("brackets must not stand inside brackets"));
         }
-        let attribute = match attribute {
-            Some(attribute) if attribute.kind == Type::Complex && path.sub.is_none() => attribute,
-            Some(_) => {
-                return Err(bad(format!("{path} is not a complex attribute, so no filter can follow it")));
-            }
-            None => return Err(bad(format!("{path} is not an attribute of this resource type"))),
-        };
+        let simple = attribute.is_some_and(|attribute| attribute.kind != Type::Complex || path.sub.is_some());
+        if simple || path.name.is_none() {
+            return Err(bad(format!("{path} is not a complex attribute, so no filter can follow it")));
+        }
         let outer = std::mem::replace(&mut self.scope, Scope::Value(attribute));
         let mut filter = self.or(depth + 1)?;
         self.spaces();
@@ -173,7 +170,11 @@ impl<'a> Parser<'a> {
             filter = Filter::And(vec![filter, self.comparison(sub, rule)?]);
         }
         self.scope = outer;
-        Ok(Filter::Values { path, filter: Box::new(filter) })
+        Ok(match attribute {
+            Some(_) => Filter::Values { path, filter: Box::new(filter) },
+            // RFC 7644 §3.4.2.1: an attribute that the type does not have has no value, and nothing equals it.
+            None => Filter::Compare { path, op: Op::Eq, value: true.into(), rule: None },
+        })
     }
 
     fn comparison(&mut self, path: AttrPath, attribute: Option<&Attribute>) -> Result<Filter, Error> {
@@ -267,8 +268,10 @@ impl<'a> Parser<'a> {
             }
             Scope::Value(attribute) => {
                 if !crate::path::is_name(word) {
-                    return Err(bad(format!("{word:?} is not a sub-attribute of {}", attribute.name)));
+                    let of = attribute.map_or("the attribute", |attribute| &attribute.name);
+                    return Err(bad(format!("{word:?} is not a sub-attribute of {of}")));
                 }
+                let Some(attribute) = attribute else { return Ok((AttrPath::of(word), None)) };
                 match attribute.sub(word) {
                     Some(sub) => Ok((AttrPath::of(&sub.name), Some(sub))),
                     // A simple value is its own `value`.
