@@ -145,7 +145,8 @@ impl Gateway {
         let context = Context { registry: &inner.registry, kind, speech: caller.speech() };
         let rules = inner.policies.rules(caller, &inner.registry, kind);
         let terms = Terms { context, caller, limits: &inner.limits, rules: &rules };
-        known_only(terms, &body).map_err(|rejection| rejection.into_error(&kind.name))?;
+        known_only(terms, || validate::unknown(context, &body))
+            .map_err(|rejection| rejection.into_error(&kind.name))?;
         let parts = validate::split(context, validate::create(context, body)?);
         Ok(Command::Create { id: clock::new_resource_id(), parts: Box::new(parts) })
     }

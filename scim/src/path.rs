@@ -60,6 +60,11 @@ impl AttrPath {
         self.schema.as_deref().or(self.name.as_deref())
     }
 
+    /// Whether the path is this URN and nothing else.
+    pub(crate) fn is_whole(&self, urn: &str) -> bool {
+        self.name.is_none() && self.schema.as_deref().is_some_and(|schema| schema.eq_ignore_ascii_case(urn))
+    }
+
     /// Whether the path is this attribute of the base schema or the common attributes (canonical name), or a part.
     pub fn is(&self, name: &str) -> bool {
         self.schema.is_none() && self.name.as_deref() == Some(name)

@@ -172,7 +172,7 @@ fn replace(
     body: &Value,
 ) -> Result<Decision, Rejection> {
     let context = terms.context;
-    known_only(terms, body)?;
+    known_only(terms, || validate::unknown(context, body))?;
     let full = validate::replace(context, body.clone(), &current.document)?;
     let mut parts = validate::split(context, full);
     hidden::keep(context, body, &current.document, &mut parts);
@@ -200,6 +200,7 @@ fn patch(
         return Err(too_large(format!("a PATCH may hold {} operations", limits.patch_operations_max)));
     }
     let patch = Patch::parse(context, body.clone(), &limits.filter())?;
+    known_only(terms, || patch.unknown(context))?;
     if !guarded
         && has(context, "members")
         && terms.rules.owns.holds(&AttrPath::of("members"))
@@ -350,9 +351,11 @@ fn within_size(limits: &Limits, document: &Document) -> Result<(), Rejection> {
 }
 
 /// Attributes that no schema knows, where the tenant wants to hear of them.
-pub(crate) fn known_only(terms: Terms<'_>, body: &Value) -> Result<(), Rejection> {
-    let refused = terms.rules.refuse_unknown.then(|| validate::unknown(terms.context, body)).flatten();
-    match refused {
+pub(crate) fn known_only(
+    terms: Terms<'_>,
+    unknown: impl FnOnce() -> Option<String>,
+) -> Result<(), Rejection> {
+    match terms.rules.refuse_unknown.then(unknown).flatten() {
         Some(name) => {
             let detail = format!("{name} is not an attribute of {}", terms.context.kind.name);
             Err(Error::syntax(detail).into())

@@ -501,6 +501,16 @@ fn a_further_unique_value_is_claimed_and_released() {
 }
 
 #[test]
+fn what_no_schema_knows_is_refused_in_a_patch_too() {
+    let mut given = given("User").ada();
+    let some = patch(1, json!([{"op": "replace", "value": {"title": "Dr", "shoes": 9}}]));
+    assert_eq!(given.written(&some).body.document["title"], "Dr");
+    given.rules.refuse_unknown = true;
+    let refused = given.when(&some).unwrap_err();
+    assert!(matches!(refused, Rejection::Invalid(error) if error.scim_type == Some(ScimType::InvalidSyntax)));
+}
+
+#[test]
 fn a_resource_has_its_size() {
     let mut given = given("User");
     given.rules = Rules::default();

@@ -161,6 +161,8 @@ mod tests {
         check(r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber eq "17""#, true);
         check(r#"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager eq "42""#, true);
         check("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User pr", true);
+        check("urn:ietf:params:scim:schemas:core:2.0:USER pr", true);
+        check("urn:ietf:params:scim:schemas:core:2.0:Group pr", false);
     }
 
     #[test]

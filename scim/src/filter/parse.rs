@@ -184,7 +184,9 @@ impl<'a> Parser<'a> {
         self.spaces();
         let word = self.letters();
         if word.eq_ignore_ascii_case("pr") {
-            return Ok(Filter::Present(path));
+            let base = matches!(self.scope, Scope::Type(_, kind) if path.is_whole(&kind.schema));
+            // Each resource has something of its base schema, and an id.
+            return Ok(Filter::Present(if base { AttrPath::of("id") } else { path }));
         }
         let Some(op) = Op::ALL.into_iter().find(|op| op.as_str().eq_ignore_ascii_case(word)) else {
             self.at -= word.len();

@@ -7,14 +7,16 @@ mod parse;
 
 use serde_json::Value;
 
-use crate::validate::Context;
-use crate::{AttrPath, Dialect, Error, Filter, FilterLimits, MemberChange, Object, members};
+use crate::validate::{Context, unknown_part};
+use crate::{AttrPath, Dialect, Error, Filter, FilterLimits, MemberChange, Object, Resolved, members};
 
 /// A parsed PATCH request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
     /// In the order of the request. An operation without a path stands here as one operation for each attribute.
     pub operations: Vec<Operation>,
+    /// The first name that was passed over, because no schema of the type knows it.
+    unknown: Option<String>,
 }
 
 /// One change.
@@ -69,6 +71,19 @@ impl Patch {
         values_max: usize,
     ) -> Result<Object, Error> {
         apply::all(self, context, id, full, values_max)
+    }
+
+    /// The first attribute, or part of one, that no schema of the type knows.
+    pub fn unknown(&self, context: Context<'_>) -> Option<String> {
+        let parts = |operation: &Operation| {
+            let PatchPath { attr, sub, .. } = &operation.path;
+            let value = operation.value.as_ref().filter(|_| sub.is_none())?;
+            match context.registry.resolve(context.kind, attr)? {
+                Resolved::Attribute { attribute, .. } => unknown_part(attribute, value),
+                Resolved::Extension(_) => None,
+            }
+        };
+        self.unknown.clone().or_else(|| self.operations.iter().find_map(parts))
     }
 
     /// The member changes, when the request holds nothing else and names every member.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Operation, Patch, PatchOp, PatchPath};
 use crate::filter::PathFilter;
 use crate::validate::{Context, each_name_once, find};
-use crate::{AttrPath, Error, FilterLimits, Object, Quirk, Resolved, ScimType};
+use crate::{AttrPath, Error, FilterLimits, Quirk, Resolved, ScimType, quirk};
 
 /// The URN of the message.
 const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -28,20 +28,20 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
         Some(Value::Array(operations)) if !operations.is_empty() => operations,
         Some(_) | None => return Err(Error::syntax("Operations must be an array that is not empty")),
     };
-    let mut operations = Vec::new();
+    let mut patch = Patch { operations: Vec::new(), unknown: None };
     for (index, operation) in listed.iter().enumerate() {
         let place =
             |error: Error| Error { detail: format!("operation {}: {}", index + 1, error.detail), ..error };
-        one(context, operation, limits, &mut operations).map_err(place)?;
+        one(context, operation, limits, &mut patch).map_err(place)?;
     }
-    Ok(Patch { operations })
+    Ok(patch)
 }
 
 fn one(
     context: Context<'_>,
     operation: &Value,
     limits: &FilterLimits,
-    into: &mut Vec<Operation>,
+    into: &mut Patch,
 ) -> Result<(), Error> {
     let Value::Object(members) = operation else { return Err(Error::syntax("it must be an object")) };
     each_name_once(members)?;
@@ -68,7 +68,7 @@ fn one(
         None | Some(Value::Null) => without_path(context, op, value, limits, into),
         Some(Value::String(text)) => {
             let path = path(context, text, limits)?;
-            with_path(context, op, path, value, into)
+            with_path(context, op, path, value, limits, into)
         }
         Some(_) => Err(Error::new(ScimType::InvalidPath, "path must be a string")),
     }
@@ -81,7 +81,7 @@ fn without_path(
     op: PatchOp,
     value: Option<Value>,
     limits: &FilterLimits,
-    into: &mut Vec<Operation>,
+    into: &mut Patch,
 ) -> Result<(), Error> {
     if op == PatchOp::Remove {
         return Err(Error::new(ScimType::NoTarget, "remove needs a path"));
@@ -91,20 +91,41 @@ fn without_path(
     };
     each_name_once(&members)?;
     for (name, value) in members {
-        if name.eq_ignore_ascii_case("schemas") {
-            continue;
+        if !name.eq_ignore_ascii_case("schemas") {
+            key(context, op, None, &name, value, limits, into)?;
         }
-        let plain = name.split('[').next().unwrap_or_default();
-        let Ok(parsed) = AttrPath::parse(plain, context.registry) else { continue };
-        let Some(found) = resolved(context, &parsed) else { continue };
-        let filtered = plain.len() < name.len();
-        if filtered || parsed.sub.is_some() || parsed.schema.is_some() && parsed.name.is_some() {
-            context.speech.note(Quirk::PathsAsKeys);
-        }
-        let path = if filtered { path(context, &name, limits)? } else { found };
-        with_path(context, op, path, Some(value), into)?;
     }
     Ok(())
+}
+
+/// A key that is a path, after the URN that it stands under. One that no schema of the type knows is passed over, as in
+/// any other body.
+fn key(
+    context: Context<'_>,
+    op: PatchOp,
+    under: Option<&str>,
+    name: &str,
+    value: Value,
+    limits: &FilterLimits,
+    into: &mut Patch,
+) -> Result<(), Error> {
+    let whole = under.map_or_else(|| name.to_string(), |urn| format!("{urn}:{name}"));
+    let plain = whole.split('[').next().unwrap_or_default();
+    let parsed = AttrPath::parse(plain, context.registry).ok();
+    let parsed = parsed.filter(|parsed| under.is_none() || parsed.name.is_some());
+    let Some((found, parsed)) = parsed.and_then(|parsed| Some((resolved(context, &parsed)?, parsed))) else {
+        if !quirk::is_extra_schema(name) {
+            into.unknown.get_or_insert(whole);
+        }
+        return Ok(());
+    };
+    let filtered = plain.len() < whole.len();
+    let with_urn = under.is_none() && parsed.schema.is_some() && parsed.name.is_some();
+    if filtered || parsed.sub.is_some() || with_urn {
+        context.speech.note(Quirk::PathsAsKeys);
+    }
+    let path = if filtered { path(context, &whole, limits)? } else { found };
+    with_path(context, op, path, Some(value), limits, into)
 }
 
 fn with_path(
@@ -112,51 +133,49 @@ fn with_path(
     op: PatchOp,
     path: PatchPath,
     value: Option<Value>,
-    into: &mut Vec<Operation>,
+    limits: &FilterLimits,
+    into: &mut Patch,
 ) -> Result<(), Error> {
-    if op == PatchOp::Remove && path.filter.is_none() && value.as_ref().is_some_and(|value| !value.is_null())
-    {
+    let dialect = context.speech.dialect();
+    let is_named = |value: &Value| !value.is_null();
+    if op == PatchOp::Remove && path.filter.is_none() && value.as_ref().is_some_and(is_named) {
         context.speech.note(Quirk::RemoveByValue);
     }
-    if path.attr.name.is_some() || op == PatchOp::Remove {
-        into.push(Operation { op, path, value, dialect: context.speech.dialect() });
-        return Ok(());
-    }
-    let urn = path.attr.schema.clone().unwrap_or_default();
+    let urn = match &path.attr {
+        AttrPath { schema: Some(urn), name: None, .. } => urn.clone(),
+        _ => {
+            into.operations.push(Operation { op, path, value, dialect });
+            return Ok(());
+        }
+    };
     match value {
-        None | Some(Value::Null) => {
-            into.push(Operation {
-                op: PatchOp::Remove,
-                path,
-                value: None,
-                dialect: context.speech.dialect(),
-            });
+        // A whole schema: one operation for each of its attributes.
+        Some(Value::Object(members)) if op != PatchOp::Remove => {
+            each_name_once(&members)?;
+            for (name, value) in members {
+                key(context, op, Some(&urn), &name, value, limits, into)?;
+            }
             Ok(())
         }
-        Some(Value::Object(members)) => expand(context, op, &urn, members, into),
-        Some(_) => Err(Error::value(format!("{urn} must be an object"))),
-    }
-}
-
-/// A whole extension: one operation for each of its attributes.
-fn expand(
-    context: Context<'_>,
-    op: PatchOp,
-    urn: &str,
-    members: Object,
-    into: &mut Vec<Operation>,
-) -> Result<(), Error> {
-    each_name_once(&members)?;
-    for (name, value) in members {
-        let Ok(parsed) = AttrPath::parse(&format!("{urn}:{name}"), context.registry) else { continue };
-        if let Some(path) = resolved(context, &parsed) {
-            into.push(Operation { op, path, value: Some(value), dialect: context.speech.dialect() });
+        _ if urn == context.kind.schema => Err(Error::new(
+            ScimType::InvalidPath,
+            format!("{urn} is all that {} is made of; name an attribute", context.kind.name),
+        )),
+        Some(value) if op != PatchOp::Remove && !value.is_null() => {
+            Err(Error::value(format!("{urn} must be an object")))
+        }
+        value => {
+            into.operations.push(Operation { op: PatchOp::Remove, path, value, dialect });
+            Ok(())
         }
     }
-    Ok(())
 }
 
 fn resolved(context: Context<'_>, path: &AttrPath) -> Option<PatchPath> {
+    if path.is_whole(&context.kind.schema) {
+        let attr = AttrPath { schema: Some(context.kind.schema.clone()), name: None, sub: None };
+        return Some(PatchPath { attr, filter: None, sub: None });
+    }
     Some(match find(context, path)? {
         Resolved::Extension(schema) => PatchPath {
             attr: AttrPath { schema: Some(schema.id.clone()), name: None, sub: None },

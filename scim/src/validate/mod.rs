@@ -149,6 +149,7 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
     };
     each_name_once(&body)?;
     schemas(context, &body)?;
+    let body = without_base(context, body)?;
     let mut full = Object::new();
     for (name, value) in body {
         if name.eq_ignore_ascii_case("schemas")
@@ -192,29 +193,56 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
     Ok(full)
 }
 
+/// RFC 7643 §3.3 knows URNs as keys for extensions only; what stands under the one of the base schema is meant all the same.
+fn without_base(context: Context<'_>, mut body: Object) -> Result<Object, Error> {
+    let Some(urn) = body.keys().find(|name| name.eq_ignore_ascii_case(&context.kind.schema)).cloned() else {
+        return Ok(body);
+    };
+    match body.remove(&urn) {
+        Some(Value::Object(members)) => {
+            for (name, value) in members {
+                if body.insert(name.clone(), value).is_some() {
+                    return Err(Error::syntax(format!("{name} stands in the body and under {urn}")));
+                }
+            }
+        }
+        None | Some(Value::Null) => {}
+        Some(_) => return Err(Error::value(format!("{urn} must be an object"))),
+    }
+    each_name_once(&body)?;
+    Ok(body)
+}
+
 /// The first attribute of a body that no schema of the type knows.
 pub fn unknown(context: Context<'_>, body: &Value) -> Option<String> {
     let body = body.as_object()?;
-    let unknown_in = |attribute: &Attribute, value: &Value| -> Option<String> {
-        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        let mut names = values.iter().filter_map(Value::as_object).flat_map(Object::keys);
-        let found = names.find(|name| attribute.kind == Type::Complex && attribute.sub(name).is_none())?;
-        Some(format!("{}.{found}", attribute.name))
-    };
     body.iter().filter(|(name, _)| !quirk::is_extra_schema(name)).find_map(|(name, value)| {
-        let Ok(path) = AttrPath::parse(name, context.registry) else { return Some(name.clone()) };
-        match find(context, &path) {
-            None => Some(name.clone()),
-            Some(Resolved::Attribute { attribute, .. }) => unknown_in(attribute, value),
-            Some(Resolved::Extension(schema)) => value.as_object()?.iter().find_map(|(inner, value)| {
-                let known = schema.attributes.iter().find(|one| one.name.eq_ignore_ascii_case(inner));
-                match known {
-                    None => Some(format!("{name}:{inner}")),
-                    Some(attribute) => unknown_in(attribute, value),
-                }
-            }),
-        }
+        let path = AttrPath::parse(name, context.registry).ok().filter(|path| path.sub.is_none());
+        let Some(path) = path else { return Some(name.clone()) };
+        let attributes = match find(context, &path) {
+            Some(Resolved::Attribute { attribute, .. }) => return unknown_part(attribute, value),
+            Some(Resolved::Extension(schema)) => schema.attributes.as_slice(),
+            None if path.is_whole(&context.kind.schema) => context.registry.core(context.kind),
+            None => return Some(name.clone()),
+        };
+        value.as_object()?.iter().find_map(|(inner, value)| {
+            match attributes.iter().find(|one| one.name.eq_ignore_ascii_case(inner)) {
+                None => Some(format!("{name}:{inner}")),
+                Some(attribute) => unknown_part(attribute, value),
+            }
+        })
     })
+}
+
+/// The first part of a value that its attribute does not have.
+pub(crate) fn unknown_part(attribute: &Attribute, value: &Value) -> Option<String> {
+    if attribute.kind != Type::Complex {
+        return None;
+    }
+    let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let mut names = values.iter().filter_map(Value::as_object).flat_map(Object::keys);
+    let found = names.find(|name| attribute.sub(name).is_none())?;
+    Some(format!("{}.{found}", attribute.name))
 }
 
 fn merge(full: &mut Object, urn: &str, members: Object) {
@@ -332,122 +360,4 @@ pub(crate) fn immutable(name: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Dialect;
-    use serde_json::json;
-
-    fn read(kind: &str, dialect: Dialect, body: Value) -> Result<Object, Error> {
-        let registry = Registry::built_in().unwrap();
-        let kind = registry.by_name(kind).unwrap().clone();
-        create(Context { registry: &registry, kind: &kind, speech: dialect.into() }, body)
-    }
-
-    #[track_caller]
-    fn check(body: Value, expected: Value) {
-        let mut body = body;
-        body["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User"]);
-        assert_eq!(Value::Object(read("User", Dialect::Rfc, body).unwrap()), expected);
-    }
-
-    #[track_caller]
-    fn refused(dialect: Dialect, body: Value, scim_type: ScimType) {
-        assert_eq!(read("User", dialect, body).unwrap_err().scim_type, Some(scim_type));
-    }
-
-    #[test]
-    fn names_become_canonical_and_nothing_becomes_absent() {
-        check(
-            json!({"USERNAME": "ada", "Name": {"GIVENNAME": "Ada", "familyName": null}, "emails": [], "title": null, "id": "x",
-                   "groups": [{"value": "1"}], "shoeSize": 9, "roles": [{"value": "a"}, {"value": "a"}]}),
-            json!({"userName": "ada", "name": {"givenName": "Ada"}, "roles": [{"value": "a"}]}),
-        );
-    }
-
-    #[test]
-    fn wrong_types_are_refused_by_name() {
-        let with = |name: &str, value: Value| json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", name: value});
-        for (name, value) in [
-            ("active", json!("yes")),
-            ("active", json!("True")),
-            ("name", json!("Ada")),
-            ("emails", json!("a@b.test")),
-            ("title", json!(5)),
-            ("emails", json!([{"value": "a", "primary": true}, {"value": "b", "primary": true}])),
-            ("x509Certificates", json!([{"value": "no base64!"}])),
-            ("userName", json!("  ")),
-        ] {
-            refused(Dialect::Rfc, with(name, value), ScimType::InvalidValue);
-        }
-        refused(Dialect::Rfc, json!([]), ScimType::InvalidSyntax);
-        refused(Dialect::Rfc, json!({"userName": "ada"}), ScimType::InvalidSyntax);
-        refused(Dialect::Rfc, json!({"schemas": ["urn:x"], "userName": "ada"}), ScimType::InvalidSyntax);
-        refused(
-            Dialect::Rfc,
-            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "a", "username": "b"}),
-            ScimType::InvalidSyntax,
-        );
-        refused(
-            Dialect::Rfc,
-            json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"]}),
-            ScimType::InvalidValue,
-        );
-    }
-
-    #[test]
-    fn what_entra_sends_is_understood() {
-        let full = read(
-            "User",
-            Dialect::Entra,
-            json!({
-                "schemas": ["urn:x"], "userName": "ada", "active": "False", "manager": "42",
-                "roles": ["{\"value\":\"admin\",\"displayName\":\"Administrator\"}"],
-            }),
-        )
-        .unwrap();
-        assert_eq!(full["active"], false);
-        assert_eq!(
-            full["urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"]["manager"]["value"],
-            "42"
-        );
-        assert_eq!(full["roles"][0], json!({"value": "admin", "display": "Administrator"}));
-    }
-
-    #[test]
-    fn a_full_document_is_taken_apart() {
-        let registry = Registry::built_in().unwrap();
-        let kind = registry.by_name("Group").unwrap();
-        let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
-        let full = create(context, json!({
-            "schemas": [kind.schema], "displayName": "G", "externalId": "e",
-            "members": [{"value": "1", "display": "One"}, {"$ref": "https://x.test/Users/2"}, {"value": "1", "type": "User"}],
-        })).unwrap();
-        let parts = split(context, full);
-        assert_eq!(parts.external_id.as_deref(), Some("e"));
-        assert_eq!(parts.members, Some(vec!["1".to_string(), "2".to_string()]));
-        assert_eq!(Value::Object(Object::clone(&parts.document)), json!({"displayName": "G"}));
-    }
-
-    #[test]
-    fn a_member_is_somebody() {
-        let group = |members: Value| json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "G", "members": members});
-        for nobody in [json!({}), json!({"value": null}), json!({"value": ""}), json!({"display": "x"})] {
-            let refused = read("Group", Dialect::Entra, group(json!([{"value": "1"}, nobody])));
-            assert_eq!(refused.unwrap_err().scim_type, Some(ScimType::InvalidValue));
-        }
-        for none in [json!([]), json!(null)] {
-            assert_eq!(read("Group", Dialect::Okta, group(none)).unwrap().get("members"), None);
-        }
-    }
-
-    #[test]
-    fn a_name_that_stands_twice_is_noticed_in_few_and_in_many() {
-        for others in [1, COMPARED_MAX - 1, COMPARED_MAX, 200] {
-            let mut object: Object = (0..others).map(|number| (format!("x{number}"), json!(1))).collect();
-            object.insert("Title".to_string(), json!(1));
-            assert!(each_name_once(&object).is_ok(), "{others}");
-            object.insert("tITLE".to_string(), json!(1));
-            assert!(each_name_once(&object).is_err(), "{others}");
-        }
-    }
-}
+mod tests;
