@@ -9,6 +9,8 @@ use crate::{Error, Object};
 
 /// The URN of the request.
 const REQUEST: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
+/// The URN of the body of a PATCH.
+const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 /// What a reference to another operation's resource begins with.
 const REFERENCE: &str = "bulkId:";
 
@@ -96,7 +98,13 @@ impl Operation {
         };
         let method = text("method").unwrap_or_default().to_ascii_uppercase();
         let (bulk_id, path, version) = (text("bulkid"), text("path").unwrap_or_default(), text("version"));
-        let data = members.remove("data").unwrap_or(Value::Null);
+        let data = match members.remove("data") {
+            // RFC 7644 §3.7.3 shows the operations of a PATCH alone.
+            Some(Value::Array(operations)) if method == "PATCH" => {
+                json!({"schemas": [PATCH], "Operations": operations})
+            }
+            data => data.unwrap_or(Value::Null),
+        };
         let fault = match method.as_str() {
             "POST" if bulk_id.as_ref().is_none_or(String::is_empty) => {
                 Some(Error::syntax("a POST needs a bulkId"))
@@ -132,7 +140,16 @@ impl Operation {
         let mut found = BTreeSet::new();
         found.extend(self.path.rsplit('/').next().and_then(|id| id.strip_prefix(REFERENCE)));
         collect(&self.data, &mut found);
+        found.extend(self.paths().flat_map(in_path));
         found
+    }
+
+    /// The paths of a PATCH.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let body = self.data.as_object().filter(|_| self.method == "PATCH");
+        let operations = body.into_iter().flatten().filter_map(|(_, operations)| operations.as_array());
+        let members = operations.flatten().filter_map(Value::as_object).flatten();
+        members.filter(|(name, _)| name.eq_ignore_ascii_case("path")).filter_map(|(_, path)| path.as_str())
     }
 
     /// The operation with ids instead of references.
@@ -144,6 +161,9 @@ impl Operation {
             operation.path = format!("{start}/{id}");
         }
         replace(&mut operation.data, ids);
+        if self.paths().flat_map(in_path).next().is_some() {
+            in_paths(&mut operation.data, ids);
+        }
         operation
     }
 
@@ -190,7 +210,7 @@ pub fn addition(later: &Object, ids: &BTreeMap<String, String>) -> Value {
     let mut value = Value::Object(later.clone());
     replace(&mut value, ids);
     json!({
-        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "schemas": [PATCH],
         "Operations": [{"op": "add", "value": value}],
     })
 }
@@ -250,6 +270,28 @@ fn replace(value: &mut Value, ids: &BTreeMap<String, String>) {
     }
 }
 
+/// The references in the filter of a path: `members[value eq "bulkId:a"]`.
+fn in_path(path: &str) -> impl Iterator<Item = &str> {
+    path.split('"').skip(1).step_by(2).filter_map(|text| text.strip_prefix(REFERENCE))
+}
+
+fn in_paths(data: &mut Value, ids: &BTreeMap<String, String>) {
+    let bodies = data.as_object_mut().into_iter().flat_map(Object::values_mut);
+    let operations = bodies.filter_map(Value::as_array_mut).flatten().filter_map(Value::as_object_mut);
+    for (name, value) in operations.flat_map(Object::iter_mut) {
+        let Some(path) = value.as_str().filter(|_| name.eq_ignore_ascii_case("path")) else { continue };
+        let id = |text: &str| text.strip_prefix(REFERENCE).and_then(|id| ids.get(id));
+        let texts = path.split('"').enumerate();
+        let texts: Vec<&str> = texts
+            .map(|(place, text)| match id(text) {
+                Some(id) if place % 2 == 1 => id,
+                Some(_) | None => text,
+            })
+            .collect();
+        *value = texts.join("\"").into();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +316,21 @@ mod tests {
         assert_eq!(kept["x:y"], json!({"d": 1}));
         assert_eq!(kept["members"].as_array().unwrap().len(), 2);
         assert_eq!(Value::Object(later), json!({"x:y": {"manager": {"value": "bulkId:b"}}}));
+    }
+
+    #[test]
+    fn a_patch_may_be_its_operations_alone_and_name_others_in_its_paths() {
+        let operations = json!([{"op": "remove", "PATH": "members[value eq \"bulkId:a\" or value eq \"b\"]"},
+            {"op": "replace", "path": "displayName", "value": "say \"bulkId:z\""}]);
+        let request = request(json!([{"method": "PATCH", "path": "/Groups/1", "data": operations}])).unwrap();
+        let operation = &request.operations[0];
+        assert_eq!((operation.data["schemas"][0].as_str(), &operation.fault), (Some(PATCH), &None));
+        assert_eq!(operation.references(), BTreeSet::from(["a"]));
+        let ids = BTreeMap::from([("a".to_string(), "17".to_string()), ("z".to_string(), "18".to_string())]);
+        let resolved = &operation.resolved(&ids).data["Operations"];
+        assert_eq!(resolved[0]["PATH"], "members[value eq \"17\" or value eq \"b\"]");
+        assert_eq!(resolved[1], operations[1]);
+        assert_eq!(Operation::parse(operation.to_json()), *operation);
     }
 
     #[test]
