@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::{Operation, Patch, PatchOp, PatchPath, named};
 use crate::identity::{Identity, each_once};
-use crate::validate::{Context, complete, immutable, is_primary, value_of};
+use crate::validate::{Context, complete, immutable, immutables, is_primary, keeps, value_of};
 use crate::{
     AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, Type,
+    members,
 };
 
 pub(super) fn all(
@@ -18,6 +19,7 @@ pub(super) fn all(
     mut changed: Object,
     values_max: usize,
 ) -> Result<Object, Error> {
+    let kept = immutables(context, &changed);
     let mut seen = 0;
     for operation in &patch.operations {
         seen += values_at(&operation.path.attr, &changed);
@@ -30,6 +32,7 @@ pub(super) fn all(
         one(operation, context, id, &mut changed)?;
     }
     changed.retain(|_, value| !value.as_object().is_some_and(Object::is_empty));
+    keeps(&changed, &kept)?;
     complete(context, &changed)?;
     Ok(changed)
 }
@@ -279,8 +282,11 @@ impl Step<'_> {
         if touched.is_empty() {
             match self.operation.op {
                 PatchOp::Remove => return Ok(touched),
+                // A member is added, never made of a filter.
                 PatchOp::Replace
-                    if filter.is_some() && !self.context.speech.forgives(Quirk::ReplaceCreates) =>
+                    if filter.is_some()
+                        && (members::are(self.attribute)
+                            || !self.context.speech.forgives(Quirk::ReplaceCreates)) =>
                 {
                     return Err(self.no_target());
                 }

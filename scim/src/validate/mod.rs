@@ -114,14 +114,62 @@ pub fn split(context: Context<'_>, mut full: Object) -> Parts {
     Parts { document: full.into(), external_id, members, credentials }
 }
 
-/// Every required attribute has a value, and every required extension is there.
+/// The values that never change again, each with the extension it stands in.
+pub(crate) fn immutables(context: Context<'_>, full: &Object) -> Vec<(Option<String>, String, Value)> {
+    let found = |urn: Option<&str>, attributes: &[Attribute]| -> Vec<_> {
+        let Some(members) = part(full, urn) else { return Vec::new() };
+        let held = attributes.iter().filter(|attribute| attribute.mutability == Mutability::Immutable);
+        held.filter_map(|attribute| {
+            let value = members.get(&attribute.name)?.clone();
+            Some((urn.map(str::to_string), attribute.name.clone(), value))
+        })
+        .collect()
+    };
+    let mut all = found(None, context.registry.core(context.kind));
+    for schema in context.registry.extensions(context.kind) {
+        all.extend(found(Some(&schema.id), &schema.attributes));
+    }
+    all
+}
+
+/// Whether they are still there, whatever way a change took to them.
+pub(crate) fn keeps(full: &Object, immutables: &[(Option<String>, String, Value)]) -> Result<(), Error> {
+    let lost = |(urn, name, value): &&(Option<String>, String, Value)| {
+        part(full, urn.as_deref()).and_then(|members| members.get(name)) != Some(value)
+    };
+    match immutables.iter().find(lost) {
+        Some((_, name, _)) => Err(immutable(name)),
+        None => Ok(()),
+    }
+}
+
+fn part<'a>(full: &'a Object, urn: Option<&str>) -> Option<&'a Object> {
+    match urn {
+        None => Some(full),
+        Some(urn) => full.get(urn)?.as_object(),
+    }
+}
+
+/// RFC 7643 §2.2: every required attribute has a value, and each value has its required parts; every required extension is
+/// there.
 pub(crate) fn complete(context: Context<'_>, full: &Object) -> Result<(), Error> {
+    let lacks = |members: &Object, attribute: &Attribute| {
+        let value = members.get(&attribute.name);
+        attribute.required
+            && value.is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()))
+    };
+    let lacks_part = |members: &Object, attribute: &Attribute| {
+        let required: Vec<&Attribute> = attribute.sub_attributes.iter().filter(|sub| sub.required).collect();
+        let value = members.get(&attribute.name).filter(|_| !required.is_empty())?;
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let mut values = values.iter().filter_map(Value::as_object);
+        values.find_map(|value| required.iter().find(|sub| lacks(value, sub))).map(|sub| sub.name.clone())
+    };
     let missing = |members: &Object, attributes: &[Attribute]| {
-        let missing = attributes.iter().filter(|attribute| attribute.required).find(|attribute| {
-            let value = members.get(&attribute.name);
-            value.is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()))
-        });
-        missing.map(|attribute| attribute.name.clone())
+        attributes.iter().find_map(|attribute| match lacks_part(members, attribute) {
+            Some(part) => Some(format!("{}.{part}", attribute.name)),
+            None => lacks(members, attribute).then(|| attribute.name.clone()),
+        })
     };
     if let Some(name) = missing(full, context.registry.core(context.kind)) {
         return Err(Error::value(format!("{name} is required")));

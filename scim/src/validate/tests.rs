@@ -170,3 +170,23 @@ fn a_name_that_stands_twice_is_noticed_in_few_and_in_many() {
         assert!(each_name_once(&object).is_err(), "{others}");
     }
 }
+
+#[test]
+fn each_value_has_its_required_parts() {
+    let mut registry = Registry::built_in().unwrap();
+    let desk = serde_json::from_str(include_str!("../../testdata/desk.json")).unwrap();
+    registry.add_schema(desk).unwrap();
+    let urn = "urn:example:scim:Desk";
+    registry.extend("User", crate::SchemaExtension { schema: urn.to_string(), required: false }).unwrap();
+    let kind = registry.by_name("User").unwrap();
+    let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
+    let with = |kit: Value| json!({"schemas": [kind.schema, urn], "userName": "ada", urn: {"kit": kit}});
+    assert!(create(context, with(json!([{"code": "c", "serial": "s"}]))).is_ok());
+    assert!(create(context, with(json!([]))).is_ok());
+    for kit in [json!([{"serial": "s"}]), json!([{"code": "c"}, {"code": " ", "serial": "s"}])] {
+        let error = create(context, with(kit.clone())).unwrap_err();
+        assert_eq!(error.scim_type, Some(ScimType::InvalidValue));
+        assert!(error.detail.contains("kit.code"), "{}", error.detail);
+        assert!(replace(context, with(kit), &Object::new()).is_err());
+    }
+}
