@@ -40,7 +40,9 @@ pub struct Question {
 impl Question {
     /// Reads the parameters of a GET.
     pub fn of_parameters<'a>(parameter: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Error> {
-        let number = |name: &str| match parameter(name) {
+        // A parameter without a value says nothing, but an empty cursor asks for the first page.
+        let given = |name: &str| parameter(name).filter(|text| !text.trim().is_empty());
+        let number = |name: &str| match given(name) {
             None => Ok(None),
             Some(text) => text
                 .trim()
@@ -57,7 +59,7 @@ impl Question {
             cursor: text("cursor"),
             ..Self::default()
         }
-        .clamped(parameter("sortOrder"), number("startIndex")?, number("count")?)
+        .clamped(given("sortOrder"), number("startIndex")?, number("count")?)
     }
 
     /// Reads the body of a `.search`.
@@ -112,8 +114,8 @@ impl Question {
         start_index: Option<i64>,
         count: Option<i64>,
     ) -> Result<Self, Error> {
-        let descending = match sort_order.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("ascending") => false,
+        let descending = match sort_order.map(|order| order.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("" | "ascending") => false,
             Some("descending") => true,
             Some(_) => return Err(Error::value("sortOrder must be ascending or descending")),
         };
@@ -123,6 +125,7 @@ impl Question {
             start_index: clamp(start_index.unwrap_or(1), 1),
             count: count.map(|count| clamp(count, 0)),
             sort_by: self.sort_by.filter(|path| !path.trim().is_empty()),
+            filter: self.filter.filter(|filter| !filter.trim().is_empty()),
             ..self
         })
     }
@@ -268,6 +271,18 @@ mod tests {
         assert!(parse("one", "1").is_err());
         let found = Question::of_parameters(|_| None).unwrap();
         assert_eq!((found.start_index, found.count), (1, None));
+    }
+
+    #[test]
+    fn an_empty_parameter_is_none() {
+        let found = |name: &str| (!name.ends_with("ttributes")).then_some("");
+        let found = Question::of_parameters(found).unwrap();
+        let cursor = Some(String::new());
+        assert_eq!(found, Question { cursor: cursor.clone(), ..Question::of_parameters(|_| None).unwrap() });
+        let empty =
+            json!({"schemas": [SEARCH_REQUEST], "filter": " ", "sortOrder": "", "sortBy": "", "cursor": ""});
+        let absent = Question::of_body(&json!({"schemas": [SEARCH_REQUEST]})).unwrap();
+        assert_eq!(Question::of_body(&empty).unwrap(), Question { cursor, ..absent });
     }
 
     #[test]

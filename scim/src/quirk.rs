@@ -221,7 +221,7 @@ impl Speech<'_> {
             // Entra's mapping `AppRoleAssignmentsComplex` puts the text one level deeper.
             (Type::Complex, Value::Object(mut members)) => {
                 let text = members.get("value").and_then(Value::as_str);
-                if let Some(inner) = text.and_then(|text| self.from_text(attribute, text)) {
+                if let Some(inner) = text.and_then(|text| self.object_in(attribute, text)) {
                     members.extend(inner);
                 }
                 members.into()
@@ -231,7 +231,7 @@ impl Speech<'_> {
     }
 
     /// A role as JSON text (`{"id":..,"value":..,"displayName":..}`).
-    fn from_text(self, attribute: &Attribute, text: &str) -> Option<Object> {
+    fn object_in(self, attribute: &Attribute, text: &str) -> Option<Object> {
         if !text.trim_start().starts_with('{') {
             return None;
         }
@@ -249,7 +249,7 @@ impl Speech<'_> {
 
     /// An object as text, or a bare manager id.
     fn object(self, attribute: &Attribute, text: String) -> Value {
-        if let Some(members) = self.from_text(attribute, &text) {
+        if let Some(members) = self.object_in(attribute, &text) {
             return members.into();
         }
         if attribute.sub("value").is_some() && self.forgives(Quirk::ReferenceAsText) {

@@ -71,6 +71,13 @@ impl Attribute {
             && self.sub("$ref").is_some()
             && self.sub("displayName").is_some_and(read_only)
     }
+
+    /// Whether it names another resource, and this value of it says that there is none: `{"value": ""}`.
+    pub(crate) fn names_nobody(&self, members: &crate::Object) -> bool {
+        let value = || members.iter().find(|(name, _)| name.eq_ignore_ascii_case("value"));
+        self.names_resource()
+            && value().is_some_and(|(_, value)| value.as_str().is_some_and(|text| text.trim().is_empty()))
+    }
 }
 
 /// The data types of RFC 7643 §2.3.

@@ -63,6 +63,24 @@ fn search_sort_and_the_root() {
     assert_eq!(corp.get("/").expect(200).body["totalResults"], 4);
     let groups = corp.get("/?filter=meta.resourceType%20eq%20%22Group%22").expect(200);
     assert_eq!(names(&groups), ["Team"]);
+    // What a type does not have has no value there.
+    for nobody in ["emails%5Btype%20eq%20%22none%22%5D", "emails.type%20eq%20%22none%22"] {
+        assert_eq!(corp.get(&format!("/?filter={nobody}")).expect(200).body["totalResults"], 0);
+    }
+    assert_eq!(
+        corp.get("/Users?filter=&count=&startIndex=&sortBy=&sortOrder=").expect(200).body["totalResults"],
+        3
+    );
+    let urn = "urn:ietf:params:scim:schemas:core:2.0";
+    let all = corp.get(&format!("/?filter={urn}:User%20pr%20or%20{urn}:Group%20pr")).expect(200);
+    assert_eq!(all.body["totalResults"], 4);
+    let ada =
+        corp.get("/Users?filter=userName%20eq%20%22ada%22").expect(200).body["Resources"][0]["id"].clone();
+    let crew = corp.post("/Groups", &group("Crew", &[ada.as_str().unwrap()])).expect(201).id();
+    let seen = corp.get(&format!("/Groups/{crew}?attributes={urn}:Group")).expect(200);
+    assert_eq!(seen.body["members"][0]["value"], ada);
+    let seen = corp.get(&format!("/Users/{}?attributes={urn}:User", ada.as_str().unwrap())).expect(200);
+    assert_eq!(seen.body["groups"][0]["value"], crew);
     assert_eq!(
         corp.post("/Users/.search", &json!({"filter": "userName pr"})).expect(400).body["scimType"],
         "invalidSyntax"

@@ -177,6 +177,7 @@ impl Step<'_> {
         let name = &self.attribute.name;
         let value = self.value(self.attribute)?;
         self.mutable(self.attribute, root.get(name), value.as_ref())?;
+        let some = |given: &Object| !self.attribute.names_nobody(given);
         match (value, root.get_mut(name)) {
             // RFC 7644 §3.5.2.3: of a complex attribute only the given sub-attributes change.
             (Some(Value::Object(new)), Some(Value::Object(old))) => {
@@ -187,7 +188,7 @@ impl Step<'_> {
                 root.insert(name.clone(), value);
             }
             (None, Some(Value::Object(old)))
-                if self.operation.value.as_ref().is_some_and(Value::is_object) =>
+                if self.operation.value.as_ref().and_then(Value::as_object).is_some_and(some) =>
             {
                 self.unassign_nulls(old);
                 if old.is_empty() {
@@ -217,7 +218,11 @@ impl Step<'_> {
     }
 
     fn set_sub(&self, members: &mut Object, sub: &Attribute) -> Result<(), Error> {
-        let value = self.value(sub)?;
+        // An empty id names nobody.
+        let nobody = |value: &Value| {
+            self.attribute.names_nobody(&[(sub.name.clone(), value.clone())].into_iter().collect())
+        };
+        let value = self.value(sub)?.filter(|value| !nobody(value));
         self.mutable(sub, members.get(&sub.name), value.as_ref())?;
         match value {
             Some(value) => members.insert(sub.name.clone(), value),

@@ -127,6 +127,9 @@ fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Resul
     }
     if attribute.names_resource() {
         by_value(&mut kept);
+        if attribute.names_nobody(&kept) {
+            return Ok(None);
+        }
     }
     Ok((!kept.is_empty()).then_some(Value::Object(kept)))
 }
