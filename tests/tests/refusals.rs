@@ -116,6 +116,42 @@ fn bad_requests_are_refused_and_write_nothing() {
 }
 
 #[test]
+fn answers_are_named_as_the_client_asks() {
+    let house = House::start();
+    let corp = house.corp();
+    let body = || Some(user("ada").to_string().into_bytes());
+    let latin = [("Content-Type", "application/json; charset=iso-8859-1")];
+    corp.send("POST", "/Users", &latin, body()).expect(415);
+    let utf_8 = [("Content-Type", "application/json; charset=UTF-8"), ("Accept", "application/json")];
+    let made = corp.send("POST", "/Users", &utf_8, body()).expect(201);
+    assert_eq!(made.header("content-type"), Some("application/json"));
+    let one = format!("/Users/{}", made.id());
+    for (path, status) in [
+        ("/Users", 200),
+        (&one, 200),
+        ("/Users/nobody", 404),
+        ("/Schemas", 200),
+        ("/Nothing", 404),
+        ("/a/b/c", 404),
+    ] {
+        for (accept, named) in [
+            ("application/json", "application/json"),
+            ("*/*", "application/scim+json"),
+            ("application/json, application/scim+json", "application/scim+json"),
+        ] {
+            let reply = corp.send("GET", path, &[("Accept", accept)], None).expect(status);
+            assert_eq!(reply.header("content-type"), Some(named), "{path} {accept}");
+        }
+    }
+    // A slash at the end means the same.
+    let stranger = corp.with_token("");
+    for path in ["/Schemas/", "/ResourceTypes/", "/ServiceProviderConfig/", "/ResourceTypes/User/"] {
+        assert_eq!(stranger.get(path).expect(200).body, corp.get(path.trim_end_matches('/')).body, "{path}");
+    }
+    assert_eq!(corp.get(&format!("{one}/")).expect(200).id(), made.id());
+}
+
+#[test]
 fn tokens_open_their_tenant_until_they_are_revoked() {
     let house = House::start();
     let corp = house.corp();

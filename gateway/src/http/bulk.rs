@@ -32,6 +32,5 @@ pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Bod
         None => batch,
     };
     let results = batch.carry_out(&gateway).await;
-    let reply = Reply::ok(bulk::response(results.into_iter().flatten().collect()));
-    Ok(reply.accepted(asked.wants_plain_json()))
+    Ok(Reply::ok(bulk::response(results.into_iter().flatten().collect())))
 }

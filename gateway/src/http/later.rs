@@ -127,7 +127,7 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
                 [token] if wants_token => {
                     Ok(([(header::CONTENT_TYPE, SET)], unsecured(token)).into_response())
                 }
-                _ => Ok(Reply::ok(json!({"txn": asked.id, "sets": tokens})).accepted(true).into_response()),
+                _ => Ok(Reply::ok(json!({"txn": asked.id, "sets": tokens})).in_plain_json().into_response()),
             }
         }
     }

@@ -130,7 +130,7 @@ async fn answer(
             represent(gateway, asked, kind, stored, *selection, &lens, text);
         }
     });
-    Ok(Reply::text(StatusCode::OK, text).accepted(asked.wants_plain_json()))
+    Ok(Reply::text(StatusCode::OK, text))
 }
 
 /// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.

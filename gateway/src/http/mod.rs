@@ -46,17 +46,18 @@ fn routes(router: Router<Gateway>, base: &str) -> Router<Gateway> {
         ("/Schemas", get(discovery::schemas)),
         ("/Schemas/{id}", get(discovery::schema)),
         ("", get(list::everything)),
-        ("/", get(list::everything)),
         ("/.search", post(list::search_everything)),
         ("/Bulk", post(bulk::bulk)),
         ("/Requests/{id}", get(later::read)),
         ("/Me", me),
         ("/{endpoint}", get(list::list).post(resources::create)),
-        ("/{endpoint}/", get(list::list).post(resources::create)),
         ("/{endpoint}/.search", post(list::search)),
         ("/{endpoint}/{id}", one),
     ];
-    routes.into_iter().fold(router, |router, (path, methods)| router.route(&format!("{base}{path}"), methods))
+    routes.into_iter().fold(router, |router, (path, methods)| {
+        // A slash at the end means the same.
+        router.route(&format!("{base}{path}/"), methods.clone()).route(&format!("{base}{path}"), methods)
+    })
 }
 
 /// RFC 7644 §3.13: a base path may name a version, and only 2 is spoken here.

@@ -12,6 +12,7 @@ use metrics::{Counter, Histogram};
 use tracing::Instrument;
 
 use super::leftover::read_out;
+use super::reply::{name_plain_json, wants_plain_json};
 
 /// A route by the methods and statuses that it was answered with. Methods that nobody knows share one place, so that
 /// clients cannot fill our memory.
@@ -72,7 +73,11 @@ pub(super) async fn observed(
     let method = number(request.method());
     let begun = Instant::now();
     let span = tracing::debug_span!("request", method = name(method), route);
-    let response = read_out(request, next).instrument(span.clone()).await;
+    let plain_json = wants_plain_json(request.headers());
+    let mut response = read_out(request, next).instrument(span.clone()).await;
+    if plain_json {
+        name_plain_json(&mut response);
+    }
     let elapsed = begun.elapsed();
     let status = response.status();
     let figures = observed.figures(route, method, status);

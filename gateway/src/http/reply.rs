@@ -1,6 +1,6 @@
 //! Answers: the right status, content type, Location and ETag.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
@@ -38,15 +38,36 @@ impl Reply {
         self
     }
 
-    /// RFC 7644 §3.8: `application/json` for those who ask for it.
-    pub(crate) fn accepted(self, plain_json: bool) -> Self {
-        Self { plain_json, ..self }
+    /// `application/json`, because it is none of SCIM's.
+    pub(crate) fn in_plain_json(self) -> Self {
+        Self { plain_json: true, ..self }
+    }
+}
+
+const SCIM_JSON: &str = "application/scim+json";
+const PLAIN_JSON: &str = "application/json";
+
+/// RFC 7644 §3.8: whether the client wants `application/json` and not `application/scim+json`.
+pub(super) fn wants_plain_json(headers: &HeaderMap) -> bool {
+    let accepts = |wanted: &str| {
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.into_iter().any(|value| value.contains(wanted))
+    };
+    accepts(PLAIN_JSON) && !accepts(SCIM_JSON)
+}
+
+/// Names an answer as such a client wants it, whatever it is: a resource, a list, discovery or an error.
+pub(super) fn name_plain_json(response: &mut Response) {
+    if let Some(content_type) = response.headers_mut().get_mut(header::CONTENT_TYPE)
+        && content_type == SCIM_JSON
+    {
+        *content_type = HeaderValue::from_static(PLAIN_JSON);
     }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let content_type = if self.plain_json { "application/json" } else { "application/scim+json" };
+        let content_type = if self.plain_json { PLAIN_JSON } else { SCIM_JSON };
         let mut response = match self.body {
             Some(body) => {
                 let mut response = (self.status, body).into_response();

@@ -86,23 +86,14 @@ impl Asked {
         Some(joined)
     }
 
-    /// Whether the client wants `application/json` and not `application/scim+json`.
-    pub(crate) fn wants_plain_json(&self) -> bool {
-        self.header(header::ACCEPT)
-            .is_some_and(|accept| accept.contains("application/json") && !accept.contains("scim+json"))
-    }
-
     /// The body as JSON, within its limit.
     pub(crate) async fn json(&self, gateway: &Gateway, body: Body) -> Result<Value, Problem> {
         let limit = gateway.inner.limits.body_bytes_max;
         let too_large =
             || Problem::from(Error::status(413, format!("the body is larger than {limit} bytes")));
-        if let Some(content_type) = self.header(header::CONTENT_TYPE) {
-            let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            if !matches!(essence.as_str(), "application/scim+json" | "application/json") {
-                let detail = "the body must be application/scim+json or application/json";
-                return Err(Error::status(415, detail).into());
-            }
+        if self.header(header::CONTENT_TYPE).is_some_and(|content_type| !is_json(&content_type)) {
+            let detail = "the body must be application/scim+json or application/json, in UTF-8";
+            return Err(Error::status(415, detail).into());
         }
         let announced = self.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
         if announced.is_some_and(|length| length > limit) {
@@ -111,6 +102,17 @@ impl Asked {
         let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| too_large())?;
         Ok(scim::json::parse(&bytes)?)
     }
+}
+
+/// Whether a body of this type can be read. JSON between systems is UTF-8 (RFC 8259 §8.1).
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let known = |essence: String| matches!(essence.as_str(), "application/scim+json" | "application/json");
+    parts.next().is_some_and(known)
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, charset)) if name.trim() == "charset" => charset.trim().trim_matches('"') == "utf-8",
+            Some(_) | None => true,
+        })
 }
 
 impl FromRequestParts<Gateway> for Asked {
@@ -257,5 +259,33 @@ fn caller_address(parts: &Parts, gateway: &Gateway) -> String {
         (Some(address), _) => address.trim().to_string(),
         (None, Some(ConnectInfo(address))) => address.ip().to_string(),
         (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_json_in_utf_8() {
+        for good in [
+            "application/json",
+            "Application/SCIM+JSON",
+            "application/json;charset=utf-8",
+            "application/scim+json; Charset=\"UTF-8\"",
+            "application/json; profile=\"x\"",
+            "application/json;",
+        ] {
+            assert!(is_json(good), "{good}");
+        }
+        for bad in [
+            "",
+            "text/json",
+            "application/json; charset=iso-8859-1",
+            "application/json;charset=",
+            "application/jsonp",
+        ] {
+            assert!(!is_json(bad), "{bad}");
+        }
     }
 }

@@ -189,9 +189,7 @@ fn represented(
     let mut text = Vec::with_capacity(4096);
     let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
     let written = represent(gateway, asked, kind, stored, selection, lens, &mut text);
-    let reply = Reply::text(status, text)
-        .located(location(asked, kind, stored), written.version.to_string())
-        .accepted(asked.wants_plain_json());
+    let reply = Reply::text(status, text).located(location(asked, kind, stored), written.version.to_string());
     (reply, written.is_current)
 }
 
