@@ -44,6 +44,7 @@ impl Sort {
         let path = AttrPath::parse(sort_by.trim(), registry).map_err(Error::value)?;
         let unsuited = |why: &str| Err(Error::value(format!("sortBy: {path} {why}")));
         let rule = match registry.resolve(kind, &path) {
+            None if path.is_whole(&kind.schema) => return unsuited("is a whole schema"),
             None => None,
             Some(Resolved::Extension(_)) => return unsuited("is a whole extension"),
             Some(Resolved::Attribute { attribute, sub, .. }) => {
@@ -227,9 +228,8 @@ mod tests {
     fn what_has_no_order_is_refused() {
         let registry = Registry::built_in().unwrap();
         let user = registry.by_name("User").unwrap();
-        for by in
-            ["name", "password", "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "a b", ""]
-        {
+        let urns = [user.schema.as_str(), "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"];
+        for by in ["name", "password", "a b", ""].into_iter().chain(urns) {
             assert!(Sort::parse(by, false, &registry, user).is_err(), "{by}");
         }
     }
