@@ -128,7 +128,9 @@ impl About {
             return Err("the broker cannot be reached".to_string());
         }
         if let Some(reason) = self.projection.stalled() {
-            return Err(format!("the projection's rows cannot be written, and no more fit into memory: {reason}"));
+            return Err(format!(
+                "the projection's rows cannot be written, and no more fit into memory: {reason}"
+            ));
         }
         match tokio::time::timeout(READY_TIMEOUT, self.projection.readiness()).await {
             Err(_) => Err("the broker does not answer".to_string()),
