@@ -7,13 +7,17 @@
 use jiff::Timestamp;
 use proto::provisioning::{Event, Kind};
 
+/// So many are remembered, the newest: an app rests longer after each that fails, so the time of older ones is over.
+const LOST_MAX: usize = 8;
+
 /// What is known of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unheard {
     /// The call that was about to be made last, until something is written down of it.
     open: Option<Open>,
-    /// When the last one was made that nobody heard of, although the app was read since.
-    lost: Option<Timestamp>,
+    /// When those were made of which nothing was written down although the app was read since, in their order. One may have
+    /// been answered, which only whoever called it knows; the one before it still counts then.
+    lost: Vec<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,10 @@ impl Unheard {
     /// Nothing will be heard of the open one any more.
     fn lose(&mut self) {
         if let Some(open) = self.open.take().filter(|open| !open.is_answered) {
-            self.lost = self.lost.max(Some(open.at));
+            if self.lost.len() == LOST_MAX {
+                self.lost.remove(0);
+            }
+            self.lost.push(open.at);
         }
     }
 
@@ -68,7 +75,7 @@ impl Unheard {
     /// When those were made that may still be carried out, as far as their time allows.
     pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
         let open = self.open.filter(|open| !open.is_answered).map(|open| open.at);
-        self.lost.into_iter().chain(open)
+        self.lost.iter().copied().chain(open)
     }
 }
 
@@ -122,5 +129,14 @@ mod tests {
         check(&[intended(1, "adopt"), intended(5, "adopt"), done("adopt")], &[1]);
         let held = Kind::Held { operation: "create".to_string(), reason: String::new() };
         check(&[intended(3, "create"), at(4, held)], &[3]);
+    }
+
+    /// The newest may have been answered, and only the process that called knows it.
+    #[test]
+    fn an_older_one_is_not_forgotten_for_a_newer_one() {
+        let lost = |second| [intended(second, "update"), done("read_back")];
+        check(&[lost(1), lost(5)].concat(), &[1, 5]);
+        let many: Vec<Event> = (1..=12).flat_map(lost).collect();
+        check(&many, &[5, 6, 7, 8, 9, 10, 11, 12]);
     }
 }

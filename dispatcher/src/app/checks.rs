@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eventlog::clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) const NAMED_MAX: usize = 100;
 /// As many accounts are remembered whose app does not keep what it is told.
 const NOT_KEPT_MAX: usize = 1_000;
+
+/// When so many calls are known to have been answered, those of longer ago are forgotten: nobody waits for them any more.
+const ANSWERED_MAX: usize = 10_000;
+const ANSWERED_FOR: SignedDuration = SignedDuration::from_mins(15);
 
 /// Why an account is to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +94,7 @@ struct Inner {
     findings: Findings,
     not_kept: BTreeMap<ResourceId, Drifted>,
     /// Calls that were answered, by the time at which they were about to be made, although what they did is not known.
-    answered: BTreeMap<ResourceId, Timestamp>,
+    answered: BTreeSet<(ResourceId, Timestamp)>,
     /// Accounts that were read again after a call that nobody heard of, by its time.
     read_again: BTreeMap<ResourceId, Timestamp>,
     /// The app can be asked: nothing else must be done first.
@@ -135,11 +139,17 @@ impl Checks {
 
     /// The app answered the call that was about to be made then.
     pub(crate) fn answered(&self, id: ResourceId, call: Timestamp) {
-        self.inner().answered.insert(id, call);
+        let mut inner = self.inner();
+        if inner.answered.len() >= ANSWERED_MAX
+            && let Ok(oldest) = call.checked_sub(ANSWERED_FOR)
+        {
+            inner.answered.retain(|(_, call)| *call >= oldest);
+        }
+        inner.answered.insert((id, call));
     }
 
     pub(crate) fn is_answered(&self, id: ResourceId, call: Timestamp) -> bool {
-        self.inner().answered.get(&id) == Some(&call)
+        self.inner().answered.contains(&(id, call))
     }
 
     /// Wants an account to be read once after a call that nobody heard of.
