@@ -30,7 +30,7 @@ const BYTES_AT_ONCE: usize = 16 << 20;
 
 impl Projection {
     /// Opens the directory. On any doubt (damage, another layout, another timeline) the folder is dropped and built
-    /// again from the log, loudly.
+    /// again from the log, loudly; unless nothing can be written there, which is an error.
     pub async fn open(
         config: Config,
         log: Arc<dyn Log>,
@@ -54,6 +54,7 @@ impl Projection {
         let (ground, state) = match load(&config, &*log, &reader, &snapshots).await {
             Ok(loaded) => loaded,
             Err(Problem::Doubt(doubt)) => {
+                check_room(&config.storage, &doubt)?;
                 tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
                 drop_rows(&config.storage)?;
@@ -320,6 +321,17 @@ async fn check_timeline(facts: &Facts, log: &dyn Log) -> Result<(), Problem> {
             Err(Doubt(format!("the log has nothing at sequence {}: it is shorter", position.sequence)).into())
         }
     }
+}
+
+/// What is doubted may be whole: without room for it sled opens nothing. Then nothing is dropped.
+fn check_room(storage: &Storage, doubt: &Doubt) -> Result<(), Error> {
+    storage.find_room().map_err(|error| {
+        let reason = format!(
+            "it cannot be used: {doubt}; nor can a file be written there: {error}. Nothing was removed: make room, and start \
+             this process again"
+        );
+        folder_error(storage, &reason)
+    })
 }
 
 fn drop_rows(storage: &Storage) -> Result<(), Error> {

@@ -331,3 +331,29 @@ async fn what_cannot_be_opened_anew_ends_the_run_once_there_is_room() {
     assert!(matches!(error, projector::Error::Folder { .. }), "{error}");
     assert!(error.to_string().contains("start this process again"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_when_it_starts_is_kept_until_there_is_some() {
+    let Some(disk) = Disk::mount() else { return };
+    let said = Said::listen();
+    let mut world = World::new();
+    let config = config(disk.path(), &[]);
+    people(&mut world, PEOPLE, "before").await;
+    let running = Running::start(open(&world, config.clone()).await);
+    running.projection.catch_up(deadline()).await.unwrap();
+    running.stop().await;
+    let last = world.log.last_sequence().await.unwrap();
+
+    disk.fill();
+    let (log, keyring, registry) = (world.log.clone(), world.keyring.clone(), world.registry.clone());
+    let error = Projection::open(config.clone(), log, keyring, registry).await.err().unwrap();
+    assert!(matches!(error, projector::Error::Folder { .. }), "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+
+    disk.make_room();
+    let opened = open(&world, config).await;
+    assert_eq!(opened.applied(), last, "the rows were dropped");
+    assert_eq!(said.count("cannot be trusted", &disk), 0);
+    let [ours, twins] = sums(&world, &opened).await;
+    assert_eq!(ours, twins);
+}

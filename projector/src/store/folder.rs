@@ -7,7 +7,7 @@ use std::path::Path;
 
 use proto::Tenant;
 
-use super::{Doubt, Facts, LAYOUT, Unopened};
+use super::{Doubt, Facts, LAYOUT, Unopened, room};
 use crate::row::Row;
 
 /// The tree of facts about the whole.
@@ -24,8 +24,6 @@ const DESCRIPTION: &str = "snap.";
 const HALF_WRITTEN: &str = ".generating";
 /// What sled writes before everything else.
 const PARAMETERS_FILE: &str = "conf";
-/// Where is tried whether there is room.
-pub(super) const ROOM_FILE: &str = "room";
 /// What sled says of a folder that is open elsewhere, for which it has no error of its own.
 const LOCKED: &str = "could not acquire lock";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
@@ -205,7 +203,7 @@ fn sweep(folder: &Path) -> Result<(), Unopened> {
     for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if (name.starts_with(DESCRIPTION) && name.ends_with(HALF_WRITTEN)) || name == ROOM_FILE {
+        if (name.starts_with(DESCRIPTION) && name.ends_with(HALF_WRITTEN)) || name == room::FILE {
             std::fs::remove_file(entry.path()).map_err(failed)?;
         }
     }

@@ -1,8 +1,6 @@
 //! A folder in use, which can be closed and opened anew underneath its readers: sled keeps the first error of its disk and
 //! writes nothing from then on, also when there is room again. Whoever reads meanwhile is told so, and reads the log.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +8,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::folder::{Folder, ROOM_FILE};
-use super::{Doubt, Facts, Unopened, Unusable};
+use super::folder::Folder;
+use super::{Doubt, Facts, Unopened, Unusable, room};
 
-/// So much room there must be before a store is opened anew, in pieces that are written one after the other.
-const ROOM_PIECES: usize = 128;
-static ROOM_PIECE: [u8; 64 << 10] = [0x5a; 64 << 10];
 /// How long whoever reads may take to let go of it, and it to end.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 /// How long its folder may stay locked after that.
@@ -88,7 +83,8 @@ impl Handle {
     /// since a beginning.
     pub(super) fn reopen(&self) -> Result<Facts, Unusable> {
         self.wake();
-        self.find_room().map_err(|error| Unusable::NoRoom(Doubt(format!("there is no room: {error}"))))?;
+        room::find(&self.path)
+            .map_err(|error| Unusable::NoRoom(Doubt(format!("there is no room: {error}"))))?;
         // Then sled could wait for ever while it is closed.
         if self.held().is_some_and(|held| !held.folder.is_stuck()) {
             let reason = "the store failed in a way after which it cannot be closed";
@@ -122,21 +118,6 @@ impl Handle {
             // It says what it kept, at once.
             let _ = held.folder.flush();
         }
-    }
-
-    /// Whether there is room for what is written at once. Asked by writing: nothing else is sure.
-    pub(super) fn find_room(&self) -> io::Result<()> {
-        let path = self.path.join(ROOM_FILE);
-        let write = || {
-            let mut file = File::create(&path)?;
-            for _ in 0..ROOM_PIECES {
-                file.write_all(&ROOM_PIECE)?;
-            }
-            file.sync_data()
-        };
-        let written = write();
-        let removed = std::fs::remove_file(&path);
-        written.and(removed)
     }
 
     fn held(&self) -> Option<Arc<Held>> {
@@ -185,6 +166,8 @@ impl Drop for Handle {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::io::Write;
     use std::process::Command;
 
     use bytes::Bytes;

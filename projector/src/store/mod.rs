@@ -3,6 +3,7 @@
 mod folder;
 mod handle;
 mod memory;
+mod room;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,14 @@ impl Storage {
         match self {
             Self::Folder(path) => folder::is_held(path),
             Self::Memory(_) => false,
+        }
+    }
+
+    /// Whether its folder can be written, or why not.
+    pub(crate) fn find_room(&self) -> std::io::Result<()> {
+        match self {
+            Self::Folder(path) => room::find(path),
+            Self::Memory(_) => Ok(()),
         }
     }
 }
@@ -257,7 +266,7 @@ impl Store {
     /// Whether there is room on its disk.
     pub(crate) fn has_room(&self) -> bool {
         match self {
-            Self::Folder(store) => store.find_room().is_ok(),
+            Self::Folder(store) => room::find(store.path()).is_ok(),
             Self::Memory(_) => true,
         }
     }
