@@ -25,6 +25,10 @@ use crate::{Failure, dev_env, retention, snapshots, telemetry};
 
 /// How long catching up at the start may take before we say that it goes on.
 const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
+/// How long to wait before the log is asked again how far it is.
+const AGAIN_DELAY: Duration = Duration::from_secs(1);
+/// How long reading the tokens at the start may take.
+const TOKENS_MAX: Duration = Duration::from_secs(60);
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl Node {
         tasks.spawn(async move {
             running.run(stop).await.map_err(|error| Failure::of("running the projection", &error))
         });
-        catch_up(&projection).await?;
+        while_running(&mut tasks, &shutdown, catch_up(&projection)).await?;
         // What reading a million rows has left would stay for as long as nobody asks for it.
         allocator::give_back();
 
@@ -145,10 +149,7 @@ impl Node {
             tasks.spawn(async move {
                 following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error))
             });
-            tokens
-                .catch_up(Instant::now() + Duration::from_secs(60))
-                .await
-                .map_err(|error| Failure::of("reading the tokens", &error))?;
+            while_running(&mut tasks, &shutdown, read_tokens(&tokens)).await?;
             tracing::info!(address = %bound.address(), tls = settings.gateway.tls.is_some(), "SCIM is served");
             let (accepted, stop) = (gateway.clone(), shutdown.clone());
             tasks.spawn(async move {
@@ -259,16 +260,38 @@ impl Node {
     }
 
     async fn stop(&mut self) {
-        self.shutdown.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => tracing::error!(%failure, "a part ended badly"),
-                Err(error) => tracing::error!(%error, "a part panicked"),
-            }
-        }
-        tracing::info!("stopped");
+        stop(&mut self.tasks, &self.shutdown).await;
     }
+}
+
+async fn stop(tasks: &mut JoinSet<Result<(), Failure>>, shutdown: &CancellationToken) {
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::error!(%failure, "a part ended badly"),
+            Err(error) => tracing::error!(%error, "a part panicked"),
+        }
+    }
+    tracing::info!("stopped");
+}
+
+/// Does a part of the start. What runs already may fail meanwhile, and whoever waits may tell us to stop: then all stops.
+async fn while_running(
+    tasks: &mut JoinSet<Result<(), Failure>>,
+    shutdown: &CancellationToken,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let failure = tokio::select! {
+        done = work => match done {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        },
+        ended = tasks.join_next() => why(ended),
+        name = told_to_stop() => Failure::new(format!("told to stop by {} before it was ready", name?)),
+    };
+    stop(tasks, shutdown).await;
+    Err(failure)
 }
 
 /// Where clients reach the gateway, as far as this process knows.
@@ -304,9 +327,18 @@ async fn catch_up(projection: &Projection) -> Result<(), Failure> {
             Err(projector::Error::Lagging(lagging)) => {
                 tracing::info!(applied = lagging.applied, last = lagging.wanted, "catching up with the log");
             }
+            Err(projector::Error::Log(error)) if error.is_retryable() => {
+                tracing::warn!(error = causes(&error), "the log does not say how far it is; asking again");
+                tokio::time::sleep(AGAIN_DELAY).await;
+            }
             Err(error) => return Err(Failure::of("catching up with the log", &error)),
         }
     }
+}
+
+async fn read_tokens(tokens: &Tokens) -> Result<(), Failure> {
+    let deadline = Instant::now() + TOKENS_MAX;
+    tokens.catch_up(deadline).await.map_err(|error| Failure::of("reading the tokens", &error))
 }
 
 /// A stream whose settings were changed deletes history or lets others do so, and one that was exchanged is another

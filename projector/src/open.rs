@@ -318,7 +318,9 @@ async fn check_timeline(facts: &Facts, log: &dyn Log) -> Result<(), Problem> {
         ))
         .into()),
         None => {
-            Err(Doubt(format!("the log has nothing at sequence {}: it is shorter", position.sequence)).into())
+            let last = log.last_sequence().await.map_err(Error::from)?;
+            let reason = format!("the log has nothing at sequence {}: it ends at {last}", position.sequence);
+            Err(Doubt(reason).into())
         }
     }
 }

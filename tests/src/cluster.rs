@@ -80,8 +80,13 @@ impl Cluster {
 
     /// The URLs of all brokers, as `--nats` takes them.
     pub fn url(&self) -> String {
-        let one = |broker: &Broker| format!("nats://{USER}:{}@127.0.0.1:{}", self.password, broker.port);
-        self.brokers.iter().map(one).collect::<Vec<_>>().join(",")
+        (0..self.count()).map(|number| self.url_of(number)).collect::<Vec<_>>().join(",")
+    }
+
+    /// The URL of one broker.
+    pub fn url_of(&self, number: usize) -> String {
+        let broker = self.brokers.get(number).expect("a broker of the cluster");
+        format!("nats://{USER}:{}@127.0.0.1:{}", self.password, broker.port)
     }
 
     fn process(&mut self, number: usize) -> &mut Process {

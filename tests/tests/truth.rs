@@ -83,6 +83,28 @@ fn a_secret_that_vanishes_is_said_while_there_is_time() {
     house.corp().post("/Users", &user("eve")).expect(201);
 }
 
+/// What it meant nobody knows, so it cannot be passed over: the house ends, and so does each start.
+#[test]
+fn a_message_that_nobody_of_ours_wrote_ends_the_house_and_every_start() {
+    let mut house = watchful(&[]);
+    house.corp().post("/Users", &user("ada")).expect(201);
+    operate(&house, |context| async move {
+        let published = context.publish("identity.corp.user.strange", "hello".into()).await.unwrap();
+        published.await.unwrap();
+    });
+    says(&last_words(&house), &["the message at sequence", "not an event of rollcall"]);
+    assert!(!house.stop(), "it ended with an error");
+    std::fs::remove_dir_all(house.data_dir().join("projection")).unwrap();
+    let mut again = house.command().spawn().unwrap();
+    let ended = eventually("the start ends", || again.try_wait().unwrap());
+    assert!(!ended.success());
+    let log = house.log();
+    says(
+        log.lines().next_back().unwrap(),
+        &["rollcall: ", "the message at sequence", "not an event of rollcall"],
+    );
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

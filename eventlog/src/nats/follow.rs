@@ -161,11 +161,12 @@ impl Following {
                 format!("at sequence {sequence} it holds another event than the one that was read there")
             }
             Ok(None) => {
+                // Who may have lost its office knows nothing of what is missing.
+                let Ok(last) = log.last_sequence().await else { return Ok(false) };
                 self.lacks += 1;
                 if self.lacks < LACKS_MAX {
                     return Ok(false);
                 }
-                let last = log.last_sequence().await.map_or("?".to_string(), |last| last.to_string());
                 format!("it was read up to sequence {sequence}, but now it ends at {last}")
             }
         };

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use proto::EventId;
 use tokio::time::Instant;
 
-use super::{follow, publish, unavailable};
+use super::{authority, follow, publish, unavailable};
 use crate::{Append, Error, Log, Message};
 
 /// One stream.
@@ -118,6 +118,7 @@ impl Log for NatsLog {
     async fn last_sequence(&self) -> Result<u64, Error> {
         let doing = || format!("asking for the last sequence of {}", self.name);
         let info = self.stream().await?.get_info().await.map_err(|error| unavailable(doing(), error))?;
+        authority::check(&info, doing)?;
         Ok(info.state.last_sequence)
     }
 

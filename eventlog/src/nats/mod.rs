@@ -1,5 +1,6 @@
 //! Logs and buckets on NATS JetStream. Everything that depends on the server's habits is in this folder.
 
+mod authority;
 mod backup;
 mod connect;
 mod follow;

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageT
 use async_nats::jetstream::{self, Context, context::CreateStreamErrorKind};
 use proto::subject;
 
-use super::{restore, unavailable};
+use super::{authority, restore, unavailable};
 use crate::Error;
 
 /// The oldest server whose habits were measured.
@@ -237,6 +237,7 @@ pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<
         Err(error) => return Err(unavailable(doing, error)),
     };
     let info = stream.cached_info();
+    authority::check(info, || doing.clone())?;
     if info.config.metadata.contains_key(restore::UNFINISHED) {
         return Err(Error::Refused {
             doing,
