@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventlog::server::{self, Server};
 use eventlog::{Append, Guard, clock, nats};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::time::{Instant, timeout};
 
 use common::House;
@@ -60,16 +60,39 @@ async fn nothing_is_lost_or_doubled_when_the_broker_is_killed() {
     }
 }
 
+/// What the broker's operator reaches it by.
+async fn operator(house: &House) -> async_nats::jetstream::Context {
+    let address: async_nats::ServerAddr = house.server.url().parse().unwrap();
+    let (user, password) = (address.username().unwrap().to_string(), address.password().unwrap().to_string());
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    async_nats::jetstream::new(options.connect(house.server.url()).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_vanished_is_made_anew() {
+    let house = House::start();
+    let broker = house.broker().await;
+    let mut followed = broker.identity.follow(1);
+    let stream = operator(&house).await.get_stream("IDENTITY").await.unwrap();
+    for sequence in 1..=3 {
+        let write = append(&format!("vanished-{sequence}"), Guard::Last(0));
+        broker.identity.append(write, Instant::now() + SOON).await.unwrap();
+        let message = timeout(SOON, followed.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(message.sequence, sequence);
+        let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+        assert!(!names.is_empty());
+        for name in names {
+            stream.delete_consumer(&name).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_settings_were_changed_is_refused_by_name() {
     let house = House::start();
     let broker = house.broker().await;
     broker.verify().await.unwrap();
-    let address: async_nats::ServerAddr = house.server.url().parse().unwrap();
-    let (user, password) = (address.username().unwrap().to_string(), address.password().unwrap().to_string());
-    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
-    let client = options.connect(house.server.url()).await.unwrap();
-    let context = async_nats::jetstream::new(client);
+    let context = operator(&house).await;
     let mut config = context.get_stream("IDENTITY").await.unwrap().cached_info().config.clone();
     config.max_messages = 5;
     context.update_stream(config).await.unwrap();

@@ -1,9 +1,10 @@
 //! One child process with a fixed command line: started, killed, frozen, started again; its words go to a file.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// A process that can be started again. Dropping it kills it.
 pub struct Process {
@@ -122,13 +123,16 @@ impl Drop for Process {
     }
 }
 
-/// A port on loopback that was free a moment ago, below those that the kernel gives to connections: whoever is killed must
-/// find it free again.
+/// A port on loopback for as long as this process runs, below those that the kernel gives to connections: whoever is killed
+/// must find it free again. UDP's port of that number is held meanwhile, so that nobody else is given the same.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     let mut random = crate::random::Random::new(crate::random::fresh_seed());
     loop {
         let port = 12_000 + u16::try_from(random.below(18_000)).expect("a small number");
+        let Ok(held) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push(held);
             return port;
         }
     }

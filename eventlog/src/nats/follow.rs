@@ -21,6 +21,9 @@ const AGAIN_DELAY: Duration = Duration::from_millis(200);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// After how many such looks the log is asked whether there is something that the consumer does not deliver.
 const LOOKS_UNTIL_ASKED: u32 = 20;
+/// After how many such looks a consumer is given up that does not deliver what others in this process know of; twice as many
+/// after each that did not either.
+const LOOKS_UNTIL_MISSED: u32 = 5;
 /// How many gaps in a row the log itself must confirm before it counts as damaged.
 const GAPS_MAX: u32 = 3;
 /// How often in a row the log must lack what it delivered: a new leader may have to catch up first.
@@ -42,6 +45,8 @@ struct Following {
     connects: u64,
     /// Looks at a consumer that delivered nothing.
     looks: u32,
+    /// After how many of them it is given up when it lacks what others know of.
+    patience: u32,
     /// The sequence that was there and not delivered when the log was last asked.
     undelivered_at: Option<u64>,
     ready: VecDeque<Message>,
@@ -59,6 +64,7 @@ pub(super) fn from(log: NatsLog, from: u64) -> BoxStream<'static, Result<Message
         name: String::new(),
         connects: 0,
         looks: 0,
+        patience: LOOKS_UNTIL_MISSED,
         undelivered_at: None,
         ready: VecDeque::new(),
         gaps: 0,
@@ -104,7 +110,7 @@ impl Following {
                 // It comes again, once the log has shown that it is the same.
                 continue;
             }
-            self.looks = 0;
+            (self.looks, self.patience) = (0, LOOKS_UNTIL_MISSED);
             let mut keep = self.take(&first);
             while keep && self.ready.len() < READY_MAX {
                 match consumer.next().now_or_never() {
@@ -185,6 +191,10 @@ impl Following {
             return Ok(false);
         }
         self.looks += 1;
+        if self.looks >= self.patience && self.log.is_known_at(self.next) {
+            self.patience = (self.patience * 2).min(2 * LOOKS_UNTIL_ASKED);
+            return Ok(false);
+        }
         if self.looks < LOOKS_UNTIL_ASKED {
             return Ok(true);
         }

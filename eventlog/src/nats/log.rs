@@ -1,5 +1,7 @@
 //! A stream of the broker as a log.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
@@ -20,11 +22,23 @@ pub(super) struct NatsLog {
     pub(super) name: &'static str,
     pub(super) client: Client,
     pub(super) context: jetstream::Context,
+    /// How far it is known to go, whoever learned it.
+    known: Arc<AtomicU64>,
 }
 
 impl NatsLog {
     pub(super) fn new(name: &'static str, client: Client, context: jetstream::Context) -> Self {
-        Self { name, client, context }
+        Self { name, client, context, known: Arc::default() }
+    }
+
+    /// It goes to this sequence at least.
+    pub(super) fn goes_to(&self, sequence: u64) {
+        self.known.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// Whether something is known to stand at or after a sequence.
+    pub(super) fn is_known_at(&self, sequence: u64) -> bool {
+        self.known.load(Ordering::Relaxed) >= sequence
     }
 
     pub(super) async fn stream(&self) -> Result<stream::Stream<()>, Error> {
@@ -119,6 +133,7 @@ impl Log for NatsLog {
         let doing = || format!("asking for the last sequence of {}", self.name);
         let info = self.stream().await?.get_info().await.map_err(|error| unavailable(doing(), error))?;
         authority::check(&info, doing)?;
+        self.goes_to(info.state.last_sequence);
         Ok(info.state.last_sequence)
     }
 

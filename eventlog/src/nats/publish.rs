@@ -95,7 +95,10 @@ impl Trying {
         attempt: Attempt,
     ) -> Result<Option<u64>, Error> {
         match attempt {
-            Attempt::Stands(last) => return Ok((last + 1).checked_sub(appends.len() as u64)),
+            Attempt::Stands(last) => {
+                log.goes_to(last);
+                return Ok((last + 1).checked_sub(appends.len() as u64));
+            }
             Attempt::GuardFailed { .. } | Attempt::BatchStands => {
                 let known = matches!(attempt, Attempt::BatchStands);
                 let at = match attempt {
