@@ -112,8 +112,10 @@ fn forward(
             if !named {
                 first.extend_from_slice(bytes);
                 let text = String::from_utf8_lossy(&first);
-                // The broker that connects tells its own name; the one that is connected to is not it.
-                let from = (0..count).find(|from| *from != to && text.contains(&server_name(*from)));
+                // The broker that connects tells its own name first; the one that is connected to is not it.
+                let place = |from: &usize| text.find(&server_name(*from));
+                let others = (0..count).filter(|from| *from != to && place(from).is_some());
+                let from = others.min_by_key(place);
                 if let Some(from) = from {
                     named = true;
                     let mut shared = lock(&known);

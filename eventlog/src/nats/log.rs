@@ -131,8 +131,9 @@ impl Log for NatsLog {
 
     async fn last_sequence(&self) -> Result<u64, Error> {
         let doing = || format!("asking for the last sequence of {}", self.name);
-        let info = self.stream().await?.get_info().await.map_err(|error| unavailable(doing(), error))?;
-        authority::check(&info, doing)?;
+        let stream = self.stream().await?;
+        let asked = || async { stream.get_info().await.map_err(|error| unavailable(doing(), error)) };
+        let info = authority::ask(doing, asked).await?;
         self.goes_to(info.state.last_sequence);
         Ok(info.state.last_sequence)
     }
