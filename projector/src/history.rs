@@ -104,7 +104,7 @@ impl Projection {
         count: usize,
     ) -> Result<Option<History>, Error> {
         let found = self.with(tenant, |directory| {
-            let numbers = directory.events_of(directory.former_slot(id)?, until.0);
+            let numbers = directory.events_of(id, until.0)?;
             let step = |number: Number| {
                 let step = directory.versions().get(number)?;
                 Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
@@ -140,7 +140,6 @@ impl Projection {
 
     fn stays(&self, tenant: &Tenant, id: ResourceId, until: Moment, as_group: bool) -> Vec<Stay> {
         self.with(tenant, |directory| {
-            let Some(slot) = directory.former_slot(id) else { return Vec::new() };
             let event = |number: Number| {
                 let step = directory.versions().get(number)?;
                 Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
@@ -152,8 +151,10 @@ impl Projection {
                 let to = event(to).filter(|_| to <= until.0);
                 Some(Stay { group, member, display, from: event(from)?, to })
             };
-            let stays = directory.edges().stays(slot, as_group).into_iter();
-            stays.filter(|(_, from, _)| *from <= until.0).filter_map(stay).collect()
+            let lives = directory.lives(id);
+            let mut stays: Vec<_> = lives.flat_map(|slot| directory.edges().stays(slot, as_group)).collect();
+            stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
+            stays.into_iter().filter(|(_, from, _)| *from <= until.0).filter_map(stay).collect()
         })
         .unwrap_or_default()
     }
@@ -175,24 +176,14 @@ impl Projection {
                 slots.pop_last();
             }
             let next = slots.last().filter(|_| more).map(|slot| u64::from(*slot));
-            let ends = slots.into_iter().map(|slot| {
-                let before = from.and_then(|from| Outline::of(directory, slot, from.0));
-                let members = |at: Option<Moment>| at.map(|at| directory.edges().members(slot, at.0));
-                let members = (members(from).unwrap_or_default(), members(Some(to)).unwrap_or_default());
-                (before, Outline::of(directory, slot, to.0), members)
-            });
+            let ends = slots.into_iter().filter_map(|slot| ends(directory, slot, from, to));
             (ends.collect::<Vec<_>>(), next)
         });
         let (ends, next) = found.unwrap_or_default();
         let mut differences = Differences { next, ..Differences::default() };
-        for (before, after, (members_before, members_after)) in ends {
+        for Ends { before, after, members_added, members_removed } in ends {
             let before = self.filled(tenant, before).await?;
             let after = self.filled(tenant, after).await?;
-            let only = |some: &[Slot], others: &[Slot]| -> Vec<ResourceId> {
-                let ids = some.iter().filter(|slot| others.binary_search(slot).is_err());
-                self.with(tenant, |directory| ids.filter_map(|slot| directory.id(*slot)).collect())
-                    .unwrap_or_default()
-            };
             let what = match (&before, &after) {
                 (None, None) => continue,
                 (None, Some(_)) => Became::Created,
@@ -201,8 +192,6 @@ impl Projection {
             };
             let Some(either) = after.as_ref().or(before.as_ref()) else { continue };
             let changes = scim::diff(&shown(before.as_ref()), &shown(after.as_ref()));
-            let members_added = only(&members_after, &members_before);
-            let members_removed = only(&members_before, &members_after);
             if what == Became::Changed
                 && changes.is_empty()
                 && members_added.is_empty()
@@ -230,6 +219,39 @@ impl Projection {
     }
 }
 
+/// A resource at two moments.
+struct Ends {
+    before: Option<Outline>,
+    after: Option<Outline>,
+    members_added: Vec<ResourceId>,
+    members_removed: Vec<ResourceId>,
+}
+
+/// Both ends of a resource of which this is the last life; nothing for an earlier one, since who came back under an id is
+/// the same.
+fn ends(directory: &Directory, slot: Slot, from: Option<Moment>, to: Moment) -> Option<Ends> {
+    let id = directory.id(slot)?;
+    if directory.slot_at(id, to.0) != Some(slot) {
+        return None;
+    }
+    let former = from.and_then(|from| Some((directory.slot_at(id, from.0)?, from.0)));
+    let members = |(slot, at)| {
+        let members = directory.edges().members(slot, at).into_iter();
+        members.filter_map(|member| directory.id(member)).collect::<Vec<_>>()
+    };
+    let (old, new) = (former.map(members).unwrap_or_default(), members((slot, to.0)));
+    let only = |some: &[ResourceId], others: &[ResourceId]| {
+        let others: BTreeSet<&ResourceId> = others.iter().collect();
+        some.iter().filter(|id| !others.contains(id)).copied().collect()
+    };
+    Some(Ends {
+        before: former.and_then(|(slot, at)| Outline::of(directory, slot, at)),
+        after: Outline::of(directory, slot, to.0),
+        members_added: only(&new, &old),
+        members_removed: only(&old, &new),
+    })
+}
+
 /// A document with every source's `externalId`.
 fn shown(stored: Option<&Stored>) -> Object {
     let Some(stored) = stored else { return Object::new() };
@@ -241,11 +263,16 @@ fn shown(stored: Option<&Stored>) -> Object {
 }
 
 impl Directory {
-    /// The events of a resource until a moment, its own and those that touched it, in the order of the log.
-    fn events_of(&self, slot: Slot, until: Number) -> Vec<Number> {
-        let mut numbers: BTreeSet<Number> = self.own_events(slot, until).into_iter().collect();
-        numbers.extend(self.touches_of(slot).into_iter().filter(|number| *number <= until));
-        numbers.into_iter().collect()
+    /// The events of a resource until a moment, its own and those that touched it, in the order of the log; nothing when
+    /// there never was such a resource.
+    fn events_of(&self, id: ResourceId, until: Number) -> Option<Vec<Number>> {
+        self.slot_at(id, until)?;
+        let mut numbers: BTreeSet<Number> = BTreeSet::new();
+        for slot in self.lives(id) {
+            numbers.extend(self.own_events(slot, until));
+            numbers.extend(self.touches_of(slot).into_iter().filter(|number| *number <= until));
+        }
+        Some(numbers.into_iter().collect())
     }
 
     /// The first resources, from a slot on, that an event after the one moment and until the other was about or changed.

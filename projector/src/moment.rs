@@ -90,7 +90,7 @@ impl Projection {
     /// What is known at a moment of a resource that exists or did at some time.
     pub fn known_at(&self, tenant: &Tenant, id: ResourceId, moment: Moment) -> Option<Known> {
         self.with(tenant, |directory| {
-            let slot = directory.former_slot(id)?;
+            let slot = directory.slot_at(id, moment.0)?;
             Some(Known {
                 resource_type: directory.type_at(slot).to_string(),
                 display: directory.last_display(slot, moment.0).map(str::to_string),

@@ -149,7 +149,7 @@ impl Planner<'_> {
         let by_id = || {
             let text = value.as_str()?;
             let text = if rule.case_exact { text.to_string() } else { text.to_ascii_lowercase() };
-            directory.former_slot(text.parse::<ResourceId>().ok()?)
+            directory.slot_at(text.parse::<ResourceId>().ok()?, self.at)
         };
         match (name, path.sub.as_deref(), op) {
             (Some("id"), None, Op::Eq) => exact(Plan::Slots(by_id().into_iter().collect())),

@@ -237,7 +237,8 @@ impl Projection {
         moment: Moment,
     ) -> Result<Option<Stored>, Error> {
         let found = self.with(tenant, |directory| {
-            let slot = directory.former_slot(id).filter(|slot| directory.type_at(*slot) == resource_type)?;
+            let slot = directory.slot_at(id, moment.0);
+            let slot = slot.filter(|slot| directory.type_at(*slot) == resource_type)?;
             Outline::of(directory, slot, moment.0)
         });
         match found.flatten() {
@@ -280,7 +281,7 @@ impl Projection {
 
     /// The members that a group had at a moment, in the order of their creation.
     pub fn members_at(&self, tenant: &Tenant, group: ResourceId, moment: Moment) -> Vec<ResourceId> {
-        self.neighbours(tenant, group, |directory, slot| directory.edges().members(slot, moment.0))
+        self.neighbours(tenant, group, moment, |directory, slot| directory.edges().members(slot, moment.0))
     }
 
     /// How many direct members a group has.
@@ -291,18 +292,20 @@ impl Projection {
 
     /// The groups that a resource is a direct member of.
     pub fn groups_of(&self, tenant: &Tenant, member: ResourceId) -> Vec<ResourceId> {
-        self.neighbours(tenant, member, |directory, slot| directory.edges().groups(slot, NOW))
+        self.neighbours(tenant, member, Moment::NOW, |directory, slot| directory.edges().groups(slot, NOW))
     }
 
     /// Everybody whom a group holds now, by itself or through other groups, and those groups too.
     pub fn descendants(&self, tenant: &Tenant, group: ResourceId) -> Vec<ResourceId> {
-        self.neighbours(tenant, group, |directory, slot| directory.edges().descendants(slot, NOW))
+        self.neighbours(tenant, group, Moment::NOW, |directory, slot| {
+            directory.edges().descendants(slot, NOW)
+        })
     }
 
     /// The groups that a resource was a member of at a moment, by itself (`true`) or through other groups.
     pub fn groups_at(&self, tenant: &Tenant, member: ResourceId, moment: Moment) -> Vec<(ResourceId, bool)> {
         self.with(tenant, |directory| {
-            let Some(slot) = directory.former_slot(member) else { return Vec::new() };
+            let Some(slot) = directory.slot_at(member, moment.0) else { return Vec::new() };
             let groups = directory.edges().ancestors(slot, moment.0);
             groups.into_iter().filter_map(|(slot, direct)| Some((directory.id(slot)?, direct))).collect()
         })
@@ -313,10 +316,11 @@ impl Projection {
         &self,
         tenant: &Tenant,
         id: ResourceId,
+        moment: Moment,
         of: impl Fn(&Directory, Slot) -> Vec<Slot>,
     ) -> Vec<ResourceId> {
         self.with(tenant, |directory| {
-            let Some(slot) = directory.former_slot(id) else { return Vec::new() };
+            let Some(slot) = directory.slot_at(id, moment.0) else { return Vec::new() };
             of(directory, slot).into_iter().filter_map(|slot| directory.id(slot)).collect()
         })
         .unwrap_or_default()

@@ -101,7 +101,7 @@ impl Projection {
         let mut members = None;
         if lens.members && has("members") {
             let seen = self.with(tenant, |directory| {
-                let seen = directory.seen(directory.former_slot(stored.id)?, lens.moment.0)?;
+                let seen = directory.seen(directory.slot_at(stored.id, lens.moment.0)?, lens.moment.0)?;
                 Some((seen, self.links(directory, stored.id, lens, "members")))
             });
             match seen.flatten() {
@@ -184,8 +184,9 @@ impl Projection {
         let Some(value) = named.get("value").and_then(Value::as_str) else { return };
         let found = value.parse::<ResourceId>().ok().and_then(|id| {
             self.with(tenant, |directory| {
-                let slot = directory.former_slot(id).filter(|slot| directory.exists(*slot, lens.moment.0))?;
-                let display = directory.display(slot, lens.moment.0).map(str::to_string);
+                let at = lens.moment.0;
+                let slot = directory.slot_at(id, at).filter(|slot| directory.exists(*slot, at))?;
+                let display = directory.display(slot, at).map(str::to_string);
                 Some((directory.type_at(slot).to_string(), display))
             })
             .flatten()
@@ -206,7 +207,8 @@ impl Projection {
     /// A group's members, or the groups of a resource; nothing when there are none.
     fn links(&self, directory: &Directory, id: ResourceId, lens: &Lens, name: &str) -> Option<Vec<Value>> {
         let types = &self.inner.registry;
-        let (slot, at) = (directory.former_slot(id)?, lens.moment.0);
+        let at = lens.moment.0;
+        let slot = directory.slot_at(id, at)?;
         let slots: Vec<(u32, Option<bool>)> = match name {
             "members" => directory.edges().members(slot, at).into_iter().map(|slot| (slot, None)).collect(),
             _ => {

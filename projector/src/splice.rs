@@ -59,7 +59,7 @@ impl Projection {
         let (members, groups) = (lens.members && frame.has_members, lens.groups && frame.has_groups);
         self.with(tenant, |directory| {
             self.document(directory, json, &cuts.named, &links, out);
-            let Some(slot) = directory.former_slot_near(stored.id, stored.cuts.slot) else {
+            let Some(slot) = directory.slot_near(stored.id, stored.cuts.slot, lens.moment.0) else {
                 written.is_current = !members;
                 return;
             };
@@ -119,7 +119,7 @@ impl Projection {
     /// `$ref` and `displayName` of whom a document names.
     fn name(&self, directory: &Directory, place: &Named, links: &Links<'_>, out: &mut Vec<u8>) {
         let at = links.lens.moment.0;
-        let known = place.id.and_then(|id| directory.former_slot_near(id, place.guess.get()));
+        let known = place.id.and_then(|id| directory.slot_near(id, place.guess.get(), at));
         known.into_iter().for_each(|slot| place.guess.set(slot));
         let slot = known.filter(|slot| directory.exists(*slot, at));
         let kind = slot.map(|slot| directory.type_at(slot)).or(place.kind.as_deref());

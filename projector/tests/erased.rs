@@ -54,7 +54,8 @@ struct Case {
 }
 
 impl Case {
-    async fn new(seed: u64) -> Self {
+    /// `returns`: the person was deleted and came back under the former id.
+    async fn new(seed: u64, returns: bool) -> Self {
         let bucket = memory::broker(Faults::default()).keys;
         let mut history = History::over(seed, 0, bucket.clone());
         let tenant = tenants()[0].clone();
@@ -74,7 +75,17 @@ impl Case {
         case.write("Group", group, key, kind, json!({"displayName": "They"}), None).await;
         case.known.push(When::Sequence(case.history.book.len()));
         case.goes_on(200).await;
-        case.tells("secretus.two", Kind::Updated { members_added: vec![], members_removed: vec![] }).await;
+        if returns {
+            let key = key_of(&case.tenant, "secretus.one");
+            case.write("User", person, key, Kind::Deleted, json!({}), None).await;
+            case.tells("secretus.two", Kind::Created { members_added: vec![] }).await;
+            let (key, kind) =
+                (subject::key_of_id(group), Kind::MembersChanged { added: vec![person], removed: vec![] });
+            case.write("Group", group, key, kind, json!({}), None).await;
+        } else {
+            case.tells("secretus.two", Kind::Updated { members_added: vec![], members_removed: vec![] })
+                .await;
+        }
         case.known.push(When::Sequence(case.history.book.len()));
         case.goes_on(200).await;
         case
@@ -182,8 +193,8 @@ const FOUND: [usize; 2] = [37, 25];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_erased_leaves_nothing_while_it_runs_nor_afterwards() {
-    for (seed, deleted) in [(1, false), (2, true)] {
-        let mut case = Case::new(seed).await;
+    for (seed, deleted, returns) in [(1, false, false), (2, true, false), (4, false, true)] {
+        let mut case = Case::new(seed, returns).await;
         let running = case.open().await;
         running.stop().await;
         assert!(case.image().is_file());
@@ -224,7 +235,7 @@ async fn who_was_erased_leaves_nothing_while_it_runs_nor_afterwards() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_erased_while_nobody_listened_is_forgotten_at_the_next_start() {
-    let mut case = Case::new(3).await;
+    let mut case = Case::new(3, false).await;
     case.open().await.stop().await;
     assert!(case.image().is_file());
     case.erase().await;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use common::answers::{LIMITS, same};
 use common::history::{ENTERPRISE, History, SOURCES, tenants};
 use common::model::{Model, Resource, Snapshot};
+use common::past::Past;
 use common::{Running, config, deadline, lens};
 use jiff::{SignedDuration, Timestamp};
 use projector::{Lens, Moment, Part, Projection, Query, When, Window};
@@ -123,6 +124,7 @@ impl Asked<'_> {
             for _ in 0..questions {
                 self.question(&seen, when).await;
             }
+            self.past(&seen, when).await;
         }
         for ((kind, key), expected) in &model.keys {
             let state = self.projection.key(self.tenant, kind, key);
@@ -168,6 +170,21 @@ impl Asked<'_> {
                 assert_eq!(projection.ids(self.tenant, kind), ids, "{what}");
             }
         }
+    }
+
+    /// What happened until a moment, and since an earlier one.
+    async fn past(&self, seen: &Seen<'_>, when: When) {
+        let (projection, tenant, model) = (self.projection, self.tenant, self.model());
+        let what = format!("seed {} {when:?} {tenant}", self.seed);
+        let past = Past { projection, tenant, model, moment: seen.moment, snapshot: seen.snapshot, what };
+        let page = 1 + self.history.below(40);
+        past.agrees(page).await;
+        let earlier: Vec<&Snapshot> =
+            model.snapshots.iter().take_while(|one| one.sequence <= seen.snapshot.sequence).collect();
+        let from = earlier[self.history.below(earlier.len())];
+        let moment = projection.moment(tenant, When::Sequence(from.sequence)).unwrap().unwrap();
+        past.differs(Some((from, moment)), page).await;
+        past.differs(None, page).await;
     }
 
     /// One random question to a type or to the root, in pages of a random size. Places are written and read in between.

@@ -7,7 +7,7 @@ use super::edges::Slot;
 use super::resource::{ResourceRow, Touch};
 use super::types::TypeList;
 use super::versions::{NONE, Number};
-use super::{Directory, hash};
+use super::{Directory, begin_life};
 use crate::row::ReadRow;
 
 impl Directory {
@@ -26,7 +26,7 @@ impl Directory {
         if let Some(row) = self.keys.at_mut(key) {
             row.last = at.position.sequence;
         }
-        let known = self.former_slot(event.resource_id);
+        let known = self.find(event.resource_id);
         let slot = known.filter(|slot| self.exists(*slot, super::NOW));
         let last = known.and_then(|slot| self.resources.at(slot)).map_or(NONE, |row| row.last);
         let (tail, time_ms) = (Version::new(at.position).tail(), at.time.as_millisecond());
@@ -86,7 +86,7 @@ impl Directory {
             (Kind::Erased, _) => {
                 self.erased = self.applied;
                 self.fragments.wipe();
-                if let Some(slot) = known {
+                for slot in self.lives(event.resource_id).collect::<Vec<_>>() {
                     self.values.wipe(slot, kind);
                 }
             }
@@ -128,16 +128,8 @@ impl Directory {
         if let Some(list) = self.types.get_mut(usize::from(kind)) {
             list.push(slot);
         }
-        let resources = &self.resources;
-        let rehash = |slot: &Slot| resources.at(*slot).map_or(0, |row| hash(&row.id));
-        // An id is not given twice; were it, the newest counts.
-        let same = |slot: &Slot| resources.at(*slot).is_some_and(|row| row.id == id);
-        match self.by_id.find_mut(hash(&id), same) {
-            Some(known) => *known = slot,
-            None => {
-                self.by_id.insert_unique(hash(&id), slot, rehash);
-            }
-        }
+        let lives = (&mut self.by_id, &mut self.earlier);
+        begin_life(lives, &self.resources, slot, &id);
         number
     }
 

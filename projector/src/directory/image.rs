@@ -11,7 +11,7 @@ use super::resource::{ResourceRow, Touch};
 use super::types::TypeList;
 use super::values::Values;
 use super::versions::{Number, Versions};
-use super::{Directory, NOW, Slot, hash};
+use super::{Directory, NOW, Slot, begin_life};
 use crate::fragments::Fragments;
 use crate::index::Indexes;
 use crate::table::{Column, Input, Output};
@@ -123,6 +123,7 @@ impl Image {
     pub(crate) fn into_directory(self, indexes: Arc<Indexes>) -> Directory {
         let mut types = vec![TypeList::default(); self.kinds.len()];
         let mut by_id: HashTable<Slot> = HashTable::with_capacity(self.resources.len());
+        let mut earlier = BTreeMap::new();
         for (slot, row) in self.resources.from(0) {
             if let Some(list) = types.get_mut(usize::from(row.kind)) {
                 list.push(slot);
@@ -130,14 +131,7 @@ impl Image {
                     list.end(slot);
                 }
             }
-            let same = |other: &Slot| self.resources.at(*other).is_some_and(|other| other.id == row.id);
-            // Only of those that are gone can there be another with the same id.
-            match by_id.find_mut(hash(&row.id), same) {
-                Some(known) => *known = slot,
-                None => {
-                    by_id.insert_unique(hash(&row.id), slot, |_| 0);
-                }
-            }
+            begin_life((&mut by_id, &mut earlier), &self.resources, slot, &row.id);
         }
         let mut values = self.values;
         values.count_all(|slot| self.resources.at(slot).map_or(u8::MAX, |row| row.kind));
@@ -148,6 +142,7 @@ impl Image {
             versions: self.versions,
             resources: self.resources,
             by_id,
+            earlier,
             touches: self.touches,
             keys: Keys::of(self.keys),
             claims: self.claims,

@@ -62,7 +62,10 @@ pub(crate) struct Directory {
     sources: Vec<String>,
     versions: Versions,
     resources: Column<ResourceRow>,
+    /// The last life under each id.
     by_id: HashTable<Slot>,
+    /// Of who came back under an id, that of a deletion that was taken back: the life before.
+    earlier: BTreeMap<Slot, Slot>,
     touches: Column<Touch>,
     keys: Keys,
     /// The numbers of the keys of further unique values, by attribute.
@@ -92,6 +95,7 @@ impl Directory {
             versions: Versions::default(),
             resources: Column::default(),
             by_id: HashTable::new(),
+            earlier: BTreeMap::new(),
             touches: Column::default(),
             keys: Keys::default(),
             claims: BTreeMap::new(),
@@ -140,9 +144,15 @@ impl Directory {
         self.find(id).filter(|slot| self.exists(*slot, NOW))
     }
 
-    /// The place of a resource that exists or did.
-    pub(crate) fn former_slot(&self, id: ResourceId) -> Option<Slot> {
-        self.find(id)
+    /// The places of a resource that exists or did, one for each of its lives, the last one first.
+    pub(crate) fn lives(&self, id: ResourceId) -> impl Iterator<Item = Slot> {
+        std::iter::successors(self.find(id), |slot| self.earlier.get(slot).copied())
+    }
+
+    /// The place of a resource as of a moment: its last life that had begun, else its first.
+    pub(crate) fn slot_at(&self, id: ResourceId, at: Number) -> Option<Slot> {
+        let begun = |slot: &Slot| self.resources.at(*slot).is_some_and(|row| row.created <= at);
+        self.lives(id).find(begun).or_else(|| self.lives(id).last())
     }
 
     /// Whether a resource exists at a moment.
@@ -155,10 +165,10 @@ impl Directory {
         self.resources.at(slot).is_some_and(|row| row.kind == kind && row.is_at(at))
     }
 
-    /// The place of a resource that exists or did, which is mostly this one.
-    pub(crate) fn former_slot_near(&self, id: ResourceId, likely: Option<Slot>) -> Option<Slot> {
-        let is_there = |slot: &Slot| self.resources.at(*slot).is_some_and(|row| row.id == *id.as_bytes());
-        likely.filter(is_there).or_else(|| self.find(id))
+    /// The same, which is mostly this one.
+    pub(crate) fn slot_near(&self, id: ResourceId, likely: Option<Slot>, at: Number) -> Option<Slot> {
+        let is_it = |row: &ResourceRow| row.id == *id.as_bytes() && row.is_at(at);
+        likely.filter(|slot| self.resources.at(*slot).is_some_and(is_it)).or_else(|| self.slot_at(id, at))
     }
 
     pub(crate) fn id(&self, slot: Slot) -> Option<ResourceId> {
@@ -444,6 +454,24 @@ impl Directory {
             ("values", self.values.bytes()),
             ("edges", self.edges.edges.bytes() + self.edges.ends.bytes()),
         ]
+    }
+}
+
+/// A life begins under an id, which mostly nobody had before.
+fn begin_life(
+    (by_id, earlier): (&mut HashTable<Slot>, &mut BTreeMap<Slot, Slot>),
+    resources: &Column<ResourceRow>,
+    slot: Slot,
+    id: &[u8; 16],
+) {
+    let same = |slot: &Slot| resources.at(*slot).is_some_and(|row| row.id == *id);
+    match by_id.find_mut(hash(id), same) {
+        Some(known) => {
+            earlier.insert(slot, std::mem::replace(known, slot));
+        }
+        None => {
+            by_id.insert_unique(hash(id), slot, |slot| resources.at(*slot).map_or(0, |row| hash(&row.id)));
+        }
     }
 }
 

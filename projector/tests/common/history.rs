@@ -121,6 +121,18 @@ impl History {
         ids[self.below(ids.len())]
     }
 
+    /// The id of the next resource of a type: a deletion that is taken back gives the former one.
+    fn new_id(&mut self, tenant: &Tenant, kind: &str) -> ResourceId {
+        if self.chance.strikes(250)
+            && let Some(model) = self.models.get(tenant)
+            && let Some(id) = self.chance.pick(&model.gone(kind)).copied()
+        {
+            return id;
+        }
+        self.ahead(tenant);
+        self.ahead.get_mut(tenant).unwrap().remove(0)
+    }
+
     fn living(&self, tenant: &Tenant, kind: &str) -> Vec<Resource> {
         let last = self.models.get(tenant).and_then(|model| model.snapshots.last());
         let living = last.into_iter().flat_map(|last| last.of_kind(kind));
@@ -184,8 +196,7 @@ impl History {
 
     pub(crate) async fn create_user(&mut self, tenant: &Tenant, users: &[Resource]) {
         let Some(name) = self.free_name(tenant, users) else { return };
-        self.ahead(tenant);
-        let id = self.ahead.get_mut(tenant).unwrap().remove(0);
+        let id = self.new_id(tenant, "User");
         let body = self.user_body(tenant, &name);
         let kind = Kind::Created { members_added: vec![] };
         let key = key_of(tenant, &name);
@@ -193,8 +204,7 @@ impl History {
     }
 
     async fn create_group(&mut self, tenant: &Tenant) {
-        self.ahead(tenant);
-        let id = self.ahead.get_mut(tenant).unwrap().remove(0);
+        let id = self.new_id(tenant, "Group");
         let kind = Kind::Created { members_added: self.some(tenant, 5) };
         self.of_group(tenant, id, kind).await;
     }

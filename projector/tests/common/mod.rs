@@ -5,6 +5,7 @@ pub(crate) mod answers;
 pub(crate) mod book;
 pub(crate) mod history;
 pub(crate) mod model;
+pub(crate) mod past;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

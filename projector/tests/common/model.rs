@@ -55,6 +55,8 @@ pub(crate) struct Model {
     pub(crate) keys: BTreeMap<(String, Key), (u64, Option<ResourceId>)>,
     /// Everybody that ever was.
     pub(crate) ids: BTreeSet<ResourceId>,
+    /// Which events are in whose history.
+    pub(crate) happened: Vec<(u64, ResourceId)>,
 }
 
 impl Model {
@@ -65,6 +67,9 @@ impl Model {
         let is_alive = next.find(event.resource_id).is_some();
         let key = self.keys.entry((event.resource_type.clone(), told.key)).or_default();
         key.0 = told.sequence;
+        if is_alive || self.ids.contains(&event.resource_id) || matches!(event.kind, Kind::Created { .. }) {
+            self.happened.push((told.sequence, event.resource_id));
+        }
         match (&event.kind, is_alive) {
             (Kind::Created { members_added }, false) => {
                 key.1 = Some(event.resource_id);
@@ -102,6 +107,7 @@ impl Model {
                         let group = Arc::make_mut(resource);
                         group.members.remove(&event.resource_id);
                         group.touch(told);
+                        self.happened.push((told.sequence, group.id));
                     }
                 }
             }
@@ -123,6 +129,14 @@ impl Model {
             (_, _) => {}
         }
         self.snapshots.push(next);
+    }
+
+    /// The ids of a type whose resources are gone, and not forgotten.
+    pub(crate) fn gone(&self, kind: &str) -> Vec<ResourceId> {
+        let Some(last) = self.snapshots.last() else { return Vec::new() };
+        let gone = self.ids.iter().copied().filter(|id| last.find(*id).is_none());
+        let was = |id: &ResourceId| self.snapshots.iter().rev().find_map(|snapshot| snapshot.find(*id));
+        gone.filter(|id| was(id).is_some_and(|one| one.kind == kind && !one.document.is_empty())).collect()
     }
 
     /// The last snapshot until a moment.
