@@ -10,6 +10,11 @@ use crate::directory::{Directory, Number, Slot};
 use crate::stored::Outline;
 use crate::{Error, Moment, Projection, Stored};
 
+/// Bytes that a page takes when it is told, about: it ends with whatever goes beyond. A group can hold everybody.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Of these for a member.
+const MEMBER_BYTES: usize = 40;
+
 /// An event that changed a resource, or did not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Happened {
@@ -93,8 +98,8 @@ pub struct Differences {
 }
 
 impl Projection {
-    /// The events of a resource until a moment, in the order of the log, from the first after `after` on. Nothing when
-    /// there never was such a resource.
+    /// The events of a resource until a moment, in the order of the log, from the first after `after` on: so many, fewer
+    /// where much is to tell. Nothing when there never was such a resource.
     pub async fn history(
         &self,
         tenant: &Tenant,
@@ -116,10 +121,16 @@ impl Projection {
         let all = all.split_off(not_kept);
         let skip = after.map_or(0, |after| all.partition_point(|(sequence, _)| *sequence <= after));
         let mut history = History { total: all.len(), not_kept, ..History::default() };
+        let mut bytes = 0;
         for (sequence, time) in all.iter().skip(skip).take(count).copied() {
+            if bytes >= PAGE_BYTES_MAX {
+                break;
+            }
             let (event, body) = self.opened(tenant, sequence).await?;
             let is_erased = body.is_none() && event.key_ref.is_some();
             let body = body.unwrap_or_default();
+            let (added, removed) = event.kind.members();
+            bytes += (added.len() + removed.len()) * MEMBER_BYTES + body.document.json().len();
             let (changes, caller_address) = (body.all_changes(&event), body.caller_address);
             history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
         }
@@ -160,7 +171,7 @@ impl Projection {
     }
 
     /// How the directory differs between two moments, in the order of the resources' creation, from the place `after`
-    /// on: so many resources are looked at, of which those that differ are told.
+    /// on: so many resources are looked at, fewer where much is to tell, and those that differ are told.
     pub async fn differences(
         &self,
         tenant: &Tenant,
@@ -169,44 +180,37 @@ impl Projection {
         count: usize,
     ) -> Result<Differences, Error> {
         let found = self.with(tenant, |directory| {
-            let first = after.map_or(0, |after| u32::try_from(after + 1).unwrap_or(Slot::MAX));
-            let mut slots = directory.touched_within(from.map(|moment| moment.0), to.0, first, count + 1);
-            let more = slots.len() > count;
-            if more {
-                slots.pop_last();
+            let first = after.map_or(0, |after| Slot::try_from(after).unwrap_or(Slot::MAX).saturating_add(1));
+            let slots = directory.touched_within(from.map(|moment| moment.0), to.0, first, count + 1);
+            let (mut looked, mut bytes) = (Vec::new(), 0);
+            for slot in slots.iter().take(count) {
+                if bytes >= PAGE_BYTES_MAX {
+                    break;
+                }
+                let ends = ends(directory, *slot, from, to);
+                bytes += ends.as_ref().map_or(0, Ends::bytes);
+                looked.push((*slot, ends));
             }
-            let next = slots.last().filter(|_| more).map(|slot| u64::from(*slot));
-            let ends = slots.into_iter().filter_map(|slot| ends(directory, slot, from, to));
-            (ends.collect::<Vec<_>>(), next)
+            let is_last = looked.len() == slots.len();
+            (looked, is_last)
         });
-        let (ends, next) = found.unwrap_or_default();
-        let mut differences = Differences { next, ..Differences::default() };
-        for Ends { before, after, members_added, members_removed } in ends {
+        let (looked, is_last) = found.unwrap_or_else(|| (Vec::new(), true));
+        let (mut differences, mut bytes) = (Differences::default(), 0);
+        let mut rest = looked.into_iter().peekable();
+        while let Some((slot, ends)) = rest.next_if(|_| bytes < PAGE_BYTES_MAX) {
+            differences.next = Some(slot.into());
+            let Some(ends) = ends else { continue };
+            bytes += ends.bytes();
+            let Ends { before, after, members_added, members_removed } = ends;
             let before = self.filled(tenant, before).await?;
             let after = self.filled(tenant, after).await?;
-            let what = match (&before, &after) {
-                (None, None) => continue,
-                (None, Some(_)) => Became::Created,
-                (Some(_), None) => Became::Deleted,
-                (Some(_), Some(_)) => Became::Changed,
-            };
-            let Some(either) = after.as_ref().or(before.as_ref()) else { continue };
-            let changes = scim::diff(&shown(before.as_ref()), &shown(after.as_ref()));
-            if what == Became::Changed
-                && changes.is_empty()
-                && members_added.is_empty()
-                && members_removed.is_empty()
-            {
-                continue;
-            }
-            differences.resources.push(Difference {
-                id: either.id,
-                resource_type: either.resource_type.clone(),
-                what,
-                changes,
-                members_added,
-                members_removed,
-            });
+            let documents = [&before, &after].into_iter().flatten();
+            bytes += documents.map(|stored| stored.document.json().len()).sum::<usize>();
+            let members = (members_added, members_removed);
+            differences.resources.extend(difference(before.as_ref(), after.as_ref(), members));
+        }
+        if is_last && rest.peek().is_none() {
+            differences.next = None;
         }
         Ok(differences)
     }
@@ -219,12 +223,44 @@ impl Projection {
     }
 }
 
+/// How a resource differs; nothing when it does not.
+fn difference(
+    before: Option<&Stored>,
+    after: Option<&Stored>,
+    (members_added, members_removed): (Vec<ResourceId>, Vec<ResourceId>),
+) -> Option<Difference> {
+    let what = match (before, after) {
+        (None, None) => return None,
+        (None, Some(_)) => Became::Created,
+        (Some(_), None) => Became::Deleted,
+        (Some(_), Some(_)) => Became::Changed,
+    };
+    let either = after.or(before)?;
+    let changes = scim::diff(&shown(before), &shown(after));
+    let is_same = changes.is_empty() && members_added.is_empty() && members_removed.is_empty();
+    (what != Became::Changed || !is_same).then(|| Difference {
+        id: either.id,
+        resource_type: either.resource_type.clone(),
+        what,
+        changes,
+        members_added,
+        members_removed,
+    })
+}
+
 /// A resource at two moments.
 struct Ends {
     before: Option<Outline>,
     after: Option<Outline>,
     members_added: Vec<ResourceId>,
     members_removed: Vec<ResourceId>,
+}
+
+impl Ends {
+    /// What its members take when they are told.
+    fn bytes(&self) -> usize {
+        (self.members_added.len() + self.members_removed.len()) * MEMBER_BYTES
+    }
 }
 
 /// Both ends of a resource of which this is the last life; nothing for an earlier one, since who came back under an id is

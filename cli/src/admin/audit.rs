@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::About;
 use super::asked::{Asked, Parameters};
 use super::problem::Problem;
-use super::then::{Page, Then, Who, shown, unnamed};
+use super::then::{Page, Then, Who, shown, unnamed, until_full};
 use crate::at;
 
 /// What happened to one resource.
@@ -92,8 +92,8 @@ pub(super) async fn at(State(about): State<Arc<About>>, mut asked: Asked) -> Res
         scan_rows_max: about.limits.scan_rows_max,
     };
     let found = about.projection.query(&then.tenant, query).await?;
-    let items = found.resources.iter().map(|stored| then.represent(stored, question.kind, &lens)).collect();
-    Ok(then.page(items).next_index(start_index, found.total))
+    let items = found.resources.iter().map(|stored| then.represent(stored, question.kind, &lens));
+    Ok(then.page(until_full(items)).next_index(start_index, found.total))
 }
 
 /// How a question would be answered.

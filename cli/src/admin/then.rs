@@ -19,6 +19,8 @@ use crate::sum::Sum;
 
 /// How long to wait for the projection when what is asked for may not be applied yet.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+/// A page ends with the item that goes beyond so many bytes: a group can hold everybody.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// How many of those that one name means are told.
 const AMBIGUOUS_TOLD: usize = 10;
 
@@ -263,6 +265,30 @@ impl Then<'_> {
     }
 }
 
+/// The first of these, until they have so many bytes together: at least one where there is one.
+pub(super) fn until_full(mut items: impl Iterator<Item = Value>) -> Vec<Value> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while bytes < PAGE_BYTES_MAX
+        && let Some(item) = items.next()
+    {
+        bytes += size(&item);
+        page.push(item);
+    }
+    page
+}
+
+/// About how long a value is as JSON.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 5,
+        Value::String(text) => text.len() + 3,
+        Value::Array(values) => values.iter().map(size).sum::<usize>() + 3,
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum::<usize>() + 3
+        }
+    }
+}
+
 /// An answer.
 pub(super) struct Page {
     tenant: Tenant,
@@ -311,5 +337,22 @@ impl IntoResponse for Page {
             body.insert("next".to_string(), next);
         }
         ([(header::CONTENT_TYPE, "application/json")], format!("{}\n", Value::Object(body))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_with_what_fills_it() {
+        let large = json!({"members": vec![json!({"value": "x".repeat(36), "type": "User"}); 100_000]});
+        let some = |items: [&Value; 4]| until_full(items.into_iter().cloned()).len();
+        let small = json!({"id": "1"});
+        assert_eq!(some([&small; 4]), 4);
+        assert_eq!(some([&small, &large, &large, &large]), 3);
+        assert_eq!(some([&large; 4]), 2);
+        let text = large.to_string().len();
+        assert!(size(&large).abs_diff(text) < text / 5, "{} {text}", size(&large));
     }
 }
