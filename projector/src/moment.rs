@@ -2,11 +2,15 @@
 
 use std::cmp::Reverse;
 
-use jiff::Timestamp;
-use proto::{ResourceId, Tenant};
+use eventlog::clock;
+use jiff::{SignedDuration, Timestamp};
+use proto::{CLOCK_TOLERANCE, ResourceId, Tenant};
 
 use crate::directory::{NOW, Number};
 use crate::{Error, Projection};
+
+/// Log time is in whole milliseconds.
+const TICK: SignedDuration = SignedDuration::from_millis(1);
 
 /// Which moment is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl Projection {
             return Err(Error::NotYet { asked: format!("sequence {sequence}"), applied });
         }
         if let When::Instant(instant) = when
-            && instant > eventlog::clock::now()
+            && instant > clock::now()
         {
             return Err(Error::NotYet { asked: instant.to_string(), applied });
         }
@@ -75,6 +79,20 @@ impl Projection {
             }
             None => Ok(None),
         }
+    }
+
+    /// Whether everything is applied that ever will have happened until an instant. Of one that has just passed that is not
+    /// known while a writer's clock that is believed can be behind: what is on its way may still happen then. That is
+    /// waited for.
+    pub async fn has_passed(&self, instant: Timestamp) -> bool {
+        // Log time never goes back.
+        let is_known = || self.state().confirmed_time() > instant;
+        let now = clock::now();
+        let open = CLOCK_TOLERANCE + TICK - now.duration_since(instant);
+        if instant <= now && !is_known() {
+            tokio::time::sleep(open.try_into().unwrap_or_default()).await;
+        }
+        is_known()
     }
 
     /// The last event at a moment: its sequence and its log time.

@@ -81,6 +81,11 @@ impl State {
         self.position.map_or(0, |position| position.sequence)
     }
 
+    /// Log time of the last message that the log told.
+    pub(crate) fn confirmed_time(&self) -> Timestamp {
+        self.confirmed_time
+    }
+
     /// Whether the store must catch up before more is heard. What only hearing more confirms is not waited for.
     pub(crate) fn is_full(&self) -> bool {
         self.tail.is_full() && self.tail.is_writable(self.confirmed)

@@ -104,9 +104,7 @@ impl About {
         let is_applied = match when {
             When::Now => false,
             When::Sequence(sequence) => sequence <= projection.applied(),
-            When::Instant(instant) => {
-                projection.stands_at(tenant, Moment::NOW).is_some_and(|(_, last)| instant < last)
-            }
+            When::Instant(instant) => projection.has_passed(instant).await,
         };
         if !is_applied {
             let readiness = projection.readiness().await?;
