@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     /// Turns at looking at many resources.
     pub(crate) scans: Semaphore,
     /// How far the log is.
-    last: LastSequence,
+    pub(crate) last: LastSequence,
 }
 
 /// How far the directory is.

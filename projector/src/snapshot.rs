@@ -136,13 +136,16 @@ impl Projection {
         Ok(Some(snapshot))
     }
 
-    /// Removes all snapshots but the newest ones, and those that were made before somebody was erased.
+    /// Removes all snapshots but the newest ones, those that were made before somebody was erased, and those of another
+    /// timeline whose positions the log has not reached: they would pass for the newest and fit nobody.
     pub async fn prune_snapshots(&self, objects: &dyn Objects, kept: usize) -> Result<(), Error> {
-        let erased = self.erased();
-        for (number, at) in snapshots(objects).await?.into_iter().enumerate() {
-            if number >= kept || at < erased {
-                objects.delete(&name(at)).await?;
-            }
+        let (all, erased) = (snapshots(objects).await?, self.erased());
+        let is_beyond = all.first().is_some_and(|newest| *newest > self.applied());
+        let last = if is_beyond { self.inner.last.ask().await? } else { u64::MAX };
+        let (foreign, own): (Vec<u64>, Vec<u64>) = all.into_iter().partition(|at| *at > last);
+        let spare = own.into_iter().enumerate().filter(|(number, at)| *number >= kept || *at < erased);
+        for at in foreign.into_iter().chain(spare.map(|(_, at)| at)) {
+            objects.delete(&name(at)).await?;
         }
         Ok(())
     }

@@ -238,3 +238,19 @@ async fn the_newest_stay_and_an_erasure_removes_all_before_it() {
     }
     running.stop().await;
 }
+
+/// A log that was restored from a backup is shorter than what snapshots were made of.
+#[tokio::test]
+async fn those_of_a_longer_timeline_do_not_outlive_new_ones() {
+    let world = populated().await;
+    let objects = MemoryObjects::default();
+    for beyond in [5_000, 6_000] {
+        let former = Box::pin(Cursor::new(b"former".to_vec()));
+        objects.put(&format!("{beyond:020}"), former).await.unwrap();
+    }
+    let running = world.open().await;
+    let taken = running.projection.snapshot(&objects).await.unwrap().unwrap();
+    running.projection.prune_snapshots(&objects, 2).await.unwrap();
+    assert_eq!(snapshots(&objects).await.unwrap(), [taken.position.sequence]);
+    running.stop().await;
+}
