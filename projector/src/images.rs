@@ -86,6 +86,14 @@ impl Images {
         }
     }
 
+    /// Removes all of them: without rows nothing tells which log they were made of.
+    pub(crate) fn drop_all(&self) -> io::Result<()> {
+        match self.folder.as_ref().map(std::fs::remove_dir_all) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// A folder to work in, which goes with whoever holds it.
     pub(crate) fn work(&self) -> io::Result<tempfile::TempDir> {
         match &self.folder {

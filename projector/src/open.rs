@@ -117,6 +117,9 @@ async fn load(
         if !facts.rows.is_empty() {
             return Err(Doubt("its rows were not all fetched".to_string()).into());
         }
+        let failed =
+            |error: std::io::Error| folder_error(&config.storage, &format!("removing images: {error}"));
+        images.drop_all().map_err(failed)?;
         let filling = begin(snapshots, log, reader, &images, &mut state, &config.storage).await?;
         return Ok((Ground { store, images, snapshots: snapshots.clone(), filling, floor: 0 }, state));
     }

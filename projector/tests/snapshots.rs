@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use common::answers::{answers, same};
 use common::{Running, World, config, deadline};
-use eventlog::memory::MemoryObjects;
+use eventlog::memory::{self, Faults, MemoryObjects};
 use eventlog::objects::{Object, Objects, Stream};
 use projector::{Moment, Projection, Snapshot, When, snapshots};
 use proto::Kind;
@@ -252,5 +253,26 @@ async fn those_of_a_longer_timeline_do_not_outlive_new_ones() {
     let taken = running.projection.snapshot(&objects).await.unwrap().unwrap();
     running.projection.prune_snapshots(&objects, 2).await.unwrap();
     assert_eq!(snapshots(&objects).await.unwrap(), [taken.position.sequence]);
+    running.stop().await;
+}
+
+/// Who was killed while rows were fetched has the images of a snapshot, and no rows.
+#[tokio::test]
+async fn what_is_left_of_one_of_another_timeline_is_not_used() {
+    let world = populated().await;
+    let (objects, _, _) = taken(&world).await;
+    let folder = tempfile::tempdir().unwrap();
+    drop(begun(&world, folder.path(), &objects).await);
+    // The log was restored from a backup meanwhile, and written on.
+    let broker = memory::broker(Faults::default());
+    let mut other = World { log: broker.identity, folder, keys: BTreeMap::new(), ..world };
+    for number in 0..PEOPLE + 5 {
+        other.user(&format!("another-{number}")).await;
+    }
+    let running = other.open().await;
+    let expected = all(&other, &running.projection).await;
+    running.stop().await;
+    let running = other.open().await;
+    same(&all(&other, &running.projection).await, &expected, "after a new start");
     running.stop().await;
 }
