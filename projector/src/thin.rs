@@ -14,6 +14,8 @@ use crate::{Error, Moment, Projection};
 
 /// Rows that are removed before others are written.
 const PIECE: usize = 1000;
+/// Events that are looked at before others are applied.
+const LOOK: usize = 4096;
 
 impl Projection {
     /// Has everything thinned that happened before an instant; done in the background. Returns the floor: the last
@@ -58,16 +60,17 @@ impl Projection {
         self.inner.floor.store(floor, Ordering::Release);
         let tenants: Vec<Tenant> = self.state().tenants.keys().cloned().collect();
         for tenant in tenants {
-            let spare: Vec<u64> = self
-                .with(&tenant, |directory| directory.spare(from, floor))
-                .unwrap_or_default()
-                .into_iter()
-                .collect();
-            for piece in spare.chunks(PIECE) {
-                self.inner.store.remove(&tenant, piece)?;
+            let (mut removed, mut first) =
+                (0, self.with(&tenant, |directory| directory.first_after(from)).unwrap_or_default());
+            while let Some(spare) = self.with(&tenant, |directory| directory.spare(first, floor)).flatten() {
+                for piece in spare.rows.chunks(PIECE) {
+                    self.inner.store.remove(&tenant, piece)?;
+                }
+                removed += spare.rows.len();
+                first = spare.next;
             }
-            metrics::counter!("rollcall_projection_rows_thinned_total").increment(spare.len() as u64);
-            tracing::info!(%tenant, floor, rows = spare.len(), "rows that are no longer needed are removed");
+            metrics::counter!("rollcall_projection_rows_thinned_total").increment(removed as u64);
+            tracing::info!(%tenant, floor, rows = removed, "rows that are no longer needed are removed");
         }
         // Rows that come next would write another floor if this one were lost.
         self.inner.stall.during(|| self.inner.store.flush())?;
@@ -75,13 +78,26 @@ impl Projection {
     }
 }
 
+/// Rows that nobody needs, and which event is to be looked at next.
+struct Spare {
+    rows: Vec<u64>,
+    next: Number,
+}
+
 impl Directory {
-    /// The sequences of rows that nobody needs once the floor is raised.
-    fn spare(&self, from: u64, floor: u64) -> BTreeSet<u64> {
-        let Some(last) = self.at_sequence(floor) else { return BTreeSet::new() };
-        let first = self.at_sequence(from).filter(|_| from > 0).map_or(0, |number| number + 1);
-        let mut spare: BTreeSet<Number> = BTreeSet::new();
-        for (number, step) in self.versions().0.from(first).take_while(|(number, _)| *number <= last) {
+    /// The first event after a sequence.
+    fn first_after(&self, sequence: u64) -> Number {
+        self.at_sequence(sequence).map_or(0, |number| number + 1)
+    }
+
+    /// What some events from this one on leave that nobody needs once the floor is raised; nothing when none is left. Each
+    /// event tells by itself, so what is applied in between changes nothing.
+    fn spare(&self, first: Number, floor: u64) -> Option<Spare> {
+        let last = self.at_sequence(floor).filter(|last| first <= *last)?;
+        let (mut spare, mut next): (BTreeSet<Number>, Number) = (BTreeSet::new(), first);
+        let events = self.versions().0.from(first).take_while(|(number, _)| *number <= last);
+        for (number, step) in events.take(LOOK) {
+            next = number + 1;
             spare.insert(number);
             match self.base(step.slot, last) {
                 // What stood there before may have been needed until now.
@@ -93,7 +109,10 @@ impl Directory {
                     });
                 }
                 None => {
-                    spare.extend(self.own_events(step.slot, last));
+                    // Its last event tells for all before it.
+                    if self.last_event(step.slot, last).is_some_and(|(end, _)| end == number) {
+                        spare.extend(self.own_events(step.slot, last));
+                    }
                     // Whoever takes its key may be asked whether it is the same person.
                     if let Some(number) = self.buried(step.slot) {
                         spare.remove(&number);
@@ -102,6 +121,6 @@ impl Directory {
             }
         }
         let sequence = |number: Number| self.versions().get(number).map(|step| step.sequence);
-        spare.into_iter().filter_map(sequence).collect()
+        Some(Spare { rows: spare.into_iter().filter_map(sequence).collect(), next })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::World;
 use common::answers::{answers, same};
 use projector::{Error, Projection, When};
-use proto::{Kind, ResourceId};
+use proto::{Kind, ResourceId, subject};
 use serde_json::json;
 
 const ROUNDS: usize = 12;
@@ -143,4 +143,36 @@ async fn a_quiet_tenant_is_at_its_floor() {
     assert!(matches!(projection.moment(&here, When::Sequence(last - 1)), Err(Error::NotKept { .. })));
     assert!(matches!(projection.moment(&there, When::Sequence(floor - 1)), Err(Error::NotKept { .. })));
     running.stop().await;
+}
+
+/// Others have their turn in between.
+#[tokio::test]
+async fn a_long_history_is_thinned_piece_by_piece() {
+    let mut world = World::new();
+    let ada = world.user("ada").await;
+    let group = world.group("Team", &[]).await;
+    for _ in 0..2_500 {
+        world.members(group, &[ada], &[]).await;
+        world.members(group, &[], &[ada]).await;
+    }
+    world.write("Group", group, &subject::key_of_id(group), Kind::Deleted, json!({})).await;
+    let before = world.user("bob").await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    world.user("cyd").await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    let moment = projection.moment(&world.tenant, When::Sequence(projection.applied() - 1)).unwrap().unwrap();
+    let (last, time) = projection.stands_at(&world.tenant, moment).unwrap();
+    let floor = projection.thin(time).unwrap();
+    assert_eq!(floor, last);
+    thinned(projection, floor).await;
+    for id in [ada, before] {
+        assert!(projection.resource_at(&world.tenant, "User", id, moment).await.unwrap().is_some());
+    }
+    running.stop().await;
+    let store = common::store(world.folder.path()).await;
+    let names = store.tree_names().into_iter();
+    let rows: usize = names.map(|name| store.open_tree(name).unwrap().len()).sum();
+    // Three people, what is left of the group, and what the store says of itself.
+    assert!(rows < 20, "{rows}");
 }

@@ -347,6 +347,10 @@ impl History {
     fn tick(&mut self) -> Timestamp {
         let step = SignedDuration::from_micros(i64::try_from(self.chance.below(3_000)).unwrap());
         self.broker_time += step;
+        // A broker's clock can be put back.
+        if self.chance.strikes(3) {
+            self.broker_time -= SignedDuration::from_secs(3);
+        }
         let off = match self.below(30) {
             0 => SignedDuration::from_hours(-1),
             _ => SignedDuration::from_micros(i64::try_from(self.chance.below(20_000)).unwrap() - 10_000),
