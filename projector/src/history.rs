@@ -99,7 +99,8 @@ pub struct Differences {
 
 impl Projection {
     /// The events of a resource until a moment, in the order of the log, from the first after `after` on: so many, fewer
-    /// where much is to tell. Nothing when there never was such a resource.
+    /// where much is to tell. Nothing when there never was such a resource. Without `after` it begins at the floor; what
+    /// comes after a sequence below it is refused.
     pub async fn history(
         &self,
         tenant: &Tenant,
@@ -117,8 +118,15 @@ impl Projection {
             Some(numbers.into_iter().filter_map(step).collect::<Vec<_>>())
         });
         let Some(mut all) = found.flatten() else { return Ok(None) };
-        let not_kept = all.partition_point(|(sequence, _)| *sequence <= self.floor());
-        let all = all.split_off(not_kept);
+        let floor = self.floor();
+        let not_kept = all.partition_point(|(sequence, _)| *sequence <= floor);
+        let kept = all.split_off(not_kept);
+        // A page that follows one from before the floor was raised would pass over what is between them.
+        let missed = after.and_then(|after| all.into_iter().find(|(sequence, _)| *sequence > after));
+        if let Some((sequence, _)) = missed {
+            return Err(Error::NotKept { sequence, floor });
+        }
+        let all = kept;
         let skip = after.map_or(0, |after| all.partition_point(|(sequence, _)| *sequence <= after));
         let mut history = History { total: all.len(), not_kept, ..History::default() };
         let mut bytes = 0;

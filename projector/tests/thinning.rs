@@ -68,6 +68,10 @@ async fn above_the_floor_nothing_is_lost() {
     let (_, time) = projection.stands_at(&world.tenant, moment).unwrap();
     let whole = projection.history(&world.tenant, people[0], projector::Moment::NOW, None, 1000).await;
     let whole = whole.unwrap().unwrap();
+    let after =
+        |after: u64| projection.history(&world.tenant, people[0], projector::Moment::NOW, Some(after), 1000);
+    let first = whole.events[0].sequence;
+    assert_eq!(after(first).await.unwrap().unwrap().events[..], whole.events[1..]);
 
     let floor = projection.thin(time).unwrap();
     assert!(floor >= last / 2 && floor < last);
@@ -93,6 +97,10 @@ async fn above_the_floor_nothing_is_lost() {
     check(projection, "thinned").await;
     let again = projection.thin(time).unwrap();
     assert_eq!(again, floor);
+    // Who reads on may not miss what is no longer kept.
+    assert!(matches!(after(first).await, Err(Error::NotKept { floor: said, .. }) if said == floor));
+    let kept = after(floor).await.unwrap().unwrap().events;
+    assert_eq!(kept[..], whole.events[whole.events.len() - kept.len()..]);
     running.stop().await;
 
     let running = world.open().await;

@@ -123,9 +123,9 @@ impl Parameters {
         }
     }
 
-    /// A moment; now when it is not given.
+    /// A moment; now when it is not given. An empty one is none: what a script forgot to fill in is not the present.
     pub(super) fn when(&mut self, name: &str) -> Result<When, Problem> {
-        match self.text(name) {
+        match self.0.remove(name) {
             None => Ok(When::Now),
             Some(text) => at::parse(&text).map_err(|reason| wrong(name, &reason)),
         }
@@ -186,6 +186,7 @@ mod tests {
         assert!(Parameters::read("at=1&at=2").is_err());
         let read = |query: &str| Parameters::read(query).unwrap();
         assert!(read("at=soon").when("at").is_err());
+        assert!(read("at=").when("at").is_err());
         assert!(read("count=0").count().is_err());
         assert!(read("count=-1").count().is_err());
         assert!(read("nested=yes").flag("nested").is_err());
