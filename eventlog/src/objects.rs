@@ -1,6 +1,7 @@
 //! Large things by name, such as snapshots.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::AsyncRead;
@@ -35,4 +36,7 @@ pub trait Objects: Send + Sync + 'static {
 
     /// Removes an object, if it is there.
     async fn delete(&self, name: &str) -> Result<(), Error>;
+
+    /// Removes what is left of objects whose putting broke off: their bytes have been silent for so long.
+    async fn sweep(&self, silence: Duration) -> Result<(), Error>;
 }

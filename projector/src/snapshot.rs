@@ -29,6 +29,8 @@ const HEAD_MAX: u64 = 16 << 20;
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two attempts to remove snapshots.
 const AGAIN_DELAY: Duration = Duration::from_secs(10);
+/// One whose bytes have been silent for so long will not be whole any more: who put it was killed, or gave up.
+const SILENCE_MAX: Duration = Duration::from_secs(10 * 60);
 /// How often to look whether it did.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -137,7 +139,8 @@ impl Projection {
     }
 
     /// Removes all snapshots but the newest ones, those that were made before somebody was erased, and those of another
-    /// timeline whose positions the log has not reached: they would pass for the newest and fit nobody.
+    /// timeline whose positions the log has not reached: they would pass for the newest and fit nobody. What is left of
+    /// those that broke off goes too.
     pub async fn prune_snapshots(&self, objects: &dyn Objects, kept: usize) -> Result<(), Error> {
         let (all, erased) = (snapshots(objects).await?, self.erased());
         let is_beyond = all.first().is_some_and(|newest| *newest > self.applied());
@@ -147,7 +150,7 @@ impl Projection {
         for at in foreign.into_iter().chain(spare.map(|(_, at)| at)) {
             objects.delete(&name(at)).await?;
         }
-        Ok(())
+        Ok(objects.sweep(SILENCE_MAX).await?)
     }
 
     /// The last sequence at which somebody was erased, or a tenant dropped.

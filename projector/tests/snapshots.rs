@@ -181,6 +181,10 @@ impl Objects for Gated {
     async fn delete(&self, name: &str) -> Result<(), eventlog::Error> {
         self.objects.delete(name).await
     }
+
+    async fn sweep(&self, silence: Duration) -> Result<(), eventlog::Error> {
+        self.objects.sweep(silence).await
+    }
 }
 
 #[tokio::test]

@@ -191,7 +191,8 @@ async fn uncompressed(
     Ok(())
 }
 
-fn is_gone(error: &GetStreamError) -> bool {
+/// Whether there is no such stream.
+pub(super) fn is_gone(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
         if answer.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }
