@@ -1,7 +1,7 @@
 //! CSV after RFC 4180 that a spreadsheet can be trusted with.
 
-/// What makes a spreadsheet take a cell for a formula.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// What makes a spreadsheet take a cell for a formula; where wide letters are written, the wide ones do as well.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
 /// A row, with its line's end.
 pub(super) fn row<T: AsRef<str>>(cells: &[T]) -> String {
@@ -48,6 +48,8 @@ mod tests {
         check("\t=1", "'\t=1");
         check("\r=1", "\"'\r=1\"");
         check("=HYPERLINK(\"x\",\"y\")", "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\"");
+        check("\n=1", "\"'\n=1\"");
+        check("＝1+1", "'＝1+1");
         check("a=1", "a=1");
         check("'=1", "'=1");
     }
