@@ -4,31 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 use tokio::time::Instant;
 
+use super::buckets::BucketSettings;
 use super::health::NatsHealth;
 use super::log::NatsLog;
 use super::objects::NatsObjects;
 use super::patience::Patience;
 use super::settings::{self, StreamSettings};
-use super::store::NatsBucket;
-use super::unavailable;
-use crate::{Broker, Bucket, Committer, Error, Log, WAITING_MAX, timeline};
+use crate::{Broker, Committer, Error, Log, WAITING_MAX, timeline};
 
-/// A bucket whose values stay.
-const FOR_EVER: Duration = Duration::ZERO;
-/// How long it can be asked what came of a request.
-const COMPLETIONS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Every bucket, and how long its values stay.
-const BUCKETS: [(&str, Duration); 5] = [
-    ("KEYS", FOR_EVER),
-    ("LEASES", FOR_EVER),
-    ("REQUESTS", FOR_EVER),
-    ("COMPLETIONS", COMPLETIONS_AGE_MAX),
-    ("ROLLCALL", FOR_EVER),
-];
 /// Between two attempts to connect.
 const AGAIN_DELAY: Duration = Duration::from_millis(100);
 /// How long one question to the broker may take.
@@ -79,7 +66,7 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     settings::check_server(&client.server_info())?;
     let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
-    for wanted in StreamSettings::all(config.replicas) {
+    for wanted in StreamSettings::logs(config.replicas) {
         let awaited = format!("opening the stream {}", wanted.name());
         let seen = patience.attempt(&awaited, || settings::ensure(&context, &wanted)).await?;
         streams.push((seen, wanted));
@@ -87,10 +74,14 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let log = |name: &'static str| -> Arc<dyn Log> {
         Arc::new(NatsLog::new(name, client.clone(), context.clone()))
     };
+    let is_begun = streams.first().is_some_and(|(identity, _)| identity.last_sequence > 0);
     let mut buckets = Vec::new();
-    for (name, max_age) in BUCKETS {
-        let awaited = format!("opening the bucket {name}");
-        buckets.push(patience.attempt(&awaited, || bucket(&context, name, config.replicas, max_age)).await?);
+    for wanted in BucketSettings::all(config.replicas) {
+        let awaited = format!("opening the bucket {}", wanted.name);
+        let opened = patience.attempt(&awaited, || wanted.open(&context, is_begun)).await?;
+        let (bucket, seen, settings) = opened;
+        buckets.push(bucket);
+        streams.push((seen, settings));
     }
     let [keys, leases, requests, completions, rollcall] = <[_; 5]>::try_from(buckets).map_err(|_| {
         Error::Damaged { doing: "opening the buckets".to_string(), reason: "there are not five".to_string() }
@@ -192,31 +183,4 @@ fn may_come(kind: ConnectErrorKind) -> bool {
         | ConnectErrorKind::Tls
         | ConnectErrorKind::MaxReconnects => false,
     }
-}
-
-async fn bucket(
-    context: &jetstream::Context,
-    name: &str,
-    replicas: usize,
-    max_age: Duration,
-) -> Result<Arc<dyn Bucket>, Error> {
-    let doing = || format!("opening the bucket {name}");
-    let store = match context.get_key_value(name).await {
-        Ok(store) => store,
-        Err(_) => context
-            .create_key_value(kv::Config {
-                bucket: name.to_string(),
-                history: 1,
-                storage: jetstream::stream::StorageType::File,
-                num_replicas: replicas,
-                max_age,
-                ..Default::default()
-            })
-            .await
-            .map_err(|error| unavailable(doing(), error))?,
-    };
-    let bucket = NatsBucket::new(name, store);
-    // One that was just made on several servers cannot be read until they have chosen its leader.
-    bucket.get("ready").await?;
-    Ok(Arc::new(bucket))
 }

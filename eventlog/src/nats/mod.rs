@@ -2,6 +2,7 @@
 
 mod authority;
 mod backup;
+mod buckets;
 mod connect;
 mod follow;
 mod health;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::ServerInfo;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
-use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context, context::CreateStreamErrorKind};
 use proto::subject;
 
@@ -22,50 +22,55 @@ pub const PAYLOAD_MIN_BYTES: usize = 8 * 1024 * 1024;
 const GONE_DELAY: Duration = Duration::from_secs(1);
 
 /// How long the broker knows a message id again. Longer than any deadline of ours.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// The stream behind the bucket of data keys.
 const KEYS: &str = "KV_KEYS";
 
-/// One stream.
+/// One stream, of a log or behind a bucket.
 #[derive(Clone, Debug)]
 pub(super) struct StreamSettings {
     name: &'static str,
-    subjects: &'static str,
-    replicas: usize,
+    config: stream::Config,
+    /// Whether nothing is ever taken from it.
+    grows: bool,
 }
 
 impl StreamSettings {
-    /// All streams.
-    pub(super) fn all(replicas: usize) -> Vec<Self> {
-        let replicas = replicas.max(1);
+    /// All logs.
+    pub(super) fn logs(replicas: usize) -> Vec<Self> {
         [
             ("IDENTITY", subject::IDENTITY),
             ("PROVISIONING", subject::PROVISIONING),
             ("CONTROL", subject::CONTROL),
         ]
         .into_iter()
-        .map(|(name, subjects)| Self { name, subjects, replicas })
+        .map(|(name, subjects)| Self { name, config: log(name, subjects, replicas.max(1)), grows: true })
         .collect()
     }
 
-    fn config(&self) -> stream::Config {
-        stream::Config {
-            name: self.name.to_string(),
-            subjects: vec![self.subjects.to_string()],
-            storage: StorageType::File,
-            num_replicas: self.replicas,
-            retention: RetentionPolicy::Limits,
-            duplicate_window: DUPLICATE_WINDOW,
-            deny_delete: true,
-            deny_purge: true,
-            allow_direct: true,
-            allow_atomic_publish: true,
-            // A broker that was killed can take a block that is compressed already for one that it may add to, and not
-            // read the stream any more. What is sealed does not shrink anyway.
-            compression: Some(Compression::None),
-            ..Default::default()
-        }
+    /// Of a bucket, whose stream has these settings.
+    pub(super) fn bucket(name: &'static str, config: stream::Config) -> Self {
+        Self { name, config, grows: false }
+    }
+}
+
+fn log(name: &str, subjects: &str, replicas: usize) -> stream::Config {
+    stream::Config {
+        name: name.to_string(),
+        subjects: vec![subjects.to_string()],
+        storage: StorageType::File,
+        num_replicas: replicas,
+        retention: RetentionPolicy::Limits,
+        duplicate_window: DUPLICATE_WINDOW,
+        deny_delete: true,
+        deny_purge: true,
+        allow_direct: true,
+        allow_atomic_publish: true,
+        // A broker that was killed can take a block that is compressed already for one that it may add to, and not
+        // read the stream any more. What is sealed does not shrink anyway.
+        compression: Some(Compression::None),
+        ..Default::default()
     }
 }
 
@@ -144,11 +149,12 @@ pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result
         Ok(stream) => uncompressed(context, wanted, &stream.cached_info().config).await?,
         Err(error) if is_gone(&error) => {
             not_begun(context, wanted).await?;
-            context.create_stream(wanted.config()).await.map_err(|error| match error.kind() {
+            context.create_stream(wanted.config.clone()).await.map_err(|error| match error.kind() {
                 CreateStreamErrorKind::JetStream(answer)
                     if answer.error_code() == jetstream::ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
                 {
-                    let reason = format!("{answer}; --nats-replicas {} needs a cluster", wanted.replicas);
+                    let replicas = wanted.config.num_replicas;
+                    let reason = format!("{answer}; --nats-replicas {replicas} needs a cluster");
                     Error::Refused { doing: doing(), reason }
                 }
                 _ => unavailable(doing(), error),
@@ -191,6 +197,16 @@ async fn uncompressed(
     Ok(())
 }
 
+/// The stream, which is looked for once more before it is believed that it is gone.
+pub(super) async fn find(context: &Context, name: &str) -> Result<Stream, GetStreamError> {
+    let asked = context.get_stream(name).await;
+    if !asked.as_ref().is_err_and(is_gone) {
+        return asked;
+    }
+    tokio::time::sleep(GONE_DELAY).await;
+    context.get_stream(name).await
+}
+
 /// Whether there is no such stream.
 pub(super) fn is_gone(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
@@ -219,12 +235,7 @@ async fn not_begun(context: &Context, wanted: &StreamSettings) -> Result<(), Err
 /// Compares a stream with what it should be; every difference is named.
 pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<Seen, Error> {
     let doing = format!("checking the stream {}", wanted.name);
-    let mut asked = context.get_stream(wanted.name).await;
-    if asked.as_ref().is_err_and(is_gone) {
-        tokio::time::sleep(GONE_DELAY).await;
-        asked = context.get_stream(wanted.name).await;
-    }
-    let stream = match asked {
+    let stream = match find(context, wanted.name).await {
         Ok(stream) => stream,
         Err(error) if is_gone(&error) => {
             return Err(Error::Damaged {
@@ -246,7 +257,7 @@ pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<
                 .to_string(),
         });
     }
-    let differences = differences(&info.config, &wanted.config());
+    let differences = differences(&info.config, &wanted.config);
     if !differences.is_empty() {
         return Err(Error::Refused {
             doing,
@@ -258,7 +269,7 @@ pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<
         });
     }
     let state = &info.state;
-    if state.messages < state.last_sequence {
+    if wanted.grows && state.messages < state.last_sequence {
         return Err(Error::Damaged {
             doing,
             reason: format!(
@@ -284,16 +295,24 @@ fn differences(found: &stream::Config, expected: &stream::Config) -> Vec<String>
     compare("storage", format!("{:?}", found.storage), format!("{:?}", expected.storage));
     compare("retention", format!("{:?}", found.retention), format!("{:?}", expected.retention));
     compare("num_replicas", found.num_replicas.to_string(), expected.num_replicas.to_string());
-    compare("deny_delete", found.deny_delete.to_string(), "true".to_string());
-    compare("deny_purge", found.deny_purge.to_string(), "true".to_string());
-    compare("allow_atomic", found.allow_atomic_publish.to_string(), "true".to_string());
+    compare("deny_delete", found.deny_delete.to_string(), expected.deny_delete.to_string());
+    compare("deny_purge", found.deny_purge.to_string(), expected.deny_purge.to_string());
+    compare(
+        "allow_atomic",
+        found.allow_atomic_publish.to_string(),
+        expected.allow_atomic_publish.to_string(),
+    );
     compare("sealed", found.sealed.to_string(), "false".to_string());
     let limit = |value: i64| if value <= 0 { "unlimited".to_string() } else { value.to_string() };
     compare("max_msgs", limit(found.max_messages), limit(0));
     compare("max_bytes", limit(found.max_bytes), limit(0));
-    compare("max_msgs_per_subject", limit(found.max_messages_per_subject), limit(0));
+    compare(
+        "max_msgs_per_subject",
+        limit(found.max_messages_per_subject),
+        limit(expected.max_messages_per_subject),
+    );
     compare("max_msg_size", limit(i64::from(found.max_message_size)), limit(0));
-    compare("max_age", format!("{:?}", found.max_age), format!("{:?}", Duration::ZERO));
+    compare("max_age", format!("{:?}", found.max_age), format!("{:?}", expected.max_age));
     compare(
         "duplicate_window",
         format!("{:?}", found.duplicate_window),
