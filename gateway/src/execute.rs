@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
 use crate::decide::{Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
-use crate::fresh::looks_beyond_guards;
+use crate::fresh::{looks_beyond_guards, within};
 use crate::messages::{Unsent, messages};
 use crate::rival::Found;
 use crate::{Gateway, Inner};
@@ -195,7 +195,8 @@ impl Gateway {
                 Ok(Decision::Write(write)) if caught_up || !write.beyond_guards => {
                     // A returning person under the former id is a new resource all the same.
                     let current = current.filter(|current| current.id == write.id).cloned();
-                    match inner.append(caller, kind, current.as_ref(), *write, txn, deadline).await {
+                    let key = within(deadline, || inner.data_key(&caller.tenant, current.as_ref())).await?;
+                    match inner.append(caller, kind, key, *write, txn, deadline).await {
                         Err(LogError::Conflict { .. }) => {
                             metrics::counter!("rollcall_command_conflicts_total").increment(1);
                             inner.catch_up("conflict", deadline).await?;
@@ -260,12 +261,11 @@ impl Inner {
         &self,
         caller: &Caller,
         kind: &ResourceType,
-        current: Option<&Stored>,
+        (key_ref, data_key): (KeyRef, DataKey),
         mut write: Write,
         txn: &str,
         deadline: Instant,
     ) -> Result<Written, LogError> {
-        let (key_ref, data_key) = self.data_key(&caller.tenant, current).await?;
         write.body.caller_address.clone_from(&caller.address);
         let event = Event {
             id: clock::new_event_id(),
@@ -320,13 +320,13 @@ impl Inner {
         &self,
         tenant: &Tenant,
         current: Option<&Stored>,
-    ) -> Result<(KeyRef, DataKey), LogError> {
+    ) -> Result<(KeyRef, DataKey), projector::Error> {
         if let Some(key_ref) = current.and_then(|current| current.key_ref)
             && let Some(key) = self.keyring.key(tenant, key_ref).await?
         {
             return Ok((key_ref, key));
         }
-        self.keyring.issue(tenant).await
+        Ok(self.keyring.issue(tenant).await?)
     }
 
     /// The state after the event, once our own projection shows it; a projection that lags beyond the deadline does

@@ -94,7 +94,7 @@ impl Inner {
 
 /// Asks until there is an answer or the time is over. The broker's client gives up a question in its own time, which is
 /// shorter, and takes one question after the other, which can be longer.
-async fn within<T, F>(deadline: Instant, ask: impl Fn() -> F) -> Result<T, Failure>
+pub(crate) async fn within<T, F>(deadline: Instant, ask: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, projector::Error>>,
 {

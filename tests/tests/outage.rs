@@ -196,6 +196,24 @@ fn a_broker_that_is_cut_off_for_ten_seconds() {
     assert!(metric(&scene.hasty, "rollcall_append_timeouts_total{unknown=\"false\"}") >= 1.0);
 }
 
+/// The first who are created in a tenant need data keys, which the broker keeps: they wait for it as others do, and for no
+/// longer than they may, however many they are.
+#[test]
+fn whoever_needs_a_new_key_waits_within_the_deadline() {
+    let scene = Scene::start();
+    scene.wire.go_away();
+    let begun = Instant::now();
+    let patient = crowd(&scene.patient, "patient", &[]);
+    let hasty = crowd(&scene.hasty, "hasty", &[]);
+    hasty.into_iter().for_each(|asked| busy(&asked.join().unwrap()));
+    assert!(begun.elapsed() < Duration::from_millis(3 * HASTY_MS), "they waited for one another");
+    wait(begun);
+    scene.wire.come_back();
+    let told: Vec<Told> = patient.into_iter().map(|asked| asked.join().unwrap()).collect();
+    told.iter().for_each(|told| assert_eq!(told.reply.status, 201, "{}: {}", told.name, told.reply.text));
+    agree(&scene.patient, &told);
+}
+
 /// Stopped with its connections open: what was sent waits there, and may be written later.
 #[test]
 fn a_broker_that_is_stopped_for_ten_seconds() {
