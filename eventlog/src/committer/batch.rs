@@ -7,20 +7,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::queue::{Job, Subjects, subjects};
+use super::queue::{Job, Load};
 use crate::{Append, Error, Guard};
 
-/// The subjects of a batch, free again whatever became of its task.
+/// What a batch takes up, free again whatever became of its task.
 struct Together<'a> {
     shared: &'a Shared,
-    subjects: Vec<Subjects>,
+    loads: Vec<Load>,
 }
 
 impl Drop for Together<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        for subjects in &self.subjects {
-            state.queue.end(subjects);
+        for load in &self.loads {
+            state.queue.end(load);
         }
     }
 }
@@ -34,9 +34,9 @@ impl Shared {
         }
         let marks = {
             let mut state = self.lock();
-            let subjects: Vec<Subjects> = jobs.iter().map(|job| subjects(&job.appends)).collect();
-            subjects.iter().for_each(|subjects| state.queue.begin(subjects));
-            Together { shared: self, subjects }
+            let loads: Vec<Load> = jobs.iter().map(|job| Load::of(&job.appends)).collect();
+            loads.iter().for_each(|load| state.queue.begin(load));
+            Together { shared: self, loads }
         };
         let deadline = jobs.iter().map(|job| job.deadline).min().unwrap_or_else(Instant::now);
         let appends: Vec<Append> = jobs.iter().flat_map(|job| job.appends.iter().cloned()).collect();

@@ -19,14 +19,19 @@ use tokio::time::Instant;
 
 use crate::{Append, Error, Log, Message};
 use pace::{CROWD, Pace, Way};
-use queue::{Job, Queue, Subjects, subjects};
+use queue::{Job, Load, Queue, Room, bytes};
 
 /// How many commands may wait when nothing else is said; who comes then is told to come later.
 pub const WAITING_MAX: usize = 4_096;
 /// Commands that are under way alone.
 const ALONE_MAX: usize = 1_024;
-/// Messages in a batch.
+/// And their bytes: what is handed to the broker must be written before its acknowledgement is given up.
+const ALONE_BYTES_MAX: usize = 16 << 20;
+/// Messages in a batch, and their bytes.
 const BATCH_MAX: usize = 300;
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes that may wait: a slow disk writes them within a request's time, and they are held in memory.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Who has less time left goes alone: a batch must end before the first of its deadlines.
 const HURRY: Duration = Duration::from_millis(500);
 /// How long after its deadline a writer is told at the latest.
@@ -87,37 +92,48 @@ impl Committer {
         if deadline <= Instant::now() {
             return Err(Error::Unavailable { doing: shared.doing(), source: None });
         }
-        let subjects = subjects(&appends);
+        let (load, bytes) = (Load::of(&appends), bytes(&appends));
         let answer = {
             let mut state = shared.lock();
             let crowd = state.driving || state.pace.way(state.present() + 1) == Way::Together;
-            if !crowd && state.queue.going() < ALONE_MAX && state.queue.admits(&appends) {
-                state.queue.begin(&subjects);
+            let room = state.queue.room(ALONE_MAX, ALONE_BYTES_MAX);
+            if !crowd && state.queue.has_room(bytes, room) && state.queue.admits(&appends) {
+                state.queue.begin(&load);
                 None
-            } else if state.queue.waiting() >= shared.waiting_max {
+            } else if let Some(why) = shared.is_full(&state, bytes) {
                 metrics::counter!("rollcall_committer_full_total").increment(1);
-                let source = format!("{} writes wait already", shared.waiting_max);
-                return Err(Error::Unavailable { doing: shared.doing(), source: Some(source.into()) });
+                return Err(Error::Unavailable { doing: shared.doing(), source: Some(why.into()) });
             } else {
                 let (reply, answer) = oneshot::channel();
                 state.tickets += 1;
                 let ticket = state.tickets;
                 let appends = std::mem::take(&mut appends);
-                state.queue.push(Job { ticket, appends, deadline, reply, alone: false, unknown: false });
+                state.queue.push(Job {
+                    ticket,
+                    appends,
+                    bytes,
+                    deadline,
+                    reply,
+                    alone: false,
+                    unknown: false,
+                });
                 shared.kick(&mut state);
                 Some((ticket, answer))
             }
         };
         let Some((ticket, mut answer)) = answer else {
-            return Going { shared: shared.clone(), subjects, messages: appends.len() }
-                .write(appends, deadline)
-                .await;
+            return Going { shared: shared.clone(), load }.write(appends, deadline).await;
         };
         if let Ok(Ok(result)) = tokio::time::timeout_at(deadline, &mut answer).await {
             return result;
         }
         // What still waits was not written, whatever is under way before it.
-        let withdrawn = shared.lock().queue.withdraw(ticket);
+        let withdrawn = {
+            let mut state = shared.lock();
+            let withdrawn = state.queue.withdraw(ticket);
+            tell_waiting(&state);
+            withdrawn
+        };
         if let Some(job) = withdrawn {
             return Err(shared.too_late(&job));
         }
@@ -132,8 +148,7 @@ impl Committer {
 /// guards decide without our order.
 struct Going {
     shared: Arc<Shared>,
-    subjects: Subjects,
-    messages: usize,
+    load: Load,
 }
 
 impl Going {
@@ -147,12 +162,16 @@ impl Drop for Going {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let present = state.present();
-        state.queue.end(&self.subjects);
-        state.pace.finished(self.messages, present, Instant::now());
+        state.queue.end(&self.load);
+        state.pace.finished(self.load.messages, present, Instant::now());
         if state.queue.waiting() > 0 {
             self.shared.kick(&mut state);
         }
     }
+}
+
+fn tell_waiting(state: &State) {
+    metrics::gauge!("rollcall_committer_waiting").set(state.queue.waiting() as f64);
 }
 
 async fn write(log: &dyn Log, mut appends: Vec<Append>, deadline: Instant) -> Result<u64, Error> {
@@ -188,7 +207,17 @@ impl Shared {
         } else {
             self.send_alone(state, |_| true);
         }
-        metrics::gauge!("rollcall_committer_waiting").set(state.queue.waiting() as f64);
+        tell_waiting(state);
+    }
+
+    /// Why nobody with so many bytes may wait as well.
+    fn is_full(&self, state: &State, bytes: usize) -> Option<String> {
+        let waiting = state.queue.waiting();
+        if waiting >= self.waiting_max {
+            return Some(format!("{} writes wait already", self.waiting_max));
+        }
+        let is_too_much = waiting > 0 && state.queue.waiting_bytes() + bytes > WAITING_BYTES_MAX;
+        is_too_much.then(|| format!("writes of {} MB wait already", WAITING_BYTES_MAX >> 20))
     }
 
     /// Sends those who wait, each alone, as far as they may go.
@@ -197,11 +226,11 @@ impl Shared {
             let error = self.too_late(&late);
             late.answer(Err(error));
         }
-        let room = ALONE_MAX.saturating_sub(state.queue.going());
+        let room = state.queue.room(ALONE_MAX, ALONE_BYTES_MAX);
         for job in state.queue.take(room, wanted) {
-            let subjects = subjects(&job.appends);
-            state.queue.begin(&subjects);
-            let going = Going { shared: self.clone(), subjects, messages: job.appends.len() };
+            let load = Load::of(&job.appends);
+            state.queue.begin(&load);
+            let going = Going { shared: self.clone(), load };
             tokio::spawn(async move {
                 let Job { appends, deadline, reply, .. } = job;
                 let _ = reply.send(going.write(appends, deadline).await);
@@ -227,13 +256,18 @@ impl Shared {
                 }
                 self.send_alone(&mut state, |job| job.alone || job.deadline <= now + HURRY);
                 let crowd = state.pace.way(state.present()) == Way::Together;
-                let jobs = if crowd { state.queue.take(BATCH_MAX, |_| true) } else { Vec::new() };
-                if jobs.len() < CROWD {
+                let room = Room { messages: BATCH_MAX, bytes: BATCH_BYTES_MAX, is_empty: true };
+                // Who may stand in the log by itself already would make a batch that can never stand.
+                let jobs = if crowd { state.queue.take(room, |job| !job.alone) } else { Vec::new() };
+                let is_batch = jobs.len() >= CROWD;
+                if !is_batch {
                     state.driving = false;
                     state.queue.put_back(jobs);
                     self.send_alone(&mut state, |_| true);
+                    tell_waiting(&state);
                     return;
                 }
+                tell_waiting(&state);
                 jobs
             };
             self.together(jobs).await;

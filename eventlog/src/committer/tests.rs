@@ -25,17 +25,23 @@ struct Slow {
     /// Every so many batches one ends without an answer.
     unknown_every: usize,
     batch_takes: Duration,
+    /// Bytes that are under way, and the most that ever were.
+    bytes: Mutex<(usize, usize)>,
 }
 
 impl Slow {
     fn over(faults: Faults, unknown_every: usize) -> Arc<Self> {
-        let log = MemoryLog::new("IDENTITY", faults);
-        Arc::new(Self {
-            log,
-            batches: Mutex::default(),
-            unknown_every,
-            batch_takes: Duration::from_millis(4),
-        })
+        Self::with(MemoryLog::new("IDENTITY", faults), unknown_every, Duration::from_millis(4))
+    }
+
+    fn with(log: MemoryLog, unknown_every: usize, batch_takes: Duration) -> Arc<Self> {
+        Arc::new(Self { log, batches: Mutex::default(), unknown_every, batch_takes, bytes: Mutex::default() })
+    }
+
+    fn begins(&self, bytes: usize) {
+        let mut seen = self.bytes.lock().unwrap();
+        seen.0 += bytes;
+        seen.1 = seen.1.max(seen.0);
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -50,12 +56,18 @@ impl Log for Slow {
     }
 
     async fn append(&self, append: Append, deadline: Instant) -> Result<u64, Error> {
+        let bytes = append.payload.len();
+        self.begins(bytes);
         tokio::time::sleep(Duration::from_millis(2)).await;
+        self.bytes.lock().unwrap().0 -= bytes;
         self.log.append(append, deadline).await
     }
 
     async fn append_atomic(&self, appends: Vec<Append>, deadline: Instant) -> Result<Vec<u64>, Error> {
+        let bytes = appends.iter().map(|append| append.payload.len()).sum();
+        self.begins(bytes);
         tokio::time::sleep(self.batch_takes).await;
+        self.bytes.lock().unwrap().0 -= bytes;
         let count = {
             let mut batches = self.batches.lock().unwrap();
             batches.push(appends.iter().map(|append| append.subject.clone()).collect());
@@ -147,8 +159,7 @@ async fn many_writers_share_batches() {
 /// found that this log takes them faster one by one.
 async fn first_batches(comes_back: fn(u64) -> u64) -> Vec<usize> {
     let log = MemoryLog::new("IDENTITY", Faults::default());
-    let batch_takes = Duration::from_millis(12);
-    let log = Arc::new(Slow { log, batches: Mutex::default(), unknown_every: usize::MAX, batch_takes });
+    let log = Slow::with(log, usize::MAX, Duration::from_millis(12));
     let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let write = |writer: u64| {
         let committer = committer.clone();
@@ -253,11 +264,44 @@ async fn who_finds_no_room_is_told_at_once() {
     assert_eq!((written + refused, log.last_sequence().await.unwrap()), (200, written as u64));
 }
 
+fn large(name: String, bytes: usize) -> Append {
+    Append { payload: vec![b'x'; bytes].into(), ..append(&name, Guard::Last(0)) }
+}
+
+/// What is handed to the broker at once must be written before its acknowledgement is given up.
+#[tokio::test(start_paused = true)]
+async fn large_messages_are_under_way_a_few_at_a_time() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
+    let appends: Vec<Append> = (0..60).map(|number| large(number.to_string(), 1 << 20)).collect();
+    let results = all_at_once(&committer, appends.clone()).await;
+    agrees(&log, &appends, &results).await;
+    assert!(results.iter().all(Result::is_ok));
+    let most = log.bytes.lock().unwrap().1;
+    assert!(most <= ALONE_BYTES_MAX + BATCH_BYTES_MAX, "{most} bytes at once");
+    // One that is larger than all bounds goes when nothing else does, and small ones do not keep it from going.
+    let mut appends: Vec<Append> = (0..300).map(|number| large(format!("s{number}"), 1_000)).collect();
+    appends.insert(150, large("huge".to_string(), 2 * ALONE_BYTES_MAX));
+    let results = all_at_once(&committer, appends).await;
+    assert!(results.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_room_for_his_bytes_is_told_at_once() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
+    let appends: Vec<Append> = (0..400).map(|number| large(number.to_string(), 1 << 20)).collect();
+    let results = all_at_once(&committer, appends).await;
+    let refused = results.iter().filter(|result| matches!(result, Err(Error::Unavailable { .. }))).count();
+    assert!(refused > 200, "{refused}");
+    let written = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!((written + refused, log.last_sequence().await.unwrap()), (400, written as u64));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_may_stand_in_the_log_is_never_told_that_nothing_was_written() {
     let log = MemoryLog::new("IDENTITY", Faults::default());
-    let batch_takes = Duration::from_millis(1_500);
-    let log = Arc::new(Slow { log, batches: Mutex::default(), unknown_every: 1, batch_takes });
+    let log = Slow::with(log, 1, Duration::from_millis(1_500));
     let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
     let deadline = Instant::now() + Duration::from_secs(1);
     let write = |number: usize| {
