@@ -153,3 +153,23 @@ async fn what_was_written_is_there_after_a_restart() {
     let log = broker.broker().await.identity;
     assert_eq!(log.read(sequence).await.unwrap().unwrap().id, Some(write.id));
 }
+
+/// The broker cuts a client off that has more than 64 MB to take, and with it every write that is under way there.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_are_read_without_being_cut_off() {
+    let house = House::start();
+    let broker = house.broker().await;
+    let payload = Bytes::from(vec![b'x'; 2 << 20]);
+    for number in 0..100 {
+        let write = Append { payload: payload.clone(), ..append(&format!("large-{number}"), Guard::Last(0)) };
+        broker.identity.append(write, Instant::now() + SOON).await.unwrap();
+    }
+    let fresh = house.broker().await;
+    let mut followed = fresh.identity.follow(1);
+    for sequence in 1..=100 {
+        let message = timeout(SOON, followed.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!((message.sequence, message.payload.len()), (sequence, payload.len()));
+    }
+    let log = std::fs::read_to_string(house.folder.path().join("nats/nats-server.log")).unwrap();
+    assert!(!log.contains("Slow Consumer"), "{log}");
+}

@@ -1,13 +1,14 @@
-//! Following a stream. The client's ordered consumer does the work; what it delivers is checked here, and when it
-//! fails it is made anew at the next sequence, for as long as it takes. Before that the log must still hold what it
-//! delivered last: a broker that was restored from a backup has another history, and must not be read on.
+//! Following a stream. A consumer that the broker keeps in memory does the work, asked for so many bytes at a time; what
+//! it delivers is checked here, and when it fails it is made anew at the next sequence, for as long as it takes. Before
+//! that the log must still hold what it delivered last: a broker that was restored from a backup has another history, and
+//! must not be read on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::consumer::pull::{self, Stream};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::EventId;
@@ -30,6 +31,12 @@ const GAPS_MAX: u32 = 3;
 const LACKS_MAX: u32 = 10;
 /// How many messages that are already here are taken at once.
 const READY_MAX: usize = 512;
+/// How many messages the broker is asked for at once, and bytes. It is asked again when half of them came, and it cuts a
+/// client off, with everything that is under way there, that has more than 64 MB to take.
+const ASKED_MAX: usize = 500;
+const ASKED_BYTES_MAX: usize = 16 << 20;
+/// How long the broker keeps a consumer that nobody asks.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
 struct Following {
     log: NatsLog,
@@ -38,9 +45,7 @@ struct Following {
     last: Option<(u64, Option<EventId>)>,
     /// How often in a row the log lacked it.
     lacks: u32,
-    consumer: Option<Ordered>,
-    /// The consumer's name at the broker; the client makes another one, unasked, when the first vanishes.
-    name: String,
+    consumer: Option<Stream>,
     /// How often the client had connected when the consumer was made.
     connects: u64,
     /// Looks at a consumer that delivered nothing.
@@ -61,7 +66,6 @@ pub(super) fn from(log: NatsLog, from: u64) -> BoxStream<'static, Result<Message
         last: None,
         lacks: 0,
         consumer: None,
-        name: String::new(),
         connects: 0,
         looks: 0,
         patience: LOOKS_UNTIL_MISSED,
@@ -143,10 +147,9 @@ impl Following {
     }
 
     /// A consumer at the next sequence; nothing when there is none to be had at the moment.
-    async fn begin(&mut self) -> Result<Option<Ordered>, Error> {
+    async fn begin(&mut self) -> Result<Option<Stream>, Error> {
         self.connects = self.connects();
         self.looks = 0;
-        self.name.clear();
         if !self.same_log().await? {
             return Ok(None);
         }
@@ -213,11 +216,6 @@ impl Following {
     /// Takes a message that is the next one; passes over repeats; says no to a gap.
     fn take(&mut self, message: &async_nats::jetstream::Message) -> bool {
         let Ok(info) = message.info() else { return false };
-        if self.name.is_empty() {
-            self.name.push_str(info.consumer);
-        } else if self.name != info.consumer {
-            return false;
-        }
         if info.stream_sequence < self.next {
             return true;
         }
@@ -262,11 +260,17 @@ impl Following {
     }
 }
 
-async fn start(log: &NatsLog, next: u64) -> Option<Ordered> {
-    let config = OrderedConfig {
+async fn start(log: &NatsLog, next: u64) -> Option<Stream> {
+    let config = pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+        ack_policy: AckPolicy::None,
+        inactive_threshold: FORGOTTEN_AFTER,
+        memory_storage: true,
+        num_replicas: 1,
         ..Default::default()
     };
     let stream = log.stream().await.ok()?;
-    stream.create_consumer(config).await.ok()?.messages().await.ok()
+    let consumer = stream.create_consumer(config).await.ok()?;
+    let asked = consumer.stream().max_messages_per_batch(ASKED_MAX).max_bytes_per_batch(ASKED_BYTES_MAX);
+    asked.messages().await.ok()
 }
