@@ -41,13 +41,23 @@ pub(crate) fn remove(data_dir: &Path) {
     let _ = std::fs::remove_file(data_dir.join(NAME));
 }
 
-/// A text that is kept in this data folder.
-pub(crate) fn kept(data_dir: &Path, name: &str) -> Option<String> {
-    let text = std::fs::read_to_string(data_dir.join(name)).ok()?;
-    Some(text.trim().to_string()).filter(|text| !text.is_empty())
+/// A text that is kept in this data folder; nothing when there is no such file. One that cannot be read is no reason to
+/// make another in its place.
+pub(crate) fn kept(data_dir: &Path, name: &str) -> Result<Option<String>, Failure> {
+    let path = data_dir.join(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().to_string(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::of(format_args!("reading {}", path.display()), &error)),
+    };
+    if text.is_empty() {
+        let path = path.display();
+        return Err(Failure::new(format!("{path} is empty: put the right file back, or remove this one")));
+    }
+    Ok(Some(text))
 }
 
-/// Keeps a text in this data folder, readable by its owner only.
+/// Keeps a text in this data folder for good, readable by its owner only.
 pub(crate) fn keep(data_dir: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let (path, fresh) = (data_dir.join(name), data_dir.join(format!("{name}.new")));
     std::fs::OpenOptions::new()
@@ -61,12 +71,13 @@ pub(crate) fn keep(data_dir: &Path, name: &str, text: &str) -> Result<(), Failur
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&fresh, &path))
+        .and_then(|()| std::fs::File::open(data_dir)?.sync_all())
         .map_err(|error| Failure::of(format_args!("writing {}", path.display()), &error))
 }
 
 /// Reads a secret of this data folder, or makes it: `bytes` random bytes as hexadecimal digits.
 pub(crate) fn secret(data_dir: &Path, name: &str, bytes: usize) -> Result<String, Failure> {
-    if let Some(kept) = kept(data_dir, name) {
+    if let Some(kept) = kept(data_dir, name)? {
         return Ok(kept);
     }
     let mut random = vec![0; bytes];
@@ -98,5 +109,18 @@ mod tests {
         let first = secret(folder.path(), "master.key", 32).unwrap();
         assert_eq!(first.len(), 64);
         assert_eq!(secret(folder.path(), "master.key", 32).unwrap(), first);
+    }
+
+    /// A disk that does not answer, a file of another user: the key in it is the only one.
+    #[test]
+    fn a_secret_that_cannot_be_read_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        for bytes in [b"\xff\xfe".as_slice(), b"", b"\n"] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = secret(folder.path(), "master.key", 32).expect_err("it is made anew").to_string();
+            assert!(error.contains("master.key"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "what was there is there");
+        }
     }
 }

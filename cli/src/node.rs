@@ -106,11 +106,11 @@ impl Node {
             .local_addr()
             .map_err(|error| Failure::of("asking for the admin address", &error))?;
         let broker = nats::connect(config).await.map_err(|error| Failure::of("starting", &error))?;
-        let master = settings.master_key()?;
+        let master = settings.master_key(&broker).await?;
         let secret = eventlog::subject_secret(&broker, &master)
             .await
             .map_err(|error| Failure::of("starting", &error))?;
-        let keyring = Keyring::new(broker.keys.clone(), master);
+        let keyring = Keyring::new(broker.keys.clone(), master.clone());
         let registry = settings.registry.clone();
         let projection = Projection::open_from(
             settings.projection(settings.projection_folder(), None),
@@ -190,7 +190,7 @@ impl Node {
             Ok(())
         });
         let interval = settings.nats.verify_interval;
-        tasks.spawn(verify(broker.clone(), settings.master_key()?, interval, shutdown.clone()));
+        tasks.spawn(verify(broker.clone(), master, interval, shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
         let parts = Parts { projection, keyring, registry, about, holder };
         Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts, reload: None })

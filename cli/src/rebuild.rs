@@ -85,13 +85,7 @@ async fn build(
     folder: &Path,
     rebuild: &Rebuild,
 ) -> Result<(), Failure> {
-    let Some(master) = settings.known_master_key()? else {
-        return Err(Failure::new(format!(
-            "the master key is missing, without which nothing in the log can be read: put the file master.key of the \
-             installation into {}, or give it with ROLLCALL_MASTER_KEY",
-            settings.data_dir.display()
-        )));
-    };
+    let master = settings.present_master_key()?;
     let broker = nats::connect(config).await.map_err(|error| Failure::of("connecting", &error))?;
     // Before anything is dropped for a key that opens nothing.
     eventlog::read_subject_secret(&broker, &master)

@@ -12,8 +12,9 @@ use crate::settings::Settings;
 use crate::token::{connect, print};
 
 pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> {
+    let master = settings.present_master_key()?;
     let broker = connect(settings).await?;
-    let keyring = Keyring::new(broker.keys.clone(), settings.master_key()?);
+    let keyring = Keyring::new(broker.keys.clone(), master);
     let log = &*broker.identity;
     let failed = |error: eventlog::Error| Failure::of("reading the log", &error);
     let last = log.last_sequence().await.map_err(failed)?;

@@ -84,7 +84,7 @@ pub(crate) async fn start_server(settings: &Settings, port: u16) -> Result<Serve
 async fn token(node: &Node, data_dir: &Path, tenant: &str, source: &str) -> Result<String, Failure> {
     let name = format!("{tenant}.token");
     let control = &*node.broker.control;
-    if let Some(kept) = dev_env::kept(data_dir, &name) {
+    if let Some(kept) = dev_env::kept(data_dir, &name)? {
         let credential = kept.trim_start_matches("rc_").split('_').next().unwrap_or_default().to_string();
         let known =
             gateway::read_tokens(control).await.map_err(|error| Failure::of("reading the tokens", &error))?;

@@ -23,7 +23,7 @@ pub use keyring::Keyring;
 pub use last::LastSequence;
 pub use log::{Append, Error, Guard, Headers, Log, Message};
 pub use objects::Objects;
-pub use secret::{read_subject_secret, subject_secret};
+pub use secret::{is_begun, read_subject_secret, subject_secret};
 pub use timeline::Timeline;
 
 use std::sync::Arc;

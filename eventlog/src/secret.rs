@@ -43,6 +43,11 @@ pub async fn subject_secret(broker: &Broker, master: &DataKey) -> Result<Subject
     }
 }
 
+/// Whether anything was ever written to this broker, or sealed for it.
+pub async fn is_begun(broker: &Broker) -> Result<bool, Error> {
+    Ok(broker.rollcall.get(KEY).await?.is_some() || broker.identity.last_sequence().await? > 0)
+}
+
 /// Reads the secret; nothing when it was never made.
 pub async fn read_subject_secret(broker: &Broker, master: &DataKey) -> Result<Option<SubjectSecret>, Error> {
     let Some((value, _)) = broker.rollcall.get(KEY).await? else { return Ok(None) };

@@ -99,6 +99,27 @@ fn plain_http_is_for_loopback() {
     assert!(said.contains("--tls-certificate") && said.contains("--behind-proxy"), "{said}");
 }
 
+/// With none every write would be refused; with more than the broker remembers ids for, one could stand twice.
+#[test]
+fn a_limit_out_of_its_range_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rollcall.toml");
+    for timeout_ms in [0, 99, 100_001] {
+        let text =
+            format!("[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n[nats]\nwrites_waiting_max = 0\n");
+        std::fs::write(&file, text).unwrap();
+        let data = folder.path().to_str().unwrap();
+        let said = gives_up(&["--data-dir", data, "--config", file.to_str().unwrap()]);
+        for words in [
+            "2 mistakes",
+            "gateway.limits.request_timeout_ms: must be 100 to 100000",
+            "nats.writes_waiting_max: must be 1 to 1000000",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_lost_or_foreign_secret_stops_the_start() {
     let mut house = House::start();
@@ -111,6 +132,11 @@ fn a_lost_or_foreign_secret_stops_the_start() {
     let arguments: Vec<&str> = free().into_iter().chain(["--data-dir", data.to_str().unwrap()]).collect();
     let said = gives_up(&arguments);
     assert!(said.contains("master key"), "{said}");
+    // None is made where one is missing: it would look like the right one.
+    std::fs::remove_file(&key).unwrap();
+    let said = gives_up(&arguments);
+    assert!(said.contains("master.key is missing") && said.contains("ROLLCALL_MASTER_KEY"), "{said}");
+    assert!(!key.exists());
     std::fs::write(&key, kept).unwrap();
     house.start_again();
     // The bucket with the subject secret is gone, the events are not.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use gateway::Policies;
 use proto::Tenant;
+use proto::sealing::DataKey;
 use scim::Registry;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -31,12 +32,16 @@ use crate::{Failure, dev_env};
 
 /// Where the file is looked for.
 const FILE: &str = "rollcall.toml";
+const MASTER_KEY: &str = "master.key";
 const SCIM_PORT: u16 = 7643;
 const ADMIN_PORT: u16 = 7644;
 const NATS_PORT: u16 = 7422;
 const VERIFY_INTERVAL_S: u64 = 60;
 /// Calls under way at all apps together. Of one alone reductions of access would have no part.
 const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
+/// The broker knows a message again for 120 s, so no write may be tried for as long.
+const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=100_000;
+const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -164,6 +169,10 @@ impl Settings {
         let dispatcher: DispatcherSection = take(&mut table, "dispatcher", &mut mistakes);
         let calls_max = dispatcher.calls_max;
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
+        let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
+        mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
+        let timeout_ms = gateway.limits.request_timeout_ms;
+        mistakes.check_range("gateway.limits", "request_timeout_ms", timeout_ms, REQUEST_TIMEOUT_MS);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
             apps::app(&registry, folder, place, value, mistakes)
@@ -221,7 +230,7 @@ impl Settings {
                 replicas: cli.nats_replicas.or(nats.replicas).unwrap_or(1),
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
-                writes_waiting_max: nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX),
+                writes_waiting_max: waiting_max,
                 verify_interval: Duration::from_secs(
                     nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1),
                 ),
@@ -245,25 +254,45 @@ impl Settings {
             search_path: environment("PATH").unwrap_or_default(),
             master_key: cli.master_key.clone(),
         };
-        if settings.master_key.as_ref().is_some_and(|text| proto::sealing::DataKey::from_hex(text).is_none())
-        {
+        if settings.master_key.as_ref().is_some_and(|text| DataKey::from_hex(text).is_none()) {
             mistakes.add("--master-key (ROLLCALL_MASTER_KEY): must be 64 hexadecimal digits; make one with `openssl rand -hex 32`");
         }
         mistakes.into_result()?;
         Ok(settings)
     }
 
-    /// The master key: given, or of this data folder.
-    pub(crate) fn master_key(&self) -> Result<proto::sealing::DataKey, Failure> {
+    /// The master key that what the broker holds is sealed under: given, or of this data folder. It is made only where
+    /// nothing was ever written.
+    pub(crate) async fn master_key(&self, broker: &eventlog::Broker) -> Result<DataKey, Failure> {
+        let failed = |error: eventlog::Error| Failure::of("starting", &error);
+        if self.known_master_key()?.is_none() && !eventlog::is_begun(broker).await.map_err(failed)? {
+            dev_env::secret(&self.data_dir, MASTER_KEY, 32)?;
+        }
+        self.present_master_key()
+    }
+
+    /// The master key, which must be there.
+    pub(crate) fn present_master_key(&self) -> Result<DataKey, Failure> {
+        self.known_master_key()?.ok_or_else(|| {
+            Failure::new(format!(
+                "{} is missing, and without the master key nothing that was written can be read: put the file of this \
+                 installation there, or give the key with ROLLCALL_MASTER_KEY",
+                self.data_dir.join(MASTER_KEY).display()
+            ))
+        })
+    }
+
+    /// The master key if there is one; it is not made.
+    pub(crate) fn known_master_key(&self) -> Result<Option<DataKey>, Failure> {
         let text = match &self.master_key {
-            Some(text) => text.clone(),
-            None => dev_env::secret(&self.data_dir, "master.key", 32)?,
+            Some(text) => Some(text.clone()),
+            None => dev_env::kept(&self.data_dir, MASTER_KEY)?,
         };
-        let path = self.data_dir.join("master.key");
-        proto::sealing::DataKey::from_hex(&text).ok_or_else(|| {
+        let Some(text) = text else { return Ok(None) };
+        DataKey::from_hex(&text).map(Some).ok_or_else(|| {
             Failure::new(format!(
                 "{}: holds no key of 64 hexadecimal digits; put the right file back",
-                path.display()
+                self.data_dir.join(MASTER_KEY).display()
             ))
         })
     }
@@ -282,12 +311,6 @@ impl Settings {
     /// Where the node that runs on the data folder has its projection.
     pub(crate) fn projection_folder(&self) -> PathBuf {
         self.data_dir.join("projection")
-    }
-
-    /// The master key if there is one; it is not made.
-    pub(crate) fn known_master_key(&self) -> Result<Option<proto::sealing::DataKey>, Failure> {
-        let known = self.master_key.is_some() || dev_env::kept(&self.data_dir, "master.key").is_some();
-        if known { self.master_key().map(Some) } else { Ok(None) }
     }
 
     /// How to connect: the URL that was given, or the one of the house that runs on this data folder.
@@ -321,7 +344,10 @@ impl Settings {
         let url = url.unwrap_or_else(|| format!("http://{}", self.admin_listen));
         let token = given.admin_token.clone().or_else(|| environment("ADMIN_TOKEN"));
         let token = token.or_else(|| of_folder("ADMIN_TOKEN"));
-        let token = token.or_else(|| dev_env::kept(&self.data_dir, "admin.token"));
+        let token = match token {
+            None => dev_env::kept(&self.data_dir, "admin.token")?,
+            token => token,
+        };
         let token = token.ok_or_else(|| {
             Failure::new(format!(
                 "the admin token is not known: {} holds none. Name the data folder of the process to ask with --data-dir, or \
