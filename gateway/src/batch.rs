@@ -22,9 +22,17 @@ pub(crate) struct Batch {
     pub(crate) done: BTreeMap<usize, Done>,
 }
 
+/// What came of a list of operations.
+pub(crate) struct Carried {
+    /// By place; nothing for those that were not reached.
+    pub(crate) results: Vec<Option<Value>>,
+    /// The log could not be asked, or not in time: whoever comes again may be served, and what was done by then stands.
+    pub(crate) interrupted: bool,
+}
+
 impl Batch {
-    /// Carries everything out; what came of each operation, by place. Nothing for those that were not reached.
-    pub(crate) async fn carry_out(&self, gateway: &Gateway) -> Vec<Option<Value>> {
+    /// Carries everything out, until the log does not serve.
+    pub(crate) async fn carry_out(&self, gateway: &Gateway) -> Carried {
         let operations = &self.request.operations;
         let run = Run {
             gateway,
@@ -36,6 +44,7 @@ impl Batch {
             withheld: Vec::new(),
             results: operations.iter().map(|_| None).collect(),
             errors: 0,
+            interrupted: false,
         };
         run.all().await
     }
@@ -61,6 +70,7 @@ struct Run<'a> {
     withheld: Vec<(usize, String, Object)>,
     results: Vec<Option<Value>>,
     errors: usize,
+    interrupted: bool,
 }
 
 /// Whether an operation can be carried out now.
@@ -71,7 +81,7 @@ enum Turn {
 }
 
 impl Run<'_> {
-    async fn all(mut self) -> Vec<Option<Value>> {
+    async fn all(mut self) -> Carried {
         let mut pending: Vec<usize> = (0..self.request.operations.len()).collect();
         while !pending.is_empty() && self.goes_on() {
             let before = pending.len();
@@ -98,13 +108,34 @@ impl Run<'_> {
         for (index, path, later) in std::mem::take(&mut self.withheld) {
             if self.goes_on() {
                 self.add_withheld(index, path, &later).await;
+            } else if let Some(operation) = self.request.operations.get(index) {
+                // It stands, but is not what was asked for.
+                let status = if self.interrupted { 503 } else { 409 };
+                let error = Error::status(status, "it was made, but without the references of its circle");
+                self.refuse(index, operation, Some(&self.location(&path)), &error);
             }
         }
-        self.results
+        self.pass_over_the_rest();
+        Carried { results: self.results, interrupted: self.interrupted }
     }
 
     fn goes_on(&self) -> bool {
-        self.errors < self.request.errors_max
+        !self.interrupted && self.errors < self.request.errors_max
+    }
+
+    /// Where the log did not serve one operation, each of the others would wait as long in vain.
+    fn pass_over_the_rest(&mut self) {
+        if !self.interrupted {
+            return;
+        }
+        let error =
+            Error::status(503, "it was not tried: an operation before it could not be finished in time");
+        for (index, operation) in self.request.operations.iter().enumerate() {
+            let is_reached = self.results.get(index).is_some_and(Option::is_some);
+            if !is_reached && self.errors < self.request.errors_max {
+                self.refuse(index, operation, None, &error);
+            }
+        }
     }
 
     fn state(&self, operation: &Operation) -> Turn {
@@ -196,6 +227,7 @@ impl Run<'_> {
 
     fn refuse(&mut self, index: usize, operation: &Operation, location: Option<&str>, error: &Error) {
         self.errors += 1;
+        self.interrupted |= error.status == 503;
         self.failed.extend(operation.bulk_id.clone());
         self.set(index, bulk::result(operation, location, Err(error)));
     }

@@ -147,9 +147,9 @@ impl Gateway {
         let key = key(tenant, &batch.txn);
         let work = batch.carry_out(self);
         tokio::pin!(work);
-        let results = loop {
+        let carried = loop {
             tokio::select! {
-                results = &mut work => break results,
+                carried = &mut work => break carried,
                 () = tokio::time::sleep(LOOK) => {
                     record.until = lease_end();
                     let sealed = inner.seal(tenant, &key, &record).await?;
@@ -157,6 +157,11 @@ impl Gateway {
                 }
             }
         };
+        if carried.interrupted {
+            let doing = "carrying out an accepted request (it is begun again in a while)".to_string();
+            return Err(LogError::Unavailable { doing, source: None });
+        }
+        let results = carried.results;
         let token = |(index, result): (usize, &Option<Value>)| Some(token(batch, index, result.as_ref()?));
         let tokens = results.iter().enumerate().filter_map(token).collect();
         let sealed = inner.seal(tenant, &key, &Completion { source, tokens }).await?;

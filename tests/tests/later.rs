@@ -122,6 +122,27 @@ fn each_operation_of_a_bulk_request_is_told_by_its_place() {
     assert_eq!(reply.expect(200).body["Operations"][0]["status"], "201");
 }
 
+/// The first of a circle is made without its reference; when the errors end the request, that is no success.
+#[test]
+fn a_circle_that_errors_end_is_not_told_as_made() {
+    let house = house();
+    let corp = house.corp();
+    let mut second = group("B", &["bulkId:a"]);
+    second["displayName"] = json!(5);
+    let operations = json!([
+        {"method": "POST", "path": "/Groups", "bulkId": "a", "data": group("A", &["bulkId:b"])},
+        {"method": "POST", "path": "/Groups", "bulkId": "b", "data": second},
+    ]);
+    let body = json!({"schemas": [BULK], "failOnErrors": 1, "Operations": operations});
+    let sets = completion(&corp, &ask(&corp, "POST", "/Bulk", &body));
+    let statuses: Vec<&str> =
+        sets.iter().map(|set| set["events"][COMPLETED]["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["409", "400"]);
+    let location = sets[0]["events"][COMPLETED]["location"].as_str().unwrap();
+    let path = location.split("/scim/v2").nth(1).unwrap();
+    assert_eq!(corp.get(path).expect(200).body.get("members"), None);
+}
+
 #[test]
 fn what_was_accepted_is_carried_out_once_through_a_crash() {
     let mut house = house();

@@ -159,7 +159,21 @@ fn agree(house: &House, told: &[Told]) {
 }
 
 fn wait(begun: Instant) {
-    eventually("the broker was away long enough", || (begun.elapsed() >= AWAY).then_some(()));
+    wait_for(AWAY, begun);
+}
+
+fn wait_for(time: Duration, begun: Instant) {
+    eventually("the broker was away long enough", || (begun.elapsed() >= time).then_some(()));
+}
+
+/// A Bulk request that makes so many people.
+fn bulk(who: &str, count: usize) -> Value {
+    let operation = |number: usize| {
+        let (id, name) = (format!("b{number}"), format!("{who}-bulk-{number}"));
+        json!({"method": "POST", "path": "/Users", "bulkId": id, "data": user(&name)})
+    };
+    let operations: Vec<Value> = (0..count).map(operation).collect();
+    json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations})
 }
 
 #[test]
@@ -212,6 +226,49 @@ fn whoever_needs_a_new_key_waits_within_the_deadline() {
     let told: Vec<Told> = patient.into_iter().map(|asked| asked.join().unwrap()).collect();
     told.iter().for_each(|told| assert_eq!(told.reply.status, 201, "{}: {}", told.name, told.reply.text));
     agree(&scene.patient, &told);
+}
+
+/// One operation waits for the broker, and the others know.
+#[test]
+fn a_bulk_request_waits_once() {
+    let scene = Scene::start();
+    let corp = scene.hasty.corp();
+    scene.wire.go_away();
+    let begun = Instant::now();
+    let reply = corp.post("/Bulk", &bulk("hasty", COUNT)).expect(200);
+    assert!(begun.elapsed() < Duration::from_millis(3 * HASTY_MS), "each waited for itself");
+    let operations = reply.body["Operations"].as_array().unwrap();
+    assert_eq!(operations.len(), COUNT, "each is told about");
+    assert!(operations.iter().all(|operation| operation["status"] == "503"), "{}", reply.text);
+    scene.wire.come_back();
+    eventually("all of it is done", || {
+        let reply = corp.post("/Bulk", &bulk("hasty", COUNT)).expect(200);
+        let operations = reply.body["Operations"].as_array().unwrap();
+        operations.iter().all(|operation| operation["status"] == "201").then_some(())
+    });
+}
+
+/// Whoever was told that it will be done need not come again because of an outage.
+#[test]
+fn what_was_accepted_is_done_when_the_broker_is_back() {
+    let scene = Scene::start();
+    let (corp, count) = (scene.hasty.corp(), 1_000);
+    let body = bulk("hasty", count).to_string().into_bytes();
+    let accepted = corp.send("POST", "/Bulk", &[("Prefer", "respond-async")], Some(body)).expect(202);
+    scene.wire.go_away();
+    // Longer than a write may take, shorter than the lease of the request.
+    wait_for(Duration::from_millis(HASTY_MS + 1_000), Instant::now());
+    scene.wire.come_back();
+    let path = format!("/Requests/{}", accepted.header("set-txn").unwrap());
+    let sets = eventually("the completion", || {
+        let answer = corp.get(&path);
+        (answer.status == 200).then(|| answer.body["sets"].as_array().unwrap().clone())
+    });
+    let completed = "urn:ietf:params:scim:event:misc:asyncresp";
+    let failed: Vec<&Value> = sets.iter().filter(|set| set["events"][completed]["status"] != "201").collect();
+    assert_eq!((sets.len(), failed), (count, vec![]));
+    let created = scene.hasty.events("corp").iter().filter(|event| event["kind"] == "Created").count();
+    assert_eq!(created, count, "each once");
 }
 
 /// Stopped with its connections open: what was sent waits there, and may be written later.

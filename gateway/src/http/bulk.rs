@@ -31,6 +31,6 @@ pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Bod
         },
         None => batch,
     };
-    let results = batch.carry_out(&gateway).await;
+    let results = batch.carry_out(&gateway).await.results;
     Ok(Reply::ok(bulk::response(results.into_iter().flatten().collect())))
 }
