@@ -121,6 +121,7 @@ pub(crate) async fn restore(settings: &Settings, restore: &args::Restore) -> Res
     print(
         "Feeds stop until after_restore = \"go_on\" is set: their subscribers may have heard what never happened.",
     );
+    print("Tokens that were revoked after the backup work again: revoke them again.");
     if keys_from.is_none() {
         print("People who were erased after the backup must be erased again (or restore with --keys-from).");
     }
