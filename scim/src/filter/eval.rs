@@ -182,6 +182,39 @@ mod tests {
         check(r#"shoes[type eq "work"].size eq 9 or active eq true"#, true);
     }
 
+    /// A filter that holds or not tells what no answer shows.
+    #[test]
+    fn what_is_never_returned_is_not_asked_for_part_by_part() {
+        let schema = json!({"id": "urn:example:scim:Safe", "name": "Safe", "attributes": [
+            {"name": "lock", "type": "complex", "returned": "never", "subAttributes": [{"name": "value", "type": "string"}]},
+            {"name": "keys", "type": "complex", "multiValued": true, "returned": "never",
+             "subAttributes": [{"name": "value", "type": "string"}]},
+            {"name": "door", "type": "complex", "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "code", "type": "string", "returned": "never"}]},
+        ]});
+        let kind =
+            json!({"id": "Safe", "name": "Safe", "endpoint": "/Safes", "schema": "urn:example:scim:Safe"});
+        let mut registry = Registry::built_in().unwrap();
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        let kind = registry.by_name("Safe").unwrap();
+        let parse = |text| Filter::parse(text, &FilterLimits::default(), Dialect::Rfc, &registry, kind);
+        for text in [
+            "lock pr",
+            r#"lock eq "7""#,
+            r#"lock.value sw "7""#,
+            "urn:example:scim:Safe:lock.value pr",
+            r#"keys[value sw "7"]"#,
+            r#"keys[value pr].value sw "7""#,
+            r#"door.code sw "7""#,
+            r#"door[code sw "7"]"#,
+        ] {
+            let refused = parse(text).map_err(|error| error.scim_type);
+            assert_eq!(refused, Err(Some(ScimType::InvalidFilter)), "{text}");
+        }
+        assert!(parse(r#"door.value eq "7" and door[value pr]"#).is_ok());
+    }
+
     #[test]
     fn mistakes_are_refused() {
         for text in [

@@ -262,6 +262,10 @@ impl<'a> Parser<'a> {
                     Some(Resolved::Extension(schema)) => {
                         Ok((AttrPath { schema: Some(schema.id.clone()), name: None, sub: None }, None))
                     }
+                    // What nobody is shown must not be found out part by part either.
+                    Some(Resolved::Attribute { attribute, .. }) if attribute.returned == Returned::Never => {
+                        Err(bad(format!("{path} cannot be asked for")))
+                    }
                     Some(Resolved::Attribute { attribute, sub, .. }) => {
                         let canonical = registry.canonical(kind, &path).unwrap_or(path);
                         Ok((canonical, Some(sub.unwrap_or(attribute))))
