@@ -36,6 +36,7 @@ mod run;
 mod scan;
 mod settle;
 mod shown_ids;
+mod sift;
 mod snapshot;
 mod splice;
 mod stall;

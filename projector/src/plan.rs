@@ -1,6 +1,5 @@
 //! From a filter to a plan: which indexes narrow the candidates down, and whether they say all that the filter says.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -20,6 +19,8 @@ pub(crate) enum Plan {
     Everything,
     /// These, if they are of the type and exist: ascending.
     Slots(Vec<Slot>),
+    /// Those whom a group holds, by itself or through other groups.
+    Held(Slot),
     /// Those with a value in a range of a column.
     Values(ColumnNumber, Range),
     /// Those that were changed last, or created, within these times; inclusive milliseconds.
@@ -50,7 +51,7 @@ pub(crate) enum Range {
 }
 
 impl Range {
-    fn holds(&self, text: &[u8]) -> bool {
+    pub(crate) fn holds(&self, text: &[u8]) -> bool {
         match self {
             Self::Equal(wanted) => text == wanted,
             Self::Prefix(wanted) => text.starts_with(wanted),
@@ -158,8 +159,7 @@ impl Planner<'_> {
                 exact(Plan::Slots(groups.unwrap_or_default()))
             }
             (Some("groups"), None | Some("value"), Op::Eq) => {
-                let held = by_id().map(|slot| directory.edges().descendants(slot, self.at));
-                exact(Plan::Slots(held.unwrap_or_default()))
+                exact(by_id().map_or(Plan::Nothing, Plan::Held))
             }
             (Some("externalId"), None, _) if rule.case_exact => {
                 let text = value.as_str()?;
@@ -192,7 +192,8 @@ impl Planner<'_> {
         Some(Planned { plan: Plan::Values(column, range), is_exact: text.len() < CUT_BYTES_MIN })
     }
 
-    fn total(&self) -> usize {
+    /// How many of the type there are.
+    pub(crate) fn total(&self) -> usize {
         self.directory.of_type(self.resource_type).map_or(0, |list| list.total())
     }
 
@@ -202,6 +203,7 @@ impl Planner<'_> {
             Plan::Nothing => 0,
             Plan::Everything | Plan::Not(_) => self.total(),
             Plan::Slots(slots) => slots.len(),
+            Plan::Held(group) => self.directory.edges().member_count(*group),
             Plan::Values(column, range) => {
                 let (from, to) = self.places(*column, range);
                 self.directory.values().order(*column).map_or(0, |order| order.between(from, to))
@@ -219,7 +221,7 @@ impl Planner<'_> {
         }
     }
 
-    fn places(&self, column: ColumnNumber, range: &Range) -> (Place, Place) {
+    pub(crate) fn places(&self, column: ColumnNumber, range: &Range) -> (Place, Place) {
         let values = self.directory.values();
         let Some(order) = values.order(column) else { return Default::default() };
         let from = |inclusive: bool, wanted: &[u8]| {
@@ -246,95 +248,12 @@ impl Planner<'_> {
     }
 
     /// Events within these times.
-    fn events(&self, low: Option<i64>, high: Option<i64>) -> (Number, Number) {
+    pub(crate) fn events(&self, low: Option<i64>, high: Option<i64>) -> (Number, Number) {
         let column = &self.directory.versions().0;
         let from = low.map_or(0, |low| column.partition_point(|step| step.time_ms < low));
         let end = u32::try_from(column.len()).unwrap_or(u32::MAX).min(self.at.saturating_add(1));
         let to = high.map_or(end, |high| column.partition_point(|step| step.time_ms <= high));
         (from, to.min(end))
-    }
-
-    fn is_wanted(&self, slot: Slot) -> bool {
-        self.kind.is_some_and(|kind| self.directory.is_of(slot, kind, self.at))
-    }
-
-    /// What a plan finds: ascending, each once.
-    pub(crate) fn find(&self, plan: &Plan) -> Vec<Slot> {
-        let directory = self.directory;
-        let everyone = || {
-            let slots = directory.of_type(self.resource_type).into_iter().flat_map(|list| list.from(0));
-            slots.filter(|slot| directory.exists(*slot, self.at))
-        };
-        match plan {
-            Plan::Nothing => Vec::new(),
-            Plan::Everything => everyone().collect(),
-            Plan::Not(inner) => everyone().filter(|slot| !self.holds(inner, *slot)).collect(),
-            Plan::Slots(slots) => slots.iter().copied().filter(|slot| self.is_wanted(*slot)).collect(),
-            Plan::Values(column, Range::Equal(wanted)) => {
-                let values = directory.values();
-                let same = values.equal(*column, wanted).into_iter();
-                let postings = same.filter_map(|number| values.posting(number));
-                let slots = postings.filter(|posting| posting.is_at(self.at)).map(|posting| posting.slot);
-                sorted(slots.filter(|slot| self.is_wanted(*slot)).collect())
-            }
-            Plan::Values(column, range) => {
-                let (from, to) = self.places(*column, range);
-                let values = directory.values();
-                let numbers = values.order(*column).into_iter().flat_map(|order| order.range(from, to));
-                let postings = numbers.filter_map(|number| values.posting(number));
-                let slots = postings.filter(|posting| posting.is_at(self.at)).map(|posting| posting.slot);
-                sorted(slots.filter(|slot| self.is_wanted(*slot)).collect())
-            }
-            Plan::Modified(low, high) => {
-                let (from, to) = self.events(*low, *high);
-                let own = directory.versions().0.from(from).take_while(|(number, _)| *number < to);
-                let own = own.filter(|(_, step)| step.counts != 0).map(|(number, step)| (number, step.slot));
-                let touches = directory.touches_from(from).take_while(|(number, _)| *number < to);
-                let all = own.chain(touches);
-                let last = all.filter(|(number, slot)| directory.is_modification(*slot, *number, self.at));
-                sorted(last.map(|(_, slot)| slot).filter(|slot| self.is_wanted(*slot)).collect())
-            }
-            Plan::Created(low, high) => {
-                let (from, to) = directory.created_within(*low, *high);
-                (from..to).filter(|slot| self.is_wanted(*slot)).collect()
-            }
-            Plan::And(plans) => {
-                let Some((first, others)) = plans.split_first() else { return Vec::new() };
-                let mut slots = self.find(first);
-                slots.retain(|slot| others.iter().all(|plan| self.holds(plan, *slot)));
-                slots
-            }
-            Plan::Or(plans) => {
-                let all: BTreeSet<Slot> = plans.iter().flat_map(|plan| self.find(plan)).collect();
-                all.into_iter().collect()
-            }
-        }
-    }
-
-    /// Whether a plan would find a resource of the type that exists.
-    fn holds(&self, plan: &Plan, slot: Slot) -> bool {
-        let directory = self.directory;
-        let within = |ms: i64, low: &Option<i64>, high: &Option<i64>| {
-            low.is_none_or(|low| ms >= low) && high.is_none_or(|high| ms <= high)
-        };
-        match plan {
-            Plan::Nothing => false,
-            Plan::Everything => true,
-            Plan::Slots(slots) => slots.binary_search(&slot).is_ok(),
-            Plan::Values(column, range) => directory
-                .values()
-                .of(slot, self.at)
-                .any(|(known, text)| known == *column && range.holds(text.as_bytes())),
-            Plan::Modified(low, high) => {
-                directory.seen(slot, self.at).is_some_and(|seen| within(seen.modified_ms, low, high))
-            }
-            Plan::Created(low, high) => {
-                directory.seen(slot, self.at).is_some_and(|seen| within(seen.created_ms, low, high))
-            }
-            Plan::And(plans) => plans.iter().all(|plan| self.holds(plan, slot)),
-            Plan::Or(plans) => plans.iter().any(|plan| self.holds(plan, slot)),
-            Plan::Not(inner) => !self.holds(inner, slot),
-        }
     }
 
     /// A plan in words, a line for each step, with about how many resources it looks at. No values are shown.
@@ -351,7 +270,7 @@ impl Planner<'_> {
                 lines.push(line(&format_args!("every {}", self.resource_type)));
                 &[]
             }
-            Plan::Slots(_) => {
+            Plan::Slots(_) | Plan::Held(_) => {
                 lines.push(line(&"by id or membership"));
                 &[]
             }
@@ -393,12 +312,6 @@ impl Planner<'_> {
             self.explain(plan, depth + 1, lines);
         }
     }
-}
-
-fn sorted(mut slots: Vec<Slot>) -> Vec<Slot> {
-    slots.sort_unstable();
-    slots.dedup();
-    slots
 }
 
 fn range(op: Op, text: &str) -> Option<Range> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::directory::{ColumnNumber, Directory, NOW, Number, Slot, beginning};
 use crate::plan::{Plan, Planned, Planner};
 use crate::scan::Scan;
+use crate::sift::Sifting;
 use crate::stored::Outline;
 use crate::{Error, Lens, Moment, Projection, Stored};
 
@@ -78,15 +79,8 @@ pub(crate) struct Found {
     pub(crate) slot: Slot,
 }
 
-/// Candidates of one part.
-enum Sought {
-    /// These are the answer, in the order of creation, and that is what is wanted.
-    Slots(Vec<Slot>),
-    /// These are the answer.
-    Found(Vec<Found>),
-    /// These are to be looked at.
-    Candidates(Vec<Slot>),
-}
+/// Keys that are taken from memory at once.
+const KEYS: usize = 1_024;
 
 impl Projection {
     /// Answers a question. `total` is exact.
@@ -106,16 +100,17 @@ impl Projection {
         let lens = Lens { moment: Moment(at), ..query.lens.clone() };
         let mut found = Vec::new();
         for part in query.parts {
-            match self.with(tenant, |directory| seek(directory, &lens, *part, at)) {
-                None => {}
-                Some(Sought::Slots(slots)) if query.parts.len() == 1 => {
+            let Some((slots, is_exact)) = self.sifted(tenant, &lens, *part, at).await else { continue };
+            let by = part
+                .sort
+                .and_then(|sort| self.with(tenant, |directory| key_from_memory(directory, sort)).flatten());
+            match (is_exact, part.sort, by) {
+                (true, None, _) if query.parts.len() == 1 => {
                     return self.page_of_slots(tenant, &slots, query, at).await;
                 }
-                Some(Sought::Slots(slots)) => {
-                    found.extend(slots.into_iter().map(|slot| Found { key: None, slot }));
-                }
-                Some(Sought::Found(all)) => found.extend(all),
-                Some(Sought::Candidates(slots)) => {
+                (true, None, _) => found.extend(slots.into_iter().map(|slot| Found { key: None, slot })),
+                (true, Some(_), Some(by)) => self.keyed(tenant, &slots, by, at, &mut found).await,
+                (_, _, _) => {
                     if slots.len() > query.scan_rows_max {
                         metrics::counter!("rollcall_query_too_many_total").increment(1);
                         return Err(Error::TooMany { rows_max: query.scan_rows_max });
@@ -155,17 +150,55 @@ impl Projection {
         filter: &Filter,
     ) -> Option<Vec<ResourceId>> {
         self.settle(tenant);
-        let found = self.with(tenant, |directory| {
-            let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
-            match seek(directory, &lens, part, moment(directory, Moment::NOW)) {
-                Sought::Slots(slots) => {
-                    Some(slots.into_iter().filter_map(|slot| directory.id(slot)).collect())
-                }
-                Sought::Found(all) => Some(all.iter().filter_map(|found| directory.id(found.slot)).collect()),
-                Sought::Candidates(_) => None,
-            }
+        let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
+        let begun = self.with(tenant, |directory| {
+            let at = moment(directory, Moment::NOW);
+            let (_, sifting, is_exact) = begin(directory, &lens, part, at);
+            is_exact.then_some((sifting, at))
         });
-        found.unwrap_or_else(|| Some(Vec::new()))
+        // A tenant that nothing is known of has nobody.
+        let Some(begun) = begun else { return Some(Vec::new()) };
+        let (mut sifting, at) = begun?;
+        let step = |sifting: &mut Sifting| {
+            self.with(tenant, |directory| sifting.step(&planner(directory, &lens, part, at)))
+        };
+        while step(&mut sifting) == Some(false) {}
+        let ids = |directory: &Directory| {
+            sifting.found().into_iter().filter_map(|slot| directory.id(slot)).collect()
+        };
+        Some(self.with(tenant, ids).unwrap_or_default())
+    }
+
+    /// Who can satisfy a filter, and whether all of them do. Others have their turn between the pieces of the work.
+    async fn sifted(
+        &self,
+        tenant: &Tenant,
+        lens: &Lens,
+        part: Part<'_>,
+        at: Number,
+    ) -> Option<(Vec<Slot>, bool)> {
+        let begun = self.with(tenant, |directory| begin(directory, lens, part, at));
+        let (mut is_done, mut sifting, is_exact) = begun?;
+        while !is_done {
+            tokio::task::yield_now().await;
+            // Those who have the permits let go of them.
+            let _turn = self.inner.scans.acquire().await.ok();
+            is_done = self.with(tenant, |directory| sifting.step(&planner(directory, lens, part, at)))?;
+        }
+        Some((sifting.found(), is_exact))
+    }
+
+    /// What they are sorted by, from memory.
+    async fn keyed(&self, tenant: &Tenant, slots: &[Slot], by: By, at: Number, found: &mut Vec<Found>) {
+        for (index, piece) in slots.chunks(KEYS).enumerate() {
+            if index > 0 {
+                tokio::task::yield_now().await;
+            }
+            self.with(tenant, |directory| {
+                let key = |slot: &Slot| Found { key: Some(by.key(directory, *slot, at)), slot: *slot };
+                found.extend(piece.iter().map(key));
+            });
+        }
     }
 
     /// How a question would be answered: a line for each step, with about how many resources it looks at.
@@ -257,20 +290,12 @@ fn planned(planner: &Planner<'_>, part: Part<'_>) -> Planned {
     }
 }
 
-fn seek(directory: &Directory, lens: &Lens, part: Part<'_>, at: Number) -> Sought {
+/// A plan whose first piece is done, whether that is all of it, and whether what it finds satisfies the filter.
+fn begin(directory: &Directory, lens: &Lens, part: Part<'_>, at: Number) -> (bool, Sifting, bool) {
     let planner = planner(directory, lens, part, at);
-    let planned = planned(&planner, part);
-    let slots = planner.find(&planned.plan);
-    if !planned.is_exact {
-        return Sought::Candidates(slots);
-    }
-    let by = match part.sort {
-        None => return Sought::Slots(slots),
-        Some(sort) => key_from_memory(directory, sort),
-    };
-    let Some(by) = by else { return Sought::Candidates(slots) };
-    let found = |slot| Found { key: Some(by.key(directory, slot, at)), slot };
-    Sought::Found(slots.into_iter().map(found).collect())
+    let Planned { plan, is_exact } = planned(&planner, part);
+    let mut sifting = Sifting::new(&planner, plan);
+    (sifting.step(&planner), sifting, is_exact)
 }
 
 fn order(sort: Option<&Sort>, left: &Found, right: &Found) -> Ordering {
