@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::content::naming;
 use crate::directory::{ColumnNumber, DISPLAY};
-use crate::extract::{self, Tree};
+use crate::extract::Tree;
 
 /// Attributes that clients look people up by.
 const BUILT_IN: [&str; 4] = [
@@ -116,7 +116,7 @@ impl Indexes {
         let rule = self.column(number)?.rule;
         match (rule.kind, value) {
             (Type::Boolean, Value::Bool(value)) if matches!(op, Op::Eq | Op::Ne) => Some(value.to_string()),
-            (Type::Decimal | Type::Integer, Value::Number(value)) => Some(extract::number(value.as_f64()?)),
+            (Type::Decimal | Type::Integer, Value::Number(value)) => Some(scim::number(value)),
             (Type::String, Value::String(text)) if rule.case_exact => Some(text.clone()),
             (Type::String, Value::String(text)) => Some(scim::fold(text)),
             (_, _) => None,
@@ -125,8 +125,12 @@ impl Indexes {
 
     /// What an image of the indexes belongs to.
     pub(crate) fn fingerprint(&self) -> String {
-        let column =
-            |column: &Indexed| format!("{}:{:?}:{}", column.path, column.rule.kind, column.rule.case_exact);
+        let column = |column: &Indexed| {
+            let Rule { kind, case_exact } = column.rule;
+            // Once numbers were kept as doubles.
+            let form = if matches!(kind, Type::Decimal | Type::Integer) { ":exact" } else { "" };
+            format!("{}:{kind:?}:{case_exact}{form}", column.path)
+        };
         self.columns.iter().map(column).collect::<Vec<_>>().join(" ")
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::filter::Rule;
 use crate::{Op, Type, fold};
@@ -17,9 +17,11 @@ pub(crate) fn holds(rule: Rule, op: Op, actual: &Value, wanted: &Value) -> bool 
             (Some(actual), Some(wanted)) => ordered(op, actual.cmp(&wanted)),
             (None, _) | (_, None) => false,
         },
-        Type::Decimal | Type::Integer => match (actual.as_f64(), wanted.as_f64()) {
-            (Some(actual), Some(wanted)) => ordered(op, actual.total_cmp(&wanted)),
-            (None, _) | (_, None) => false,
+        Type::Decimal | Type::Integer => match (actual, wanted) {
+            (Value::Number(actual), Value::Number(wanted)) => {
+                ordered(op, ordinal(actual).cmp(&ordinal(wanted)))
+            }
+            (_, _) => false,
         },
         Type::DateTime => match (actual.as_str().and_then(instant), wanted.as_str().and_then(instant)) {
             (Some(actual), Some(wanted)) => ordered(op, actual.cmp(&wanted)),
@@ -71,6 +73,31 @@ fn same_reference(actual: &str, wanted: &str) -> bool {
         || tail(wanted, actual)
 }
 
+/// What numbers are compared by, exactly: the greatest double that is not greater, as bits that sort as doubles do, and what
+/// is left of a whole number that no double can be.
+pub(crate) fn ordinal(number: &Number) -> (u64, u16) {
+    let whole = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    let (double, left) = match whole {
+        Some(whole) => {
+            let near = whole as f64;
+            let below = if near as i128 > whole { near.next_down() } else { near };
+            (below, u16::try_from(whole - below as i128).unwrap_or_default())
+        }
+        // There is one zero.
+        None => (number.as_f64().unwrap_or_default() + 0.0, 0),
+    };
+    let bits = double.to_bits();
+    (if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }, left)
+}
+
+/// A number as a text that is equal for equal numbers and sorts as numbers do.
+pub fn number(number: &Number) -> String {
+    match ordinal(number) {
+        (double, 0) => format!("{double:016x}"),
+        (double, left) => format!("{double:016x}{left:04x}"),
+    }
+}
+
 /// An xsd:dateTime; one without an offset is taken as UTC.
 pub fn instant(text: &str) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {
@@ -78,4 +105,55 @@ pub fn instant(text: &str) -> Option<Timestamp> {
         let civil: DateTime = text.parse().ok()?;
         TimeZone::UTC.to_timestamp(civil).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is less than the next one.
+    #[test]
+    fn numbers_are_compared_exactly_and_their_texts_sort_as_they_do() {
+        let steps = [
+            "-1e300",
+            "-9007199254740994",
+            "-9007199254740993",
+            "-9007199254740992.0",
+            "-2.5",
+            "0",
+            "5e-324",
+            "1",
+            "1.5",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740994",
+            "9223372036854775807",
+            "9223372036854775808.0",
+            "18446744073709551614",
+            "18446744073709551615",
+            "18446744073709551616",
+            "1e300",
+        ];
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let key = |text: &str| number(read(text).as_number().unwrap());
+        let rule = Rule { kind: Type::Decimal, case_exact: false };
+        for (place, left) in steps.into_iter().enumerate() {
+            for (other, right) in steps.into_iter().enumerate() {
+                let wanted = place.cmp(&other);
+                assert_eq!(key(left).cmp(&key(right)), wanted, "{left} {right}");
+                assert_eq!(holds(rule, Op::Lt, &read(left), &read(right)), wanted.is_lt(), "{left} {right}");
+                assert_eq!(holds(rule, Op::Eq, &read(left), &read(right)), wanted.is_eq(), "{left} {right}");
+            }
+        }
+        for (one, same) in [
+            ("0", "-0.0"),
+            ("-0", "0.0"),
+            ("5", "5.0"),
+            ("1e2", "100"),
+            ("9007199254740992", "9007199254740992.0"),
+        ] {
+            assert_eq!(key(one), key(same));
+            assert!(holds(rule, Op::Eq, &read(one), &read(same)), "{one} {same}");
+        }
+    }
 }

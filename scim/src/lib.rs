@@ -60,7 +60,7 @@ mod schema;
 mod select;
 mod sort;
 
-pub use compare::instant;
+pub use compare::{instant, number};
 pub use dialect::{Dialect, Seen, Speech};
 pub use diff::{Change, diff};
 pub use error::{Error, ScimType};

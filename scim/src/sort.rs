@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::filter::{Rule, values};
 use crate::{AttrPath, Error, Object, Registry, Resolved, ResourceType, Returned, Type, compare, fold};
@@ -25,7 +25,7 @@ pub struct SortKey(Sortable);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum Sortable {
     Boolean(bool),
-    Number(f64),
+    Number(Number),
     Instant(Timestamp),
     Text(String),
     /// No value. Written as a word: `null` could not be told from no key at all where one is read.
@@ -132,7 +132,7 @@ impl SortKey {
 fn sortable(rule: Rule, value: &Value) -> Option<Sortable> {
     Some(match rule.kind {
         Type::Boolean => Sortable::Boolean(value.as_bool()?),
-        Type::Decimal | Type::Integer => Sortable::Number(value.as_f64()?),
+        Type::Decimal | Type::Integer => Sortable::Number(value.as_number()?.clone()),
         Type::DateTime => Sortable::Instant(compare::instant(value.as_str()?)?),
         Type::String | Type::Reference | Type::Binary | Type::Complex if rule.case_exact => {
             Sortable::Text(value.as_str()?.to_string())
@@ -147,7 +147,7 @@ impl Sortable {
     fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Boolean(left), Self::Boolean(right)) => left.cmp(right),
-            (Self::Number(left), Self::Number(right)) => left.total_cmp(right),
+            (Self::Number(left), Self::Number(right)) => compare::ordinal(left).cmp(&compare::ordinal(right)),
             (Self::Instant(left), Self::Instant(right)) => left.cmp(right),
             (Self::Text(left), Self::Text(right)) => left.cmp(right),
             // Types of one list agree on an attribute's type; otherwise the kinds of values stand apart. What has
@@ -211,11 +211,11 @@ mod tests {
         let user = registry.by_name("User").unwrap();
         let resource = json!({"userName": "Ada", "active": true, "meta": {"created": "2026-01-01T01:00:00.123456+02:00"}});
         let resource = resource.as_object().unwrap();
-        let number = SortKey(Sortable::Number(0.1 + 0.2));
+        let numbers = [Number::from_f64(0.1 + 0.2).unwrap(), Number::from(9_007_199_254_740_993_u64)];
         let mut keys: Vec<SortKey> = ["userName", "active", "meta.created", "title", "shoeSize"]
             .map(|by| Sort::parse(by, false, &registry, user).unwrap().key(resource))
             .to_vec();
-        keys.push(number);
+        keys.extend(numbers.map(|number| SortKey(Sortable::Number(number))));
         for key in keys {
             let written = serde_json::to_string(&Some(&key)).unwrap();
             let read: Option<SortKey> = serde_json::from_str(&written).unwrap();

@@ -72,9 +72,7 @@ fn compared(attribute: &Attribute, value: &Value) -> String {
         (Type::DateTime, Value::String(text)) => {
             compare::instant(text).map_or_else(|| text.clone(), |instant| instant.to_string())
         }
-        (Type::Decimal | Type::Integer, Value::Number(number)) => {
-            number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string())
-        }
+        (Type::Decimal | Type::Integer, Value::Number(number)) => compare::number(number),
         (_, Value::String(text)) if attribute.case_exact => text.clone(),
         (_, Value::String(text)) => fold(text),
         (_, other) => other.to_string(),
