@@ -105,13 +105,13 @@ impl Run<'_> {
                 self.break_circle(&mut pending).await;
             }
         }
+        // However many errors there were: these operations were begun.
         for (index, path, later) in std::mem::take(&mut self.withheld) {
-            if self.goes_on() {
+            if !self.interrupted {
                 self.add_withheld(index, path, &later).await;
             } else if let Some(operation) = self.request.operations.get(index) {
                 // It stands, but is not what was asked for.
-                let status = if self.interrupted { 503 } else { 409 };
-                let error = Error::status(status, "it was made, but without the references of its circle");
+                let error = Error::status(503, "it was made, but without the references of its circle");
                 self.refuse(index, operation, Some(&self.location(&path)), &error);
             }
         }

@@ -268,6 +268,20 @@ fn bulk_resolves_references_in_any_order_and_in_circles() {
     assert_eq!(boss[ENTERPRISE]["manager"]["value"], boss["id"]);
     assert_eq!(boss[ENTERPRISE]["department"], "Board");
 
+    // What was begun is carried out to its end, or said to be unfinished, even when errors end the rest.
+    let broken = json!({"method": "POST", "bulkId": "c", "path": "/Groups", "data": group("C", &["bulkId:b", "nobody"])});
+    let circle =
+        [post("a", "/Groups", group("A", &["bulkId:b"])), post("b", "/Groups", group("B", &["bulkId:a"]))];
+    let reply = bulk(&corp, Some(1), json!([circle[0], circle[1], broken])).expect(200);
+    assert_eq!(statuses(&reply), ["201", "201", "400"], "{}", reply.text);
+    let made = corp.find("/Groups", "displayName", "A").unwrap();
+    let other = corp.find("/Groups", "displayName", "B").unwrap();
+    assert_eq!(made["members"][0]["value"], other["id"], "{made}");
+    let spoilt = post("e", "/Groups", group("E", &["bulkId:d", "nobody"]));
+    let reply =
+        bulk(&corp, Some(1), json!([post("d", "/Groups", group("D", &["bulkId:e"])), spoilt])).expect(200);
+    assert_eq!(statuses(&reply), ["409", "400"], "{}", reply.text);
+
     let wrong = |name: &str| json!({"method": "DELETE", "path": format!("/Users/{name}")});
     let reply = bulk(&corp, Some(2), json!([wrong("a"), wrong("b"), wrong("c")])).expect(200);
     assert_eq!(statuses(&reply), ["404", "404"]);
