@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::path::is_name;
-use crate::{Attribute, ResourceType, Schema, SchemaExtension, Type, Uniqueness};
+use crate::{Attribute, Mutability, ResourceType, Schema, SchemaExtension, Type, Uniqueness};
 
 use super::Registry;
 
@@ -65,6 +65,7 @@ impl Registry {
                 return Err(format!("resource type {name}: there is no schema {urn}"));
             }
         }
+        linked(&kind.name, self.core(&kind))?;
         self.types.push(kind);
         Ok(())
     }
@@ -83,6 +84,25 @@ impl Registry {
         }
         kind.schema_extensions.push(SchemaExtension { schema: urn, ..extension });
         Ok(())
+    }
+}
+
+/// `members` and `groups` of a base schema are links between resources, kept apart from documents.
+fn linked(resource_type: &str, attributes: &[Attribute]) -> Result<(), String> {
+    let has_value = |attribute: &Attribute| {
+        attribute.multi_valued && attribute.sub("value").is_some_and(|value| value.kind == Type::String)
+    };
+    let wrong = |attribute: &&Attribute| match attribute.name.as_str() {
+        "members" => !has_value(attribute),
+        "groups" => !has_value(attribute) || attribute.mutability != Mutability::ReadOnly,
+        _ => false,
+    };
+    match attributes.iter().find(wrong) {
+        Some(Attribute { name, .. }) => Err(format!(
+            "resource type {resource_type}: {name} links resources. It must be complex and multi-valued with a value, as in \
+             Group and User, and groups must be readOnly; or give it another name"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -180,6 +200,38 @@ mod tests {
         registry.extend("User", more()).unwrap();
         assert!(registry.extend("User", more()).is_err());
         assert!(registry.extend("Nobody", more()).is_err());
+    }
+
+    /// Of other attributes with these names nothing would be kept, or another thing found.
+    #[test]
+    fn members_and_groups_are_links_in_a_base_schema() {
+        let part = |kind: &str| serde_json::json!([{"name": "value", "type": kind}]);
+        let complex = |name: &str, many: bool, parts: serde_json::Value| serde_json::json!({"name": name, "type": "complex", "multiValued": many, "subAttributes": parts});
+        let groups = |mutability: &str| {
+            let mut groups = complex("groups", true, part("string"));
+            groups["mutability"] = mutability.into();
+            groups
+        };
+        for (attribute, permitted) in [
+            (serde_json::json!({"name": "members", "type": "string", "multiValued": true}), false),
+            (complex("members", false, part("string")), false),
+            (complex("members", true, part("integer")), false),
+            (complex("members", true, serde_json::json!([{"name": "name", "type": "string"}])), false),
+            (complex("members", true, part("string")), true),
+            (serde_json::json!({"name": "groups", "type": "string"}), false),
+            (groups("readWrite"), false),
+            (groups("readOnly"), true),
+            (serde_json::json!({"name": "member", "type": "string"}), true),
+        ] {
+            let mut registry = Registry::built_in().unwrap();
+            let own = serde_json::json!({"id": "urn:x:y", "name": "x", "attributes": [attribute]});
+            registry.add_schema(schema(own)).unwrap();
+            // An extension has names of its own.
+            let extension = SchemaExtension { schema: "urn:x:y".to_string(), required: false };
+            registry.extend("User", extension).unwrap();
+            let added = registry.add_resource_type(kind("Club", "/Clubs", "urn:x:y"));
+            assert_eq!(added.is_ok(), permitted, "{attribute} {added:?}");
+        }
     }
 
     #[test]
