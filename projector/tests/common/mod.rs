@@ -6,6 +6,7 @@ pub(crate) mod book;
 pub(crate) mod history;
 pub(crate) mod model;
 pub(crate) mod past;
+pub(crate) mod reader;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
