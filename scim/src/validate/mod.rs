@@ -71,10 +71,24 @@ pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Ob
     Ok(full)
 }
 
-/// An immutable attribute that has a value keeps it.
+/// An immutable attribute that has a value keeps it, and so does an immutable part of one.
 fn keep_immutable(attributes: &[Attribute], new: &mut Object, current: &Object) -> Result<(), Error> {
-    for attribute in attributes.iter().filter(|attribute| attribute.mutability == Mutability::Immutable) {
+    for attribute in attributes {
         let Some(old) = current.get(&attribute.name) else { continue };
+        if attribute.mutability != Mutability::Immutable {
+            let parts = old.as_object().filter(|_| attribute.sub_attributes.iter().any(is_immutable));
+            if let Some(old) = parts {
+                let mut members = match new.remove(&attribute.name) {
+                    Some(Value::Object(members)) => members,
+                    Some(_) | None => Object::new(),
+                };
+                keep_immutable(&attribute.sub_attributes, &mut members, old)?;
+                if !members.is_empty() {
+                    new.insert(attribute.name.clone(), members.into());
+                }
+            }
+            continue;
+        }
         match new.get(&attribute.name) {
             None => {
                 new.insert(attribute.name.clone(), old.clone());
@@ -84,6 +98,10 @@ fn keep_immutable(attributes: &[Attribute], new: &mut Object, current: &Object) 
         }
     }
     Ok(())
+}
+
+fn is_immutable(attribute: &Attribute) -> bool {
+    attribute.mutability == Mutability::Immutable
 }
 
 /// Takes a full document apart.
@@ -114,39 +132,44 @@ pub fn split(context: Context<'_>, mut full: Object) -> Parts {
     Parts { document: full.into(), external_id, members, credentials }
 }
 
-/// The values that never change again, each with the extension it stands in.
-pub(crate) fn immutables(context: Context<'_>, full: &Object) -> Vec<(Option<String>, String, Value)> {
-    let found = |urn: Option<&str>, attributes: &[Attribute]| -> Vec<_> {
-        let Some(members) = part(full, urn) else { return Vec::new() };
-        let held = attributes.iter().filter(|attribute| attribute.mutability == Mutability::Immutable);
-        held.filter_map(|attribute| {
-            let value = members.get(&attribute.name)?.clone();
-            Some((urn.map(str::to_string), attribute.name.clone(), value))
-        })
-        .collect()
-    };
-    let mut all = found(None, context.registry.core(context.kind));
+/// A value that never changes again, and the names that lead to it: perhaps an extension's, an attribute's, perhaps that of a part.
+pub(crate) type Kept = (Vec<String>, Value);
+
+/// The values that never change again.
+pub(crate) fn immutables(context: Context<'_>, full: &Object) -> Vec<Kept> {
+    let mut all = Vec::new();
+    immutables_of(context.registry.core(context.kind), full, &[], &mut all);
     for schema in context.registry.extensions(context.kind) {
-        all.extend(found(Some(&schema.id), &schema.attributes));
+        if let Some(members) = full.get(&schema.id).and_then(Value::as_object) {
+            immutables_of(&schema.attributes, members, &[&schema.id], &mut all);
+        }
     }
     all
 }
 
-/// Whether they are still there, whatever way a change took to them.
-pub(crate) fn keeps(full: &Object, immutables: &[(Option<String>, String, Value)]) -> Result<(), Error> {
-    let lost = |(urn, name, value): &&(Option<String>, String, Value)| {
-        part(full, urn.as_deref()).and_then(|members| members.get(name)) != Some(value)
-    };
-    match immutables.iter().find(lost) {
-        Some((_, name, _)) => Err(immutable(name)),
-        None => Ok(()),
+fn immutables_of(attributes: &[Attribute], members: &Object, place: &[&str], all: &mut Vec<Kept>) {
+    for attribute in attributes {
+        let Some(value) = members.get(&attribute.name) else { continue };
+        let place = [place, &[attribute.name.as_str()]].concat();
+        if is_immutable(attribute) {
+            all.push((place.iter().map(ToString::to_string).collect(), value.clone()));
+        } else if let Some(members) = value.as_object() {
+            immutables_of(&attribute.sub_attributes, members, &place, all);
+        }
     }
 }
 
-fn part<'a>(full: &'a Object, urn: Option<&str>) -> Option<&'a Object> {
-    match urn {
-        None => Some(full),
-        Some(urn) => full.get(urn)?.as_object(),
+/// Whether they are still there, whatever way a change took to them.
+pub(crate) fn keeps(full: &Object, immutables: &[Kept]) -> Result<(), Error> {
+    let is_lost = |(place, value): &&Kept| {
+        let Some((first, rest)) = place.split_first() else { return false };
+        let found =
+            full.get(first).and_then(|found| rest.iter().try_fold(found, |found, name| found.get(name)));
+        found != Some(value)
+    };
+    match immutables.iter().find(is_lost) {
+        Some((place, _)) => Err(immutable(place.last().map_or("", String::as_str))),
+        None => Ok(()),
     }
 }
 

@@ -190,3 +190,28 @@ fn each_value_has_its_required_parts() {
         assert!(replace(context, with(kit), &Object::new()).is_err());
     }
 }
+
+/// What a PUT leaves out of a complex attribute is gone, save for what never changes.
+#[test]
+fn an_immutable_part_keeps_its_value() {
+    let mut registry = Registry::built_in().unwrap();
+    let desk: Schema = serde_json::from_str(include_str!("../../testdata/desk.json")).unwrap();
+    let urn = desk.id.clone();
+    registry.add_schema(desk).unwrap();
+    let extension = crate::SchemaExtension { schema: urn.clone(), required: false };
+    registry.extend("User", extension).unwrap();
+    let kind = registry.by_name("User").unwrap();
+    let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
+    let current = json!({"userName": "ada", &*urn: {"screen": {"serial": "s1", "size": 27}}});
+    let put = |desk: Value| {
+        let body = json!({"schemas": [kind.schema], "userName": "ada", &*urn: desk});
+        replace(context, body, current.as_object().unwrap()).map(|full| full.get(&urn).cloned())
+    };
+    let kept = |screen: Value| Ok(Some(json!({"screen": screen})));
+    assert_eq!(put(json!({"screen": {"size": 32}})), kept(json!({"serial": "s1", "size": 32})));
+    assert_eq!(put(json!({"screen": {"serial": "s1"}})), kept(json!({"serial": "s1"})));
+    assert_eq!(put(json!({"screen": null})), kept(json!({"serial": "s1"})));
+    assert_eq!(put(Value::Null), kept(json!({"serial": "s1"})));
+    let changed = put(json!({"screen": {"serial": "s2"}})).unwrap_err();
+    assert_eq!(changed.scim_type, Some(ScimType::Mutability));
+}
