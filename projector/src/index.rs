@@ -27,8 +27,6 @@ pub(crate) struct Indexes {
 pub(crate) struct Indexed {
     pub(crate) path: AttrPath,
     rule: Rule,
-    /// Whether a resource has one value at most.
-    pub(crate) is_single: bool,
 }
 
 /// Whether each of these paths can be indexed; if not, why, in a sentence.
@@ -143,8 +141,7 @@ fn indexed(registry: &Registry, text: &str) -> Result<Indexed, String> {
             if sub.is_none() && attribute.kind == Type::Complex && attribute.sub("value").is_some() {
                 path.sub = Some("value".to_string());
             }
-            let is_single = !attribute.multi_valued && sub.is_none_or(|sub| !sub.multi_valued);
-            Some(Indexed { path, rule: Rule::of(sub.unwrap_or(attribute)), is_single })
+            Some(Indexed { path, rule: Rule::of(sub.unwrap_or(attribute)) })
         }
         Some(Resolved::Extension(_)) | None => None,
     };

@@ -337,7 +337,7 @@ fn key_from_memory(directory: &Directory, sort: &Sort) -> Option<By> {
     let column = directory.indexes().find(path, rule)?;
     let indexed = directory.indexes().column(column)?;
     let is_text = rule.kind == scim::Type::String && directory.values().is_exact(column);
-    (indexed.is_single && is_text && indexed.path == *path).then_some(By::Value(column))
+    (sort.is_single() && is_text && indexed.path == *path).then_some(By::Value(column))
 }
 
 /// Whether an index holds all of a type now, so that a page can be taken from its order.

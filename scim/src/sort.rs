@@ -15,6 +15,8 @@ pub struct Sort {
     path: AttrPath,
     /// Nothing when the type has no such attribute: then no resource has a value to sort by.
     rule: Option<Rule>,
+    /// Whether a resource has one value at most.
+    single: bool,
     descending: bool,
 }
 
@@ -43,9 +45,9 @@ impl Sort {
     ) -> Result<Self, Error> {
         let path = AttrPath::parse(sort_by.trim(), registry).map_err(Error::value)?;
         let unsuited = |why: &str| Err(Error::value(format!("sortBy: {path} {why}")));
-        let rule = match registry.resolve(kind, &path) {
+        let (rule, single) = match registry.resolve(kind, &path) {
             None if path.is_whole(&kind.schema) => return unsuited("is a whole schema"),
-            None => None,
+            None => (None, true),
             Some(Resolved::Extension(_)) => return unsuited("is a whole extension"),
             Some(Resolved::Attribute { attribute, sub, .. }) => {
                 let named = sub.unwrap_or(attribute);
@@ -56,11 +58,11 @@ impl Sort {
                 if rule.kind == Type::Complex {
                     return unsuited("is complex; name one of its sub-attributes");
                 }
-                Some(rule)
+                (Some(rule), !attribute.multi_valued && !named.multi_valued)
             }
         };
         let path = registry.canonical(kind, &path).unwrap_or(path);
-        Ok(Self { path, rule, descending })
+        Ok(Self { path, rule, single, descending })
     }
 
     /// Whether the order depends on this attribute of the base schema or the common attributes (canonical name).
@@ -71,6 +73,11 @@ impl Sort {
     /// The attribute, if the resource type has it, and its rule.
     pub fn attribute(&self) -> Option<(&AttrPath, Rule)> {
         Some((&self.path, self.rule?))
+    }
+
+    /// Whether a resource of the type has one value at most to be sorted by.
+    pub fn is_single(&self) -> bool {
+        self.single
     }
 
     /// Whether the last comes first.

@@ -1,6 +1,8 @@
 //! A reader of RFC 7643 and RFC 7644 who says of a resource's JSON whether it satisfies a filter, and knows nothing of how
 //! others find that out.
 
+use std::cmp::Ordering;
+
 use scim::Object;
 use serde_json::Value;
 
@@ -9,7 +11,7 @@ use super::history::ENTERPRISE;
 pub(crate) const PAINT: &str = "urn:example:scim:Paint";
 /// How values of an attribute compare: RFC 7643 §2.3.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Sort {
+pub(crate) enum As {
     Text,
     Exact,
     Number,
@@ -48,7 +50,7 @@ pub(crate) enum Asked {
     Not(Box<Asked>),
     Present(&'static str, &'static str),
     /// `null` when there is no constant.
-    Compared(&'static str, &'static str, Sort, &'static str, Option<String>),
+    Compared(&'static str, &'static str, As, &'static str, Option<String>),
     /// Of a multi-valued attribute of a type: inside the brackets there are its parts.
     Within(&'static str, &'static str, Box<Asked>),
 }
@@ -65,9 +67,9 @@ impl Asked {
             Self::Compared(owner, path, _, op, None) => {
                 (has(owner) && is_there(&found(json, path))) == (*op == "ne")
             }
-            Self::Compared(owner, path, sort, op, Some(constant)) => {
+            Self::Compared(owner, path, how, op, Some(constant)) => {
                 let values = if has(owner) { found(json, path) } else { Vec::new() };
-                let op_holds = |op: &str| values.iter().any(|value| compares(*sort, op, value, constant));
+                let op_holds = |op: &str| values.iter().any(|value| compares(*how, op, value, constant));
                 if *op == "ne" { !op_holds("eq") } else { op_holds(op) }
             }
             Self::Within(owner, path, inner) => {
@@ -112,44 +114,17 @@ fn is_there(values: &[&Value]) -> bool {
     })
 }
 
-fn compares(sort: Sort, op: &str, value: &Value, constant: &str) -> bool {
-    // RFC 7643 §2.4: of a complex attribute the value is meant.
-    let value = value.as_object().map_or(Some(value), |members| members.get("value"));
-    let Some(value) = value else { return false };
+fn compares(how: As, op: &str, value: &Value, constant: &str) -> bool {
     let wanted: Value = serde_json::from_str(constant).unwrap();
-    let place = |all: &[&[&str]], text: &str| all.iter().position(|same| same.contains(&text)).unwrap();
-    let order = match sort {
-        Sort::Whole => return false,
-        Sort::Text | Sort::Exact => {
-            let small = |text: &str| match sort {
-                Sort::Text => text.to_lowercase().replace('\u{212A}', "k"),
-                _ => text.to_string(),
-            };
-            let (Some(left), Some(right)) = (value.as_str().map(small), wanted.as_str().map(small)) else {
-                return false;
-            };
-            match op {
-                "co" => return left.contains(&right),
-                "sw" => return left.starts_with(&right),
-                "ew" => return left.ends_with(&right),
-                _ => left.cmp(&right),
-            }
-        }
-        Sort::Truth => value.as_bool().unwrap().cmp(&wanted.as_bool().unwrap()),
-        Sort::Number => {
-            let same = |number: &Value| {
-                let is_it = |text: &str| serde_json::from_str::<Value>(text).unwrap() == *number;
-                NUMBERS.iter().position(|same| same.iter().any(|text| is_it(text))).unwrap()
-            };
-            same(value).cmp(&same(&wanted))
-        }
-        Sort::Instant => {
-            // Times of the service are texts of one form, after all that is in the list save for the last.
-            let known = |text: &str| INSTANTS.iter().any(|same| same.contains(&text));
-            let rank = |text: &str| if known(text) { place(&INSTANTS, text) * 2 } else { 5 };
-            rank(value.as_str().unwrap()).cmp(&rank(wanted.as_str().unwrap()))
-        }
-    };
+    let Some(value) = simple(value) else { return false };
+    if let ("co" | "sw" | "ew", Some(left), Some(right)) = (op, text(how, value), text(how, &wanted)) {
+        return match op {
+            "co" => left.contains(&right),
+            "sw" => left.starts_with(&right),
+            _ => left.ends_with(&right),
+        };
+    }
+    let order = order(how, value, &wanted);
     match op {
         "eq" => order.is_eq(),
         "gt" => order.is_gt(),
@@ -157,5 +132,57 @@ fn compares(sort: Sort, op: &str, value: &Value, constant: &str) -> bool {
         "lt" => order.is_lt(),
         "le" => order.is_le(),
         _ => unreachable!("{op}"),
+    }
+}
+
+/// RFC 7643 §2.4: of a complex attribute the value is meant.
+fn simple(value: &Value) -> Option<&Value> {
+    value.as_object().map_or(Some(value), |members| members.get("value"))
+}
+
+fn text(how: As, value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    Some(if how == As::Text { text.to_lowercase().replace('\u{212A}', "k") } else { text.to_string() })
+}
+
+fn order(how: As, left: &Value, right: &Value) -> Ordering {
+    match how {
+        As::Text | As::Exact | As::Whole => text(how, left).cmp(&text(how, right)),
+        As::Truth => left.as_bool().cmp(&right.as_bool()),
+        As::Number => {
+            let place = |number: &Value| {
+                let is_it = |text: &&str| serde_json::from_str::<Value>(text).unwrap() == *number;
+                NUMBERS.iter().position(|same| same.iter().any(is_it)).unwrap()
+            };
+            place(left).cmp(&place(right))
+        }
+        As::Instant => {
+            // Times of the service are after all that is in the list, save for the last.
+            let place = |value: &Value| {
+                let text = value.as_str().unwrap();
+                INSTANTS.iter().position(|same| same.contains(&text)).map_or(5, |place| place * 2)
+            };
+            place(left).cmp(&place(right))
+        }
+    }
+}
+
+/// What a resource is sorted by (RFC 7644 §3.4.2.3): of many values the primary one, or else the first.
+pub(crate) fn sorted_by<'a>(json: &'a Object, path: &str) -> Option<&'a Value> {
+    let (whole, part) = match path.rsplit_once('.').filter(|_| !path.starts_with("urn:")) {
+        Some((whole, part)) => (whole, Some(part)),
+        None => (path, None),
+    };
+    let values = found(json, whole);
+    let is_primary = |value: &&&Value| value.get("primary") == Some(&Value::Bool(true));
+    let value = values.iter().find(is_primary).or(values.first())?;
+    part.map_or_else(|| simple(value), |part| value.get(part))
+}
+
+/// The order of two resources by these values: whoever has none comes last.
+pub(crate) fn sorted(how: As, left: Option<&Value>, right: Option<&Value>) -> Ordering {
+    match (left, right) {
+        (Some(left), Some(right)) => order(how, left, right),
+        (left, right) => right.is_some().cmp(&left.is_some()),
     }
 }
