@@ -25,8 +25,27 @@ pub(crate) const PIECES_MAX: usize = 3;
 /// So many rows between two that are wanted are passed over rather than sought.
 const DENSE: u64 = 3;
 
-/// Those that satisfy, and those whose row or key must be fetched first, with the row where it is at hand.
-type Looked = (Vec<Found>, Vec<(Slot, Option<Row>)>);
+/// So much is read of documents before others have a turn, counted once for each comparison of the filter: some are large.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// What one look at many came to.
+#[derive(Default)]
+struct Looked {
+    /// Those that satisfy.
+    found: Vec<Found>,
+    /// Those whose row or key must be fetched first, with the row where it is at hand.
+    fetched: Vec<(Slot, Option<Row>)>,
+    /// Those that were not looked at, because the others were as much as one piece may be.
+    left: Vec<Slot>,
+    /// Bytes that were compared.
+    compared: usize,
+}
+
+impl Looked {
+    fn is_full(&self) -> bool {
+        self.compared >= PIECE_BYTES
+    }
+}
 
 /// What is looked for in each resource.
 pub(crate) struct Scan {
@@ -37,6 +56,8 @@ pub(crate) struct Scan {
     pub(crate) sort: Option<Sort>,
     pub(crate) lens: Lens,
     wanted: BTreeSet<String>,
+    /// How often a document is compared with something.
+    terms: usize,
     /// Whether documents alone say all that is looked for: nothing that is derived, and nobody's name.
     by_document: bool,
     /// What is in every document that satisfies.
@@ -72,6 +93,7 @@ impl Scan {
             sort: sort.cloned(),
             lens,
             wanted,
+            terms: filter.map_or(1, Filter::terms),
             by_document,
             needle: filter.and_then(Filter::needle).map(|text| memmem::Finder::new(&text).into_owned()),
         }
@@ -86,28 +108,38 @@ impl Scan {
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn piece(self: &Arc<Self>, slots: Vec<Slot>) -> Result<Vec<Found>, Error> {
-        // Those who have the permits let go of them.
-        let _turn = self.projection.inner.scans.acquire().await.ok();
+    async fn piece(self: &Arc<Self>, mut slots: Vec<Slot>) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::new();
+        while !slots.is_empty() {
+            // Those who have the permits let go of them.
+            let _turn = self.projection.inner.scans.acquire().await.ok();
+            slots = self.turn(slots, &mut found).await?;
+        }
+        found.sort_by_key(|found| found.slot);
+        Ok(found)
+    }
+
+    /// Looks at as many as one piece may be; returns the others.
+    async fn turn(self: &Arc<Self>, slots: Vec<Slot>, found: &mut Vec<Found>) -> Result<Vec<Slot>, Error> {
         let all = slots.clone();
-        let (mut found, locked) = self.aside(all, move |scan| scan.look(&slots)).await;
+        let looked = self.aside(all, move |scan| scan.look(&slots)).await;
+        found.extend(looked.found);
         // The keys of many rows stand on one page.
-        for (_, row) in &locked {
+        for (_, row) in &looked.fetched {
             if let Some(row) = row {
                 // What fails here is said below.
                 let _ = self.projection.inner.reader.fetch_key(row).await;
             }
         }
-        let all = locked.iter().map(|(slot, _)| *slot).collect();
-        let (unlocked, rest) = self.aside(all, move |scan| scan.look_again(locked)).await;
-        found.extend(unlocked);
-        for (slot, _) in rest {
+        let all = looked.fetched.iter().map(|(slot, _)| *slot).collect();
+        let again = self.aside(all, move |scan| scan.look_again(looked.fetched)).await;
+        found.extend(again.found);
+        for (slot, _) in again.fetched {
             let Some(outline) = self.outline(slot) else { continue };
             let content = self.projection.content(&self.tenant, outline.seen.row).await?;
             found.extend(self.one(slot, &content));
         }
-        found.sort_by_key(|found| found.slot);
-        Ok(found)
+        Ok([looked.left, again.left].concat())
     }
 
     /// Does what needs no waiting, for all of these.
@@ -126,7 +158,10 @@ impl Scan {
         let scan = self.clone();
         let looked = tokio::task::spawn_blocking(move || look(&scan)).await;
         // Whoever panics over a damaged store leaves all of them to be fetched one by one.
-        looked.unwrap_or_else(|_| (Vec::new(), all.into_iter().map(|slot| (slot, None)).collect()))
+        looked.unwrap_or_else(|_| {
+            let fetched = all.into_iter().map(|slot| (slot, None)).collect();
+            Looked { fetched, ..Looked::default() }
+        })
     }
 
     fn outline(&self, slot: Slot) -> Option<Outline> {
@@ -151,65 +186,77 @@ impl Scan {
 
     /// Looks at what is at hand.
     fn look(&self, slots: &[Slot]) -> Looked {
-        let (mut found, mut fetched) = (Vec::new(), Vec::new());
+        let mut looked = Looked::default();
         let inner = &self.projection.inner;
         let mut sought = Vec::new();
         for (sequence, slot) in self.rows(slots) {
             match inner.hot.peek(sequence) {
-                Some(content) => found.extend(self.one(slot, &content)),
+                Some(_) if looked.is_full() => looked.left.push(slot),
+                Some(content) => {
+                    looked.compared += content.json.len() * self.terms;
+                    looked.found.extend(self.one(slot, &content));
+                }
                 None => sought.push((sequence, slot)),
             }
         }
         let span = sought.first().zip(sought.last()).map(|((first, _), (last, _))| (*first, *last));
-        let Some((first, last)) = span else { return (found, fetched) };
+        let Some((first, last)) = span else { return looked };
         let mut unread = sought.into_iter().peekable();
+        let mut missed = Vec::new();
         if last - first < unread.len() as u64 * DENSE {
             // What cannot be read here is fetched one by one, and said then.
             let _ = inner.store.range(&self.tenant, first, last, |row| {
                 while let Some((_, slot)) = unread.next_if(|(wanted, _)| *wanted < row.sequence) {
-                    fetched.push((slot, None));
+                    missed.push(slot);
                 }
                 if let Some((_, slot)) = unread.next_if(|(wanted, _)| *wanted == row.sequence) {
-                    self.read(slot, row, &mut found, &mut fetched);
+                    self.read(slot, row, &mut looked);
                 }
-                true
+                !looked.is_full()
             });
         }
-        let missed: Vec<Slot> =
-            fetched.extract_if(.., |(_, row)| row.is_none()).map(|(slot, _)| slot).collect();
         let missed = self.rows(&missed);
         for (sequence, slot) in missed.into_iter().chain(unread) {
-            match self.projection.row_at_hand(&self.tenant, sequence) {
-                Some(row) => self.read(slot, row, &mut found, &mut fetched),
-                None => fetched.push((slot, None)),
+            match looked.is_full() {
+                true => looked.left.push(slot),
+                false => match self.projection.row_at_hand(&self.tenant, sequence) {
+                    Some(row) => self.read(slot, row, &mut looked),
+                    None => looked.fetched.push((slot, None)),
+                },
             }
         }
-        (found, fetched)
+        looked
     }
 
     /// Looks at rows whose keys were fetched meanwhile.
     fn look_again(&self, locked: Vec<(Slot, Option<Row>)>) -> Looked {
-        let (mut found, mut fetched) = (Vec::new(), Vec::new());
+        let mut looked = Looked::default();
         for (slot, row) in locked {
             match row {
-                Some(row) => self.read(slot, row, &mut found, &mut fetched),
-                None => fetched.push((slot, None)),
+                Some(_) if looked.is_full() => looked.left.push(slot),
+                Some(row) => self.read(slot, row, &mut looked),
+                None => looked.fetched.push((slot, None)),
             }
         }
-        (found, fetched)
+        looked
     }
 
     /// Looks at a row, or leaves it to be looked at when its key is there.
-    fn read(&self, slot: Slot, row: Row, found: &mut Vec<Found>, fetched: &mut Vec<(Slot, Option<Row>)>) {
+    fn read(&self, slot: Slot, row: Row, looked: &mut Looked) {
         let reader = &self.projection.inner.reader;
-        let read = if self.by_document {
-            reader.json_now(&row).map(|json| json.map(|json| self.document(slot, &json)))
+        let (read, length) = if self.by_document {
+            let json = reader.json_now(&row);
+            let length = json.as_ref().ok().and_then(|json| Some(json.as_ref()?.len()));
+            (json.map(|json| json.map(|json| self.document(slot, &json))), length)
         } else {
-            reader.content_now(&row).map(|content| content.map(|content| self.one(slot, &content)))
+            let content = reader.content_now(&row);
+            let length = content.as_ref().ok().and_then(|content| Some(content.as_ref()?.json.len()));
+            (content.map(|content| content.map(|content| self.one(slot, &content))), length)
         };
+        looked.compared += length.unwrap_or_default() * self.terms;
         match read {
-            Ok(Some(one)) => found.extend(one),
-            Ok(None) | Err(_) => fetched.push((slot, Some(row))),
+            Ok(Some(one)) => looked.found.extend(one),
+            Ok(None) | Err(_) => looked.fetched.push((slot, Some(row))),
         }
     }
 

@@ -16,6 +16,7 @@ use common::{Running, World, deadline, lens};
 use projector::{Lens, Moment, Page, Part, Projection, Query, Window};
 use proto::{Kind, ResourceId};
 use scim::{Filter, Sort};
+use serde_json::json;
 
 /// More than one piece holds.
 const PEOPLE: usize = 5_000;
@@ -74,7 +75,7 @@ impl House {
         self.world.user("User-late").await;
         let (number, kind) = (PEOPLE - 1, Kind::Deleted);
         let key = self.world.key(&format!("User-{number:05}"));
-        self.world.write("User", self.people[number], &key, kind, serde_json::json!({})).await;
+        self.world.write("User", self.people[number], &key, kind, json!({})).await;
         self.running.projection.catch_up(deadline()).await.unwrap();
     }
 }
@@ -145,4 +146,46 @@ async fn an_answer_is_as_of_one_moment_whatever_happens_between_its_pieces() {
     assert_eq!(found.pop().as_deref(), Some("User-late"));
     assert_eq!(found, names(|number| *number >= TERMS && *number < PEOPLE - 1));
     house.running.stop().await;
+}
+
+/// People whose documents are large, each as much as one piece may be.
+const LARGE: usize = 10;
+
+#[tokio::test]
+async fn whoever_asks_little_does_not_wait_for_those_who_read_much() {
+    let mut world = World::new();
+    let (registry, tenant) = (world.registry.clone(), world.tenant.clone());
+    for number in 0..LARGE {
+        let (name, id) = (format!("large-{number}"), eventlog::clock::new_resource_id());
+        let document = json!({"userName": name, "title": "x".repeat(60_000)});
+        let key = world.key(&name);
+        world.write("User", id, &key, Kind::Created { members_added: vec![] }, document).await;
+    }
+    let group = world.group("small", &[]).await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    let (user, small) = (registry.by_name("User").unwrap(), registry.by_name("Group").unwrap());
+    let much = parse(&many(" or ", |number| format!("title co \"y{number}\"")), &registry, user);
+    let little = parse("displayName co \"mall\"", &registry, small);
+    let finished = std::cell::RefCell::new(Vec::new());
+    let ask = async |kind, filter: &Filter, what: &'static str| {
+        let parts = [Part { kind, filter: Some(filter), sort: None }];
+        let (lens, window) = (lens("hr"), Window::From(1));
+        let query =
+            Query { parts: &parts, lens: &lens, window: &window, count: 9, scan_rows_max: usize::MAX };
+        let page = projection.query(&tenant, query).await.unwrap();
+        finished.borrow_mut().push(what);
+        page.resources.iter().map(|stored| stored.id).collect::<Vec<_>>()
+    };
+    // As many as may look at resources at once.
+    let much =
+        async || tokio::join!(ask(user, &much, "much"), ask(user, &much, "much"), ask(user, &much, "much"));
+    let little = async || {
+        tokio::task::yield_now().await;
+        ask(small, &little, "little").await
+    };
+    let ((first, second, third), found) = tokio::join!(much(), little());
+    assert_eq!((first.len() + second.len() + third.len(), found), (0, vec![group]));
+    assert_eq!(finished.into_inner(), ["little", "much", "much", "much"]);
+    running.stop().await;
 }

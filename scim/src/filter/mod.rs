@@ -161,6 +161,15 @@ impl Filter {
         }
     }
 
+    /// How many comparisons there are.
+    pub fn terms(&self) -> usize {
+        match self {
+            Self::And(filters) | Self::Or(filters) => filters.iter().map(Self::terms).sum(),
+            Self::Not(filter) | Self::Values { filter, .. } => filter.terms(),
+            Self::Compare { .. } | Self::Present(_) => 1,
+        }
+    }
+
     /// Whether the filter asks for this attribute of the base schema or the common attributes (canonical name).
     pub fn mentions(&self, name: &str) -> bool {
         match self {
