@@ -115,9 +115,16 @@ fn sources(planner: &Planner<'_>, plan: &Plan, leaves: &mut Vec<Plan>) -> Option
             Some(false)
         }
         Plan::Values(..) | Plan::Modified(..) | Plan::Created(..) => {
-            let many = planner.estimate(plan);
+            let most = MANY_MIN.max(planner.total() / MANY_PART);
+            let is_many = match plan {
+                // Asked for most, and mostly one.
+                Plan::Values(column, Range::Equal(text)) => {
+                    planner.directory.values().may_be_more(most, *column, text)
+                }
+                _ => planner.estimate(plan) > most,
+            };
             leaves.push(plan.clone());
-            (many <= MANY_MIN || many <= planner.total() / MANY_PART).then_some(false)
+            (!is_many).then_some(false)
         }
         Plan::And(plans) => match plans.split_first() {
             None => Some(false),

@@ -299,6 +299,12 @@ impl Values {
         order.map(|order| order.equal(text, beginning(text), |number| self.text(number))).unwrap_or_default()
     }
 
+    /// Whether the postings of exactly this text may be more than so many.
+    pub(crate) fn may_be_more(&self, most: usize, column: ColumnNumber, text: &[u8]) -> bool {
+        let order = self.orders.get(usize::from(column));
+        order.is_some_and(|order| order.may_be_more(most, text, beginning(text), |number| self.text(number)))
+    }
+
     pub(crate) fn posting(&self, number: Number) -> Option<&Posting> {
         self.postings.at(number)
     }
@@ -483,6 +489,9 @@ mod tests {
             let is_same = |number: &Number| values.text(*number) == sought.as_bytes();
             let expected: Vec<Number> = values.order(1).unwrap().iter().filter(is_same).collect();
             assert_eq!(values.equal(1, sought.as_bytes()), expected, "{sought:?}");
+            let fewer = expected.len().checked_sub(1);
+            assert!(fewer.is_none_or(|most| values.may_be_more(most, 1, sought.as_bytes())), "{sought:?}");
+            assert!(!values.may_be_more(usize::MAX, 1, sought.as_bytes()));
             expected.len()
         };
         for slot in 0..8_000 {

@@ -102,6 +102,29 @@ impl Order {
         found
     }
 
+    /// Whether the numbers that stand for exactly this text may be more than so many: whole blocks are counted, and mostly the first
+    /// one tells.
+    pub(crate) fn may_be_more<'a>(
+        &self,
+        most: usize,
+        wanted: &[u8],
+        begins: Beginning,
+        text: impl Fn(u32) -> &'a [u8],
+    ) -> bool {
+        let first = self.block(begins, |number| text(number) < wanted);
+        let mut count = 0;
+        for block in self.blocks.get(first..).unwrap_or_default() {
+            count += block.numbers.len();
+            if block.last > begins || block.numbers.last().is_none_or(|number| text(*number) > wanted) {
+                break;
+            }
+            if count > most {
+                return true;
+            }
+        }
+        count > most
+    }
+
     /// The place of the first number that is not `before`, whatever it begins with.
     pub(crate) fn place_by(&self, before: impl Fn(u32) -> bool) -> Place {
         let block =
