@@ -148,12 +148,14 @@ pub fn response(total: usize, place: Place, resources: Vec<Object>) -> Value {
 }
 
 /// The ListResponse message as text, of resources that are texts already: appended one after the other, each by a call.
+/// Several that are longer together than `bytes_max` are `tooMany`; one alone may be of any length.
 pub fn response_text(
     total: usize,
     place: Place,
     count: usize,
+    bytes_max: usize,
     mut resource: impl FnMut(usize, &mut Vec<u8>),
-) -> Vec<u8> {
+) -> Result<Vec<u8>, Error> {
     let mut text = Vec::with_capacity(if count == 0 { HEAD_BYTES } else { HEAD_BYTES + RESOURCE_BYTES });
     head(total, &place, count, &mut text);
     text.extend_from_slice(b",\"Resources\":[");
@@ -163,13 +165,21 @@ pub fn response_text(
         }
         let before = text.len();
         resource(index, &mut text);
+        if text.len() > bytes_max && count > 1 {
+            let detail = format!(
+                "{count} resources are longer than the {bytes_max} bytes that an answer may have; ask for fewer with count, or \
+                 leave out what is long, as with excludedAttributes=members"
+            );
+            return Err(Error::new(ScimType::TooMany, detail));
+        }
         if index == 0 {
             // The others will be about as long.
-            text.reserve((text.len() - before + 64).saturating_mul(count - 1) + 2);
+            let others = (text.len() - before + 64).saturating_mul(count - 1).saturating_add(2);
+            text.reserve(others.min(bytes_max));
         }
     }
     text.extend_from_slice(b"]}");
-    text
+    Ok(text)
 }
 
 /// The same as text, without the brace that closes it.
@@ -243,7 +253,7 @@ mod tests {
             let write = |number: usize, text: &mut Vec<u8>| {
                 text.extend_from_slice(Value::Object(resource(number)).to_string().as_bytes());
             };
-            let text = response_text(9, place.clone(), count, write);
+            let text = response_text(9, place.clone(), count, usize::MAX, write).unwrap();
             assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), tree);
             let mut begin = Vec::new();
             head(9, &place, count, &mut begin);
@@ -252,6 +262,19 @@ mod tests {
                 String::from_utf8(begin).unwrap(),
                 Value::Object(envelope(9, place, count)).to_string()
             );
+        }
+    }
+
+    #[test]
+    fn several_that_are_too_long_together_are_refused() {
+        let answer = |count: usize, bytes: usize| {
+            let write = |_: usize, text: &mut Vec<u8>| text.resize(text.len() + bytes, b'7');
+            response_text(9, Place::Index(1), count, 1_000, write).map(|text| text.len())
+        };
+        assert!(answer(2, 300).is_ok());
+        assert!(answer(1, 5_000).is_ok(), "one can be had");
+        for (count, bytes) in [(2, 600), (2, 5_000), (usize::MAX, 600)] {
+            assert_eq!(answer(count, bytes).unwrap_err().scim_type, Some(ScimType::TooMany));
         }
     }
 

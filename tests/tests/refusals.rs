@@ -184,6 +184,32 @@ fn tokens_open_their_tenant_until_they_are_revoked() {
     );
 }
 
+/// An answer is made as a whole, so there is a bound to what one may ask for.
+#[test]
+fn a_list_that_is_too_long_says_how_to_get_it() {
+    let configuration = Some("[gateway.limits]\nanswer_bytes_max = 20000\n".to_string());
+    let house = House::start_with(Options { configuration, ..Options::default() });
+    let corp = house.corp();
+    for name in ["ada", "bob", "eve"] {
+        let mut long = user(name);
+        long["displayName"] = json!(name.repeat(3_000));
+        corp.post("/Users", &long).expect(201);
+    }
+    let search = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:SearchRequest"]});
+    for reply in [corp.get("/Users"), corp.get("/Users?cursor"), corp.get(""), corp.post("/.search", &search)]
+    {
+        let refused = reply.expect(400).body;
+        assert_eq!(refused["scimType"], "tooMany", "{refused}");
+        assert!(refused["detail"].as_str().unwrap().contains("count"), "{refused}");
+    }
+    for first in 1..=3 {
+        let page = corp.get(&format!("/Users?startIndex={first}&count=1")).expect(200).body;
+        assert_eq!((&page["totalResults"], &page["itemsPerPage"]), (&json!(3), &json!(1)));
+    }
+    let page = corp.get("/Users?excludedAttributes=displayName").expect(200).body;
+    assert_eq!(page["Resources"].as_array().unwrap().len(), 3);
+}
+
 /// A client keeps its connection: whatever is refused before its body was read must not take the next request along.
 #[test]
 fn a_refusal_leaves_the_connection_usable() {

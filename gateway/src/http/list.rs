@@ -123,13 +123,14 @@ async fn answer(
     let lens = Lens { moment: page.moment, ..lens };
     let selected = |kind| (!selection.is_whole(&inner.registry, kind)).then_some(&selection);
     let shown: Vec<_> = kinds.iter().map(|kind| (kind, selected(kind))).collect();
-    let text = list::response_text(page.total, place, page.resources.len(), |index, text| {
+    let bytes_max = inner.limits.answer_bytes_max;
+    let text = list::response_text(page.total, place, page.resources.len(), bytes_max, |index, text| {
         if let Some(stored) = page.resources.get(index)
             && let Some((kind, selection)) = shown.iter().find(|(kind, _)| kind.name == stored.resource_type)
         {
             represent(gateway, asked, kind, stored, *selection, &lens, text);
         }
-    });
+    })?;
     Ok(Reply::text(StatusCode::OK, text))
 }
 

@@ -95,12 +95,12 @@ impl Asks {
         let query = Query { parts: &parts, lens, window: &window, count, scan_rows_max: usize::MAX };
         let page = self.projection.query(&self.tenant, query).await.expect("an answer");
         let (shown, lens) = (page.resources.len(), Lens { moment: page.moment, ..lens.clone() });
-        let json = list::response_text(page.total, Place::Index(1), shown, |index, json| {
+        let json = list::response_text(page.total, Place::Index(1), shown, usize::MAX, |index, json| {
             if let Some(stored) = page.resources.get(index) {
                 self.projection.write_json(&self.tenant, stored, kind, &lens, json);
             }
         });
-        Answer { total: page.total, shown, json }
+        Answer { total: page.total, shown, json: json.expect("an answer of any length") }
     }
 
     /// The same directory as of a sequence.
