@@ -11,7 +11,7 @@ use gateway::{Bound, Gateway, Tokens};
 use projector::Projection;
 use proto::sealing::DataKey;
 use scim::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) admin_token: String,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), Failure>>,
+    signals: Signals,
     parts: Parts,
     /// Once a dispatcher runs.
     reload: Option<Arc<Reload>>,
@@ -123,12 +124,12 @@ impl Node {
         .map_err(|error| Failure::of("opening the projection", &error))?;
 
         let shutdown = CancellationToken::new();
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut signals) = (JoinSet::new(), Signals::listen()?);
         let (running, stop) = (projection.clone(), shutdown.clone());
         tasks.spawn(async move {
             running.run(stop).await.map_err(|error| Failure::of("running the projection", &error))
         });
-        while_running(&mut tasks, &shutdown, catch_up(&projection)).await?;
+        while_running((&mut tasks, &shutdown, &mut signals), catch_up(&projection)).await?;
         // What reading a million rows has left would stay for as long as nobody asks for it.
         allocator::give_back();
 
@@ -149,7 +150,7 @@ impl Node {
             tasks.spawn(async move {
                 following.run(stop).await.map_err(|error| Failure::of("following the tokens", &error))
             });
-            while_running(&mut tasks, &shutdown, read_tokens(&tokens)).await?;
+            while_running((&mut tasks, &shutdown, &mut signals), read_tokens(&tokens)).await?;
             tracing::info!(address = %bound.address(), tls = settings.gateway.tls.is_some(), "SCIM is served");
             let (accepted, stop) = (gateway.clone(), shutdown.clone());
             tasks.spawn(async move {
@@ -193,7 +194,17 @@ impl Node {
         tasks.spawn(verify(broker.clone(), master, interval, shutdown.clone()));
         let holder = dev_env::secret(&settings.data_dir, "node.id", 8)?;
         let parts = Parts { projection, keyring, registry, about, holder };
-        Ok(Self { broker, scim_address, admin_address, admin_token, shutdown, tasks, parts, reload: None })
+        Ok(Self {
+            broker,
+            scim_address,
+            admin_address,
+            admin_token,
+            shutdown,
+            tasks,
+            signals,
+            parts,
+            reload: None,
+        })
     }
 
     /// Starts the dispatcher. `fixed` are apps that no file names, `sections` what the file says of everything else.
@@ -234,11 +245,10 @@ impl Node {
         let mut failure = None;
         let mut hung_up =
             signal(SignalKind::hangup()).map_err(|error| Failure::of("listening for signals", &error))?;
-        let mut stop = std::pin::pin!(told_to_stop());
         loop {
             tokio::select! {
-                name = &mut stop => {
-                    tracing::info!(signal = name?, "stopping");
+                name = self.signals.stop() => {
+                    tracing::info!(signal = name, "stopping");
                     break;
                 }
                 ended = self.tasks.join_next() => {
@@ -278,8 +288,7 @@ async fn stop(tasks: &mut JoinSet<Result<(), Failure>>, shutdown: &CancellationT
 
 /// Does a part of the start. What runs already may fail meanwhile, and whoever waits may tell us to stop: then all stops.
 async fn while_running(
-    tasks: &mut JoinSet<Result<(), Failure>>,
-    shutdown: &CancellationToken,
+    (tasks, shutdown, signals): (&mut JoinSet<Result<(), Failure>>, &CancellationToken, &mut Signals),
     work: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let failure = tokio::select! {
@@ -288,7 +297,7 @@ async fn while_running(
             Err(failure) => failure,
         },
         ended = tasks.join_next() => why(ended),
-        name = told_to_stop() => Failure::new(format!("told to stop by {} before it was ready", name?)),
+        name = signals.stop() => Failure::new(format!("told to stop by {name} before it was ready")),
     };
     stop(tasks, shutdown).await;
     Err(failure)
@@ -310,13 +319,30 @@ fn why(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Fa
     }
 }
 
+/// The signals that tell us to stop. What comes while nobody asks is kept.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::of("listening for signals", &error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits until we are told, and returns by which.
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Waits until we are told to stop.
 pub(crate) async fn told_to_stop() -> Result<&'static str, Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::of("listening for signals", &error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+    Ok(Signals::listen()?.stop().await)
 }
 
 /// Reads what the log has and the projection has not, with a word now and then when it takes long.
