@@ -57,15 +57,7 @@ pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Ob
     let mut full = full(context, body)?;
     keep_immutable(context.registry.core(context.kind), &mut full, current)?;
     for schema in context.registry.extensions(context.kind) {
-        let Some(current) = current.get(&schema.id).and_then(Value::as_object) else { continue };
-        let mut members = match full.remove(&schema.id) {
-            Some(Value::Object(members)) => members,
-            Some(_) | None => Object::new(),
-        };
-        keep_immutable(&schema.attributes, &mut members, current)?;
-        if !members.is_empty() {
-            full.insert(schema.id.clone(), members.into());
-        }
+        keep_immutable_in(&schema.id, &schema.attributes, &mut full, current)?;
     }
     complete(context, &full)?;
     Ok(full)
@@ -76,16 +68,8 @@ fn keep_immutable(attributes: &[Attribute], new: &mut Object, current: &Object) 
     for attribute in attributes {
         let Some(old) = current.get(&attribute.name) else { continue };
         if attribute.mutability != Mutability::Immutable {
-            let parts = old.as_object().filter(|_| attribute.sub_attributes.iter().any(is_immutable));
-            if let Some(old) = parts {
-                let mut members = match new.remove(&attribute.name) {
-                    Some(Value::Object(members)) => members,
-                    Some(_) | None => Object::new(),
-                };
-                keep_immutable(&attribute.sub_attributes, &mut members, old)?;
-                if !members.is_empty() {
-                    new.insert(attribute.name.clone(), members.into());
-                }
+            if attribute.sub_attributes.iter().any(is_immutable) {
+                keep_immutable_in(&attribute.name, &attribute.sub_attributes, new, current)?;
             }
             continue;
         }
@@ -96,6 +80,25 @@ fn keep_immutable(attributes: &[Attribute], new: &mut Object, current: &Object) 
             Some(new) if new == old => {}
             Some(_) => return Err(immutable(&attribute.name)),
         }
+    }
+    Ok(())
+}
+
+/// The same of the parts of an extension or of a complex attribute that has one value.
+fn keep_immutable_in(
+    name: &str,
+    parts: &[Attribute],
+    new: &mut Object,
+    current: &Object,
+) -> Result<(), Error> {
+    let Some(old) = current.get(name).and_then(Value::as_object) else { return Ok(()) };
+    let mut members = match new.remove(name) {
+        Some(Value::Object(members)) => members,
+        Some(_) | None => Object::new(),
+    };
+    keep_immutable(parts, &mut members, old)?;
+    if !members.is_empty() {
+        new.insert(name.to_string(), members.into());
     }
     Ok(())
 }
