@@ -265,7 +265,9 @@ impl Projection {
             }
             wanted.iter().filter_map(|found| Outline::of(directory, found.slot, at)).collect::<Vec<_>>()
         });
-        for outline in outlines.unwrap_or_default() {
+        let outlines = outlines.unwrap_or_default();
+        page.resources.reserve_exact(outlines.len());
+        for outline in outlines {
             page.resources.push(self.read(tenant, outline).await?);
         }
         Ok(page)

@@ -121,6 +121,7 @@ async fn answer(
     };
     // What is shown is what the filter saw.
     let lens = Lens { moment: page.moment, ..lens };
+    inner.projection.look_ahead(&asked.caller.tenant, &page.resources, &lens);
     let selected = |kind| (!selection.is_whole(&inner.registry, kind)).then_some(&selection);
     let shown: Vec<_> = kinds.iter().map(|kind| (kind, selected(kind))).collect();
     let bytes_max = inner.limits.answer_bytes_max;

@@ -330,6 +330,21 @@ impl Edges {
         found
     }
 
+    /// Has near the edges that lead to the groups of each of these.
+    pub(crate) fn look_ahead(&self, members: &[Slot]) {
+        let mut edges: Vec<Number> = members.iter().map(|member| self.ends(*member).groups).collect();
+        for _ in 0..GROUPS_USUAL {
+            edges.retain_mut(|edge| match self.edges.at(*edge) {
+                Some(known) => {
+                    *edge = known.next_of_member;
+                    true
+                }
+                None => false,
+            });
+        }
+        std::hint::black_box(&edges);
+    }
+
     /// The same for somebody who wants them one after the other. Those of now are kept, where there is a place for them,
     /// until something changes: an edge leads to the next through memory that is in no cache.
     pub(crate) fn with_ancestors<T>(

@@ -293,6 +293,15 @@ impl Values {
             .map(|posting| self.texts.get(posting.text))
     }
 
+    /// Has near what each of these is called.
+    pub(crate) fn look_ahead(&self, slots: &[Slot]) {
+        let heads: Vec<Number> = slots.iter().filter_map(|slot| self.heads.get(*slot)).collect();
+        let texts: Vec<Text> = heads.iter().filter_map(|head| Some(self.postings.at(*head)?.text)).collect();
+        std::hint::black_box(
+            texts.iter().filter_map(|text| self.texts.get(*text).first()).fold(0, |all, byte| all ^ byte),
+        );
+    }
+
     /// The postings of exactly this text in a column, in their order.
     pub(crate) fn equal(&self, column: ColumnNumber, text: &[u8]) -> Vec<Number> {
         let order = self.orders.get(usize::from(column));

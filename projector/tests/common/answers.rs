@@ -117,6 +117,7 @@ async fn whole(
     };
     let page = projection.query(tenant, query).await.unwrap();
     assert_eq!(page.total, page.resources.len());
+    projection.look_ahead(tenant, &page.resources, &lens);
     for stored in page.resources {
         let object = projection.represent(tenant, &stored, kind, &lens);
         let mut text = Vec::new();
