@@ -1,13 +1,15 @@
 //! Indexed values: which resource had which, from which event until which; in order, so that equality, prefixes and
 //! ranges are found, now and as of any moment.
 
+mod ordering;
+
 use std::cmp::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use super::counts::Counts;
 use super::edges::Slot;
 use super::versions::{NONE, Number};
 use crate::table::{Beginning, Column, Input, Order, Output, Text, Texts, cut, mark, plain_struct};
+pub(crate) use ordering::Ordered;
 
 /// Which attribute a value is of.
 pub(crate) type ColumnNumber = u16;
@@ -15,8 +17,6 @@ pub(crate) type ColumnNumber = u16;
 const WIPED: ColumnNumber = ColumnNumber::MAX;
 /// The column of names to show: what a resource is called by those that refer to it. In no order.
 pub(crate) const DISPLAY: ColumnNumber = 0;
-/// So many new values are put into their order one by one; more are sorted together.
-const ONE_BY_ONE_MAX: usize = 64;
 
 /// A value of a resource.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +52,6 @@ pub(crate) struct Values {
     open: Counts,
     /// By column: whether texts were longer than what is kept of them, so that the order is not exact.
     cut: Vec<bool>,
-}
-
-/// A column's order with what waited for it.
-pub(crate) struct Ordered {
-    column: usize,
-    /// How many waited.
-    taken: usize,
-    order: Order,
 }
 
 impl Values {
@@ -152,102 +144,6 @@ impl Values {
     fn put(&mut self, column: usize, number: Number) {
         let Some(order) = self.orders.get_mut(column) else { return };
         put(order, &self.postings, &self.texts, number);
-    }
-
-    /// How many values wait for their order.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.iter().map(Vec::len).sum()
-    }
-
-    /// Puts what waits into its order.
-    pub(crate) fn settle(&mut self) {
-        for column in 0..self.waiting.len() {
-            let Some(waiting) = self.waiting.get_mut(column) else { return };
-            let waiting = std::mem::take(waiting);
-            let known = self.orders.get(column).map_or(0, Order::len);
-            if is_few(waiting.len(), known) {
-                waiting.into_iter().for_each(|number| self.put(column, number));
-            } else if let Some(merged) = self.merged(column, &waiting, &mut Vec::new())
-                && let Some(order) = self.orders.get_mut(column)
-            {
-                *order = merged;
-            }
-        }
-    }
-
-    /// The orders as they are with what waits now, for [`Values::adopt`]: to be made of a copy, while the directory goes
-    /// on. Columns are shared out between two threads.
-    pub(crate) fn ordered(&self) -> Vec<Ordered> {
-        let mut columns: Vec<(usize, usize)> = self.waiting.iter().map(Vec::len).enumerate().collect();
-        columns.retain(|(_, waiting)| *waiting > 0);
-        columns.sort_unstable_by_key(|(_, waiting)| *waiting);
-        let next = Mutex::new(columns);
-        let work = || {
-            let (mut done, mut keyed) = (Vec::new(), Vec::new());
-            loop {
-                let column = next.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some((column, taken)) = column else { return done };
-                let waiting = self.waiting.get(column).map(Vec::as_slice).unwrap_or_default();
-                let merged = self.merged(column, waiting, &mut keyed);
-                done.extend(merged.map(|order| Ordered { column, taken, order }));
-            }
-        };
-        std::thread::scope(|scope| {
-            let other = scope.spawn(work);
-            let mut done = work();
-            // What is missing stays waiting.
-            done.extend(other.join().unwrap_or_default());
-            done
-        })
-    }
-
-    /// Takes over what was made of a copy. What came since then waits; nobody may have been wiped since then.
-    pub(crate) fn adopt(&mut self, ordered: Vec<Ordered>) {
-        for Ordered { column, taken, order } in ordered {
-            if let (Some(waiting), Some(former)) = (self.waiting.get_mut(column), self.orders.get_mut(column))
-            {
-                *former = order;
-                *waiting = waiting.split_off(taken.min(waiting.len()));
-            }
-        }
-    }
-
-    /// A column's order with these besides.
-    fn merged(
-        &self,
-        column: usize,
-        waiting: &[Number],
-        keyed: &mut Vec<(Beginning, Number)>,
-    ) -> Option<Order> {
-        let (order, postings, texts) = (self.orders.get(column)?, &self.postings, &self.texts);
-        if is_few(waiting.len(), order.len()) {
-            // A copy costs only the blocks that are changed.
-            let mut order = order.clone();
-            waiting.iter().for_each(|number| put(&mut order, postings, texts, *number));
-            return Some(order);
-        }
-        self.sort(waiting, keyed);
-        let mut new = keyed.iter().map(|(_, number)| *number).peekable();
-        let mut merged = Vec::with_capacity(order.len() + waiting.len());
-        for old in order.iter() {
-            while let Some(next) = new.next_if(|next| compare(postings, texts, *next, old).is_lt()) {
-                merged.push(next);
-            }
-            merged.push(old);
-        }
-        merged.extend(new);
-        Some(Order::of_sorted(&merged, |number| beginning(text(postings, texts, number))))
-    }
-
-    /// Sorts postings by how their texts begin, which stands side by side in `keyed` then, and looks further only where
-    /// they begin alike.
-    fn sort(&self, numbers: &[Number], keyed: &mut Vec<(Beginning, Number)>) {
-        let begins = |number: Number| beginning(text(&self.postings, &self.texts, number));
-        keyed.clear();
-        keyed.extend(numbers.iter().map(|number| (begins(*number), *number)));
-        keyed.sort_unstable_by(|(left, one), (right, other)| {
-            left.cmp(right).then_with(|| compare(&self.postings, &self.texts, *one, *other))
-        });
     }
 
     /// Leaves nothing of a resource's values.
@@ -372,11 +268,6 @@ fn text<'a>(postings: &Column<Posting>, texts: &'a Texts, number: Number) -> &'a
     postings.at(number).map(|posting| texts.get(posting.text)).unwrap_or_default()
 }
 
-/// Whether so many new values are put into an order of so many faster one by one than by making it anew.
-fn is_few(new: usize, known: usize) -> bool {
-    new <= ONE_BY_ONE_MAX || new < known / 16
-}
-
 fn put(order: &mut Order, postings: &Column<Posting>, texts: &Texts, number: Number) {
     let begins = |number| beginning(text(postings, texts, number));
     let mark = mark(text(postings, texts, number));
@@ -437,50 +328,6 @@ mod tests {
             values.wipe(0, 0);
             assert_eq!(having(&values, 1, 2), named(&[("ada", 2), ("bob", 1)]));
             assert_eq!(values.value(0, DISPLAY, 1), None);
-        }
-    }
-
-    #[test]
-    fn many_are_sorted_as_few() {
-        let (mut one, mut many) = (Values::default(), Values::default());
-        for slot in 0..2_000_u32 {
-            let text = format!("{}-same-beginning-{}", slot % 7, slot.wrapping_mul(2_654_435_761));
-            for (values, later) in [(&mut one, false), (&mut many, slot % 900 != 0)] {
-                values.grow();
-                values.set(slot, 0, slot, &[(1, &text)], later);
-                if slot % 500 == 0 {
-                    values.settle();
-                }
-            }
-        }
-        many.settle();
-        assert!(one.order(1).unwrap().iter().eq(many.order(1).unwrap().iter()));
-    }
-
-    #[test]
-    fn an_order_that_was_made_of_a_copy_is_taken_over_and_what_came_since_waits() {
-        let (mut one, mut aside) = (Values::default(), Values::default());
-        let name = |slot: u32| format!("{}", slot.wrapping_mul(2_654_435_761));
-        let set = |values: &mut Values, slot: u32, later| {
-            values.grow();
-            values.set(slot, 0, slot, &[(1, name(slot)), (2, format!("{}", slot % 5))], later);
-        };
-        // In the last rounds few come to many.
-        let sizes = [1_000, 1_000, 1_000, 100, 50, 180];
-        let mut last = 0;
-        for size in sizes {
-            let (first, copied) = (last, last + size / 10 * 7);
-            last += size;
-            (first..last).for_each(|slot| set(&mut one, slot, false));
-            (first..copied).for_each(|slot| set(&mut aside, slot, true));
-            let ordered = aside.clone().ordered();
-            (copied..last).for_each(|slot| set(&mut aside, slot, true));
-            aside.adopt(ordered);
-            assert_eq!(aside.waiting() as u32, size / 10 * 3 * 2);
-            aside.settle();
-            for column in [1, 2] {
-                assert!(one.order(column).unwrap().iter().eq(aside.order(column).unwrap().iter()));
-            }
         }
     }
 
