@@ -1,13 +1,17 @@
-//! Operations carried out one by one, those that others refer to first: RFC 7644 §3.7.
+//! Operations carried out in their order, those that others refer to first: RFC 7644 §3.7. Neighbours that come to the same
+//! in any order are carried out at once (`company.rs`), so that they share a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 
+use futures::future::join_all;
 use scim::bulk::{self, Operation, Request};
 use scim::{Error, Object, ResourceType};
 use serde_json::Value;
 
 use crate::Gateway;
 use crate::command::{Caller, Command};
+use crate::company::Company;
 use crate::execute::Outcome;
 use crate::http::Problem;
 
@@ -73,6 +77,14 @@ struct Run<'a> {
     interrupted: bool,
 }
 
+/// An operation that can be carried out now.
+struct Prepared<'a> {
+    index: usize,
+    operation: Operation,
+    /// What is asked for; otherwise what came of it, which is known without asking anybody.
+    command: Result<(&'a ResourceType, Command), Result<Done, Error>>,
+}
+
 /// Whether an operation can be carried out now.
 enum Turn {
     Ready,
@@ -80,13 +92,14 @@ enum Turn {
     Impossible(Error),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     async fn all(mut self) -> Carried {
         let mut pending: Vec<usize> = (0..self.request.operations.len()).collect();
         while !pending.is_empty() && self.goes_on() {
             let before = pending.len();
             let mut waiting = Vec::new();
-            for index in pending {
+            let mut rest = pending.into_iter().peekable();
+            while let Some(index) = rest.next() {
                 if !self.goes_on() {
                     break;
                 }
@@ -95,8 +108,9 @@ impl Run<'_> {
                     Turn::Waiting => waiting.push(index),
                     Turn::Impossible(error) => self.refuse(index, operation, None, &error),
                     Turn::Ready => {
-                        let resolved = operation.resolved(&self.ids);
-                        self.carry_out(index, &resolved).await;
+                        let first = self.prepared(index, operation.resolved(&self.ids));
+                        let all = self.with_company(first, &mut rest);
+                        self.carry_out(all).await;
                     }
                 }
             }
@@ -169,8 +183,8 @@ impl Run<'_> {
         let (kept, later) = operation.without(&unresolved);
         let mut first = operation.resolved(&self.ids);
         first.data = kept;
-        let first = first.resolved(&self.ids);
-        if let Some(path) = self.carry_out(index, &first).await {
+        let first = self.prepared(index, first.resolved(&self.ids));
+        if let Some(path) = self.carry_out(vec![first]).await.pop() {
             self.withheld.push((index, path, later));
         }
     }
@@ -190,7 +204,7 @@ impl Run<'_> {
         let outcome = if lost {
             Err(Error::status(409, "the circle of references could not be closed"))
         } else {
-            self.execute(index, &patch).await
+            self.execute(&self.asked(index, patch.clone())).await
         };
         match outcome {
             Ok(done) => {
@@ -201,12 +215,69 @@ impl Run<'_> {
         }
     }
 
-    /// Carries one operation out and keeps its result; the path of the resource, if it stands.
-    async fn carry_out(&mut self, index: usize, operation: &Operation) -> Option<String> {
-        let outcome = match self.batch.done.get(&index) {
-            Some(done) => Ok(done.clone()),
-            None => self.execute(index, operation).await,
+    /// An operation that can be carried out now, read as far as its body says.
+    fn prepared(&self, index: usize, operation: Operation) -> Prepared<'a> {
+        match self.batch.done.get(&index) {
+            Some(done) => Prepared { index, operation, command: Err(Ok(done.clone())) },
+            None => self.asked(index, operation),
+        }
+    }
+
+    /// The same, whatever was done before.
+    fn asked(&self, index: usize, operation: Operation) -> Prepared<'a> {
+        let command = self.command(&operation).map_err(Err);
+        Prepared { index, operation, command }
+    }
+
+    /// An operation, and those behind it that can be carried out at the same time. Where errors may end the request, none.
+    fn with_company(
+        &self,
+        first: Prepared<'a>,
+        rest: &mut Peekable<impl Iterator<Item = usize>>,
+    ) -> Vec<Prepared<'a>> {
+        let mut company = Company::new(self.gateway, &self.batch.caller);
+        let mut all = vec![first];
+        let fits = |one: &Prepared<'_>, company: &mut Company<'_>| match &one.command {
+            Ok((kind, command)) => company.admits(kind, command),
+            Err(_) => false,
         };
+        let mut goes_on = self.request.errors_max == usize::MAX
+            && all.first().is_some_and(|first| fits(first, &mut company));
+        while goes_on && all.len() < self.gateway.inner.limits.bulk_parallel_max {
+            let next = rest.peek().and_then(|index| {
+                let operation = self.request.operations.get(*index)?;
+                matches!(self.state(operation), Turn::Ready)
+                    .then(|| self.prepared(*index, operation.resolved(&self.ids)))
+            });
+            match next.filter(|next| fits(next, &mut company)) {
+                Some(next) => {
+                    rest.next();
+                    all.push(next);
+                }
+                None => goes_on = false,
+            }
+        }
+        all
+    }
+
+    /// Carries operations out at once and keeps their results; the paths of the resources that stand.
+    async fn carry_out(&mut self, all: Vec<Prepared<'_>>) -> Vec<String> {
+        metrics::histogram!("rollcall_bulk_at_once").record(all.len() as f64);
+        let outcomes = join_all(all.iter().map(|one| self.execute(one))).await;
+        let done = all.into_iter().zip(outcomes).map(|(one, outcome)| (one.index, one.operation, outcome));
+        let done: Vec<_> = done.collect();
+        done.into_iter()
+            .filter_map(|(index, operation, outcome)| self.settle(index, &operation, outcome))
+            .collect()
+    }
+
+    /// Keeps the result of an operation; the path of the resource, if it stands.
+    fn settle(
+        &mut self,
+        index: usize,
+        operation: &Operation,
+        outcome: Result<Done, Error>,
+    ) -> Option<String> {
         let named = (operation.method != "POST").then(|| self.location(&operation.path));
         match outcome {
             Ok(done) => {
@@ -242,7 +313,8 @@ impl Run<'_> {
         format!("{}{path}", self.batch.caller.base_url)
     }
 
-    async fn execute(&self, index: usize, operation: &Operation) -> Result<Done, Error> {
+    /// What an operation asks for.
+    fn command(&self, operation: &Operation) -> Result<(&'a ResourceType, Command), Error> {
         let (kind, id) = self.target(&operation.path)?;
         let (body, expected) = (operation.data.clone(), operation.version.clone());
         let no_such = || Error::status(404, format!("there is no such {}", kind.name));
@@ -256,13 +328,21 @@ impl Run<'_> {
             ("PATCH", _) => Command::Patch { id: existing()?, expected, body },
             (_, _) => Command::Delete { id: existing()?, expected },
         };
-        let txn = self.batch.txn_of(index);
-        let outcome = self.gateway.execute(&self.batch.caller, kind, &command, &txn).await;
+        Ok((kind, command))
+    }
+
+    async fn execute(&self, one: &Prepared<'_>) -> Result<Done, Error> {
+        let (kind, command) = match &one.command {
+            Ok(asked) => asked,
+            Err(known) => return known.clone(),
+        };
+        let txn = self.batch.txn_of(one.index);
+        let outcome = self.gateway.execute(&self.batch.caller, kind, command, &txn).await;
         let outcome = outcome.map_err(|failure| Problem::from(failure).into_error())?;
         Ok(match outcome {
-            Outcome::Deleted => Done { status: 204, version: None, path: operation.path.clone() },
+            Outcome::Deleted => Done { status: 204, version: None, path: one.operation.path.clone() },
             Outcome::Resource(stored) | Outcome::Told(stored) => Done {
-                status: if operation.method == "POST" { 201 } else { 200 },
+                status: if one.operation.method == "POST" { 201 } else { 200 },
                 version: Some(stored.version.to_string()),
                 path: format!("{}/{}", kind.endpoint, stored.id),
             },
@@ -270,14 +350,15 @@ impl Run<'_> {
     }
 
     /// The type and the id that a path names. A whole URL below our own is as good.
-    fn target<'b>(&self, path: &'b str) -> Result<(&ResourceType, Option<&'b str>), Error> {
+    fn target<'b>(&self, path: &'b str) -> Result<(&'a ResourceType, Option<&'b str>), Error> {
         let inner =
             path.strip_prefix(self.batch.caller.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
         let (endpoint, id) = match inner.split_once('/') {
             Some((endpoint, id)) => (endpoint, Some(id).filter(|id| !id.is_empty())),
             None => (inner, None),
         };
-        let kind = self.gateway.inner.registry.by_endpoint(endpoint);
+        let gateway: &'a Gateway = self.gateway;
+        let kind = gateway.inner.registry.by_endpoint(endpoint);
         let kind = kind.ok_or_else(|| Error::status(404, format!("there is no endpoint {endpoint:?}")))?;
         Ok((kind, id))
     }

@@ -7,6 +7,7 @@
 
 mod batch;
 mod command;
+mod company;
 mod cursor;
 mod decide;
 mod execute;

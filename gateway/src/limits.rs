@@ -33,6 +33,8 @@ pub struct Limits {
     pub cursor_timeout_s: u64,
     /// Most operations in a Bulk request; 413.
     pub bulk_operations_max: usize,
+    /// Most operations of a Bulk request that are carried out at once.
+    pub bulk_parallel_max: usize,
     /// Most requests that are accepted and not carried out yet; a further one is answered when it is done.
     pub async_requests_max: usize,
     /// Most resources that a query may look at; 400 `tooMany`.
@@ -59,6 +61,7 @@ impl Default for Limits {
             page_max: 200,
             cursor_timeout_s: 3_600,
             bulk_operations_max: 1_000,
+            bulk_parallel_max: 64,
             async_requests_max: 64,
             scan_rows_max: 1_000_000,
             request_timeout_ms: 10_000,

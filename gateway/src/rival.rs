@@ -81,7 +81,8 @@ impl Inner {
         }
     }
 
-    fn main_key(&self, caller: &Caller, kind: &ResourceType, parts: &Parts) -> Option<Key> {
+    /// The key of the unique value; nothing where the type has none.
+    pub(crate) fn main_key(&self, caller: &Caller, kind: &ResourceType, parts: &Parts) -> Option<Key> {
         let attribute = self.registry.unique_attribute(kind)?;
         let value = parts.document.get(&attribute.name)?.as_str()?;
         Some(subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value))

@@ -42,6 +42,7 @@ const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
 /// The broker knows a message again for 120 s, so no write may be tried for as long.
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=100_000;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
+const BULK_PARALLEL_MAX: RangeInclusive<u64> = 1..=10_000;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -171,6 +172,8 @@ impl Settings {
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
         let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
         mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
+        let parallel_max = gateway.limits.bulk_parallel_max as u64;
+        mistakes.check_range("gateway.limits", "bulk_parallel_max", parallel_max, BULK_PARALLEL_MAX);
         let timeout_ms = gateway.limits.request_timeout_ms;
         mistakes.check_range("gateway.limits", "request_timeout_ms", timeout_ms, REQUEST_TIMEOUT_MS);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
