@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use scim::validate::Context;
-use scim::{Dialect, FilterLimits, Object, Patch, Registry, SchemaExtension};
+use scim::{Dialect, FilterLimits, Object, Patch, Registry, Schema, SchemaExtension};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A schema of one's own, for what the built-in ones do not have.
-const DESK: &str = "urn:example:scim:Desk";
+/// Schemas of one's own, for what the built-in ones do not have.
+const OWN: [&str; 2] = [include_str!("../testdata/desk.json"), include_str!("../testdata/locker.json")];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,8 +30,12 @@ struct Case {
 
 fn apply(case: &Case) -> Result<Object, scim::Error> {
     let mut registry = Registry::built_in().unwrap();
-    registry.add_schema(serde_json::from_str(include_str!("../testdata/desk.json")).unwrap()).unwrap();
-    registry.extend("User", SchemaExtension { schema: DESK.to_string(), required: false }).unwrap();
+    for text in OWN {
+        let own: Schema = serde_json::from_str(text).unwrap();
+        let schema = own.id.clone();
+        registry.add_schema(own).unwrap();
+        registry.extend("User", SchemaExtension { schema, required: false }).unwrap();
+    }
     let kind = registry.by_name(case.kind.as_deref().unwrap_or("User")).unwrap();
     let dialect: Dialect = case.dialect.as_deref().unwrap_or("rfc").parse().unwrap();
     let context = Context { registry: &registry, kind, speech: dialect.into() };

@@ -80,13 +80,13 @@ fn one(operation: &Operation, context: Context<'_>, id: &str, full: &mut Object)
         return Ok(());
     }
     match &attr.schema {
-        None => step.apply(full),
+        None => step.carry_out(full),
         Some(urn) => {
             let mut members = match full.remove(urn) {
                 Some(Value::Object(members)) => members,
                 Some(_) | None => Object::new(),
             };
-            step.apply(&mut members)?;
+            step.carry_out(&mut members)?;
             if !members.is_empty() {
                 full.insert(urn.clone(), members.into());
             }
@@ -110,13 +110,26 @@ impl Step<'_> {
             }
             return Err(Error::new(ScimType::Mutability, format!("{} is read-only", self.name())));
         }
-        if self.operation.op == PatchOp::Remove && self.attribute.required && self.sub.is_none() {
-            return Err(Error::new(
-                ScimType::Mutability,
-                format!("{name} is required and cannot be removed"),
-            ));
-        }
         Ok(false)
+    }
+
+    /// RFC 7644 §3.5.2.2: what is required is not removed, whatever names it: the attribute, a filter, its values, a part.
+    fn carry_out(&self, root: &mut Object) -> Result<(), Error> {
+        let was_there = root.contains_key(&self.attribute.name);
+        self.apply(root)?;
+        let found = root.get(&self.attribute.name);
+        let values = found
+            .map_or(&[][..], |found| found.as_array().map_or(std::slice::from_ref(found), Vec::as_slice));
+        let lacks = |sub: &Attribute| {
+            sub.required
+                && values.iter().filter_map(Value::as_object).any(|value| !value.contains_key(&sub.name))
+        };
+        let is_lost = self.attribute.required && was_there && found.is_none();
+        if self.operation.op == PatchOp::Remove && (is_lost || self.sub.is_some_and(lacks)) {
+            let detail = format!("{} is required and cannot be removed", self.name());
+            return Err(Error::new(ScimType::Mutability, detail));
+        }
+        Ok(())
     }
 
     fn name(&self) -> String {
@@ -196,7 +209,7 @@ impl Step<'_> {
                 }
             }
             (None, _) => {
-                if self.attribute.required {
+                if self.attribute.required && self.operation.op != PatchOp::Remove {
                     return Err(Error::value(format!("{name} is required")));
                 }
                 root.remove(name);
