@@ -15,7 +15,7 @@ const COMMON: [&str; 4] = ["schemas", "id", "externalId", "meta"];
 
 impl Registry {
     /// Adds a schema. The error is a sentence for whoever wrote it.
-    pub fn add_schema(&mut self, schema: Schema) -> Result<(), String> {
+    pub fn add_schema(&mut self, mut schema: Schema) -> Result<(), String> {
         let urn = &schema.id;
         if !urn.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:")) || urn.split(':').count() < 3
         {
@@ -28,6 +28,7 @@ impl Registry {
             return Err(format!("schema {urn}: there is one with this id already"));
         }
         attributes(urn, &schema.attributes, false)?;
+        exact(&mut schema.attributes);
         self.schemas.push(schema);
         Ok(())
     }
@@ -84,6 +85,14 @@ impl Registry {
         }
         kind.schema_extensions.push(SchemaExtension { schema: urn, ..extension });
         Ok(())
+    }
+}
+
+/// RFC 7643 §2.3.6 and §2.3.7: bytes and references differ when their letters do, whatever the schema says.
+fn exact(attributes: &mut [Attribute]) {
+    for attribute in attributes {
+        attribute.case_exact |= matches!(attribute.kind, Type::Binary | Type::Reference);
+        exact(&mut attribute.sub_attributes);
     }
 }
 
@@ -231,6 +240,34 @@ mod tests {
             registry.extend("User", extension).unwrap();
             let added = registry.add_resource_type(kind("Club", "/Clubs", "urn:x:y"));
             assert_eq!(added.is_ok(), permitted, "{attribute} {added:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_and_references_are_exact() {
+        let mut registry = Registry::built_in().unwrap();
+        let parts =
+            serde_json::json!([{"name": "value", "type": "reference"}, {"name": "type", "type": "string"}]);
+        let own = serde_json::json!({"id": "urn:x:y", "name": "x", "attributes": [
+            {"name": "image", "type": "binary"}, {"name": "name", "type": "string"},
+            {"name": "places", "type": "complex", "multiValued": true, "subAttributes": parts},
+        ]});
+        registry.add_schema(schema(own)).unwrap();
+        registry.add_resource_type(kind("Y", "/Ys", "urn:x:y")).unwrap();
+        let kind = registry.by_name("Y").unwrap();
+        let resource =
+            serde_json::json!({"image": "QUJD", "name": "QUJD", "places": [{"value": "urn:Q", "type": "q"}]});
+        for (filter, expected) in [
+            ("image eq \"QUJD\"", true),
+            ("image eq \"qujd\"", false),
+            ("name eq \"qujd\"", true),
+            ("places.value co \"Q\"", true),
+            ("places.value co \"q\"", false),
+            ("places.type co \"Q\"", true),
+        ] {
+            let limits = crate::FilterLimits::default();
+            let parsed = crate::Filter::parse(filter, &limits, crate::Dialect::Rfc, &registry, kind).unwrap();
+            assert_eq!(parsed.matches(resource.as_object().unwrap()), expected, "{filter}");
         }
     }
 
