@@ -59,6 +59,7 @@ mod registry;
 mod schema;
 mod select;
 mod sort;
+mod written;
 
 pub use compare::{instant, number};
 pub use dialect::{Dialect, Seen, Speech};
@@ -74,6 +75,7 @@ pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};
 pub use select::AttributeSelection;
 pub use sort::{Sort, SortKey};
+pub use written::Sent;
 
 /// A JSON object whose keys are sorted, so that its text is canonical.
 pub type Object = serde_json::Map<String, serde_json::Value>;

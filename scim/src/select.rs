@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::written::{self, Sent};
 use crate::{AttrPath, Attribute, Error, Mutability, Object, Registry, ResourceType, Returned};
 
 /// The parameters `attributes` and `excludedAttributes`.
@@ -9,6 +10,8 @@ use crate::{AttrPath, Attribute, Error, Mutability, Object, Registry, ResourceTy
 pub struct AttributeSelection {
     attributes: Option<Vec<AttrPath>>,
     excluded: Vec<AttrPath>,
+    /// What the change named that this answers.
+    written: Vec<AttrPath>,
 }
 
 impl AttributeSelection {
@@ -30,7 +33,19 @@ impl AttributeSelection {
         if attributes.is_some() && !excluded.is_empty() {
             return Err(Error::value("attributes and excludedAttributes cannot be given together"));
         }
-        Ok(Self { attributes, excluded })
+        Ok(Self { attributes, excluded, written: Vec::new() })
+    }
+
+    /// For the answer to a change: RFC 7643 §7 shows what is returned on request when the change named it, too.
+    pub fn after(self, registry: &Registry, kind: &ResourceType, sent: Sent<'_>) -> Self {
+        let on_request = |attribute: &Attribute| attribute.returned == Returned::Request;
+        let on_request =
+            |attribute: &Attribute| on_request(attribute) || attribute.sub_attributes.iter().any(on_request);
+        let extended = registry.extensions(kind).flat_map(|schema| &schema.attributes);
+        if !registry.core(kind).iter().chain(extended).any(on_request) {
+            return self;
+        }
+        Self { written: written::paths(registry, kind, sent), ..self }
     }
 
     /// Whether `attributes` was given; then a PATCH must be answered with a body (RFC 7644 §3.5.2).
@@ -125,19 +140,36 @@ impl AttributeSelection {
         let named = |path: &&AttrPath| {
             path.name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name))
         };
+        let is_written = |sub: Option<&str>| {
+            self.written.iter().any(|path| {
+                let is = path.schema.as_deref() == extension && path.name.as_deref() == Some(&attribute.name);
+                is && sub.is_none_or(|sub| path.sub.as_deref() == Some(sub))
+            })
+        };
+        let shown = |value| {
+            let hides = |sub: &Attribute| match sub.returned {
+                Returned::Never => true,
+                Returned::Request => !is_written(Some(&sub.name)),
+                Returned::Default | Returned::Always => false,
+            };
+            if !attribute.sub_attributes.iter().any(hides) {
+                return Some(value);
+            }
+            only(attribute, value, |name| attribute.sub(name).is_none_or(|sub| !hides(sub)))
+        };
         match &self.attributes {
             Some(paths) => {
                 let mut matching = paths.iter().filter(here).filter(named).peekable();
                 matching.peek()?;
                 let subs: Option<Vec<&str>> = matching.map(|path| path.sub.as_deref()).collect();
                 match subs {
-                    None => shown(attribute, value),
+                    None => shown(value),
                     Some(subs) => {
                         only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
                     }
                 }
             }
-            None if attribute.returned == Returned::Request => None,
+            None if attribute.returned == Returned::Request && !is_written(None) => None,
             None => {
                 let matching: Vec<&AttrPath> = self.excluded.iter().filter(here).filter(named).collect();
                 if matching.iter().any(|path| path.sub.is_none()) {
@@ -145,21 +177,12 @@ impl AttributeSelection {
                 }
                 let subs: Vec<&str> = matching.iter().filter_map(|path| path.sub.as_deref()).collect();
                 if subs.is_empty() {
-                    return shown(attribute, value);
+                    return shown(value);
                 }
                 only(attribute, value, |sub| !subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
             }
         }
     }
-}
-
-/// A whole value without the parts that are never returned, or only by name.
-fn shown(attribute: &Attribute, value: Value) -> Option<Value> {
-    let hidden = |sub: &Attribute| matches!(sub.returned, Returned::Never | Returned::Request);
-    if !attribute.sub_attributes.iter().any(hidden) {
-        return Some(value);
-    }
-    only(attribute, value, |name| attribute.sub(name).is_none_or(|sub| !hidden(sub)))
 }
 
 fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
@@ -248,6 +271,58 @@ mod tests {
         let excluded = Some("urn:ietf:params:scim:schemas:core:2.0:Group");
         let selection = AttributeSelection::parse(None, excluded, &registry).unwrap();
         assert!(!selection.wants(&registry, "members") && selection.wants(&registry, "groups"));
+    }
+
+    #[test]
+    fn a_change_shows_what_it_named() {
+        let schema = json!({"id": "urn:example:scim:Safe", "name": "Safe", "attributes": [
+            {"name": "hint", "type": "string", "returned": "request"},
+            {"name": "pin", "type": "string", "returned": "never"},
+            {"name": "owner", "type": "complex", "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "note", "type": "string", "returned": "request"}]},
+            {"name": "locks", "type": "complex", "multiValued": true, "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "note", "type": "string", "returned": "request"}]},
+        ]});
+        let mut registry = Registry::built_in().unwrap();
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        let extension =
+            crate::SchemaExtension { schema: "urn:example:scim:Safe".to_string(), required: false };
+        registry.extend("User", extension).unwrap();
+        let user = registry.by_name("User").unwrap();
+        let safe = json!({"hint": "h", "pin": "1", "owner": {"value": "o", "note": "n"}, "locks": [{"value": "l", "note": "m"}]});
+        let shown = |sent: Sent<'_>, attributes: Option<&str>, excluded: Option<&str>| {
+            let selection = AttributeSelection::parse(attributes, excluded, &registry).unwrap();
+            let resource = json!({"id": "1", "userName": "ada", "urn:example:scim:Safe": safe});
+            let resource = resource.as_object().unwrap().clone();
+            let selection = selection.after(&registry, user, sent);
+            let shown = selection.apply(&registry, user, resource);
+            shown.get("urn:example:scim:Safe").cloned().unwrap_or_default()
+        };
+        let plain = json!({"owner": {"value": "o"}, "locks": [{"value": "l"}]});
+        let all = json!({"hint": "h", "owner": {"value": "o", "note": "n"}, "locks": [{"value": "l", "note": "m"}]});
+        let body = json!({"userName": "ada", "URN:example:scim:safe": safe});
+        assert_eq!(shown(Sent::Resource(&body), None, None), all);
+        assert_eq!(shown(Sent::Resource(&body), None, Some("urn:example:scim:Safe")), Value::Null);
+        assert_eq!(shown(Sent::Resource(&body), Some("userName"), None), Value::Null);
+        assert_eq!(shown(Sent::Resource(&json!({"userName": "ada"})), None, None), plain);
+        let operation =
+            |operation: Value| shown(Sent::Patch(&json!({"operations": [operation]})), None, None);
+        let urn = "urn:example:scim:Safe";
+        for (path, value, member, expected) in [
+            (format!("{urn}:HINT"), json!("x"), "hint", json!("h")),
+            (format!("{urn}:owner.note"), json!(null), "owner", all["owner"].clone()),
+            (format!("{urn}:locks[value eq \"]\"].note"), json!("x"), "locks", all["locks"].clone()),
+            (format!("{urn}:locks"), json!([{"value": "x"}, {"Note": "x"}]), "locks", all["locks"].clone()),
+            (format!("{urn}:locks"), json!([{"value": "x"}]), "locks", plain["locks"].clone()),
+            (urn.to_string(), json!({"hint": "x"}), "hint", json!("h")),
+            (format!("{urn}:pin"), json!("x"), "pin", Value::Null),
+            ("title".to_string(), json!("x"), "hint", Value::Null),
+        ] {
+            let found = operation(json!({"op": "add", "PATH": path, "value": value}));
+            assert_eq!(found.get(member).cloned().unwrap_or_default(), expected, "{path} {value}");
+        }
+        let without_path = operation(json!({"op": "add", "value": {urn: {"hint": "x"}, "title": "y"}}));
+        assert_eq!(without_path["hint"], "h");
     }
 
     #[test]

@@ -124,6 +124,33 @@ fn what_was_not_shown_is_not_cleared_by_a_put() {
     assert_eq!(remark(), Value::Null);
 }
 
+/// RFC 7643 §7: what is returned on request is in the answer to a change that names it, and in no other.
+#[test]
+fn a_change_is_answered_with_what_it_named() {
+    let house = House::start_with(options(""));
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", DESK]);
+    ada[DESK] = json!({"place": "W1", "remark": "by the window"});
+    let made = corp.post("/Users", &ada).expect(201);
+    assert_eq!(made.body[DESK], ada[DESK]);
+    let path = format!("/Users/{}", made.id());
+    assert_eq!(corp.put(&path, &ada).expect(200).body[DESK], ada[DESK]);
+    let patched = |path_in: &str, value: &str| {
+        let operations = json!([{"op": "replace", "path": path_in, "value": value}]);
+        corp.patch(&path, operations).expect(200).body[DESK]["remark"].clone()
+    };
+    assert_eq!(patched(&format!("{DESK}:remark"), "by the door"), "by the door");
+    assert_eq!(patched("title", "Dr"), Value::Null);
+    assert_eq!(corp.get(&path).expect(200).body[DESK], json!({"place": "W1"}));
+    let shown = corp.post(&format!("/Users?excludedAttributes={DESK}:remark"), &{
+        ada["userName"] = json!("bob");
+        ada[DESK]["place"] = json!("W2");
+        ada
+    });
+    assert_eq!(shown.expect(201).body[DESK], json!({"place": "W2"}));
+}
+
 #[test]
 fn an_extension_of_ones_own_is_checked_found_and_unique() {
     let mut house = House::start_with(options(""));

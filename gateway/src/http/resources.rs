@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use projector::{Lens, Moment, Stored, Written};
 use proto::ResourceId;
-use scim::{AttributeSelection, ResourceType};
+use scim::{AttributeSelection, ResourceType, Sent};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ pub(super) async fn create(
     if let Some(accepted) = later::accept_one(&gateway, &asked, "POST", &body).await? {
         return Ok(accepted);
     }
+    let selection = selection.after(&gateway.inner.registry, kind, Sent::Resource(&body));
     let command = gateway.creation(&asked.caller, kind, body)?;
     change(&gateway, &asked, kind, &selection, &command, StatusCode::CREATED).await
 }
@@ -43,7 +44,7 @@ pub(super) async fn replace(
     body: Body,
 ) -> Result<Reply, Problem> {
     let command = |id, expected, body| Command::Replace { id, expected, body };
-    change_with(&gateway, &asked, body, "PUT", command).await
+    change_with(&gateway, &asked, body, ("PUT", |body| Sent::Resource(body)), command).await
 }
 
 pub(super) async fn patch(
@@ -52,7 +53,7 @@ pub(super) async fn patch(
     body: Body,
 ) -> Result<Reply, Problem> {
     let command = |id, expected, body| Command::Patch { id, expected, body };
-    change_with(&gateway, &asked, body, "PATCH", command).await
+    change_with(&gateway, &asked, body, ("PATCH", |body| Sent::Patch(body)), command).await
 }
 
 /// A change of a resource that exists, by what the body says.
@@ -60,7 +61,7 @@ async fn change_with(
     gateway: &Gateway,
     asked: &Asked,
     body: Body,
-    method: &str,
+    (method, sent): (&str, fn(&Value) -> Sent<'_>),
     command: fn(ResourceId, Option<String>, Value) -> Command,
 ) -> Result<Reply, Problem> {
     let kind = asked.kind(gateway)?;
@@ -69,6 +70,7 @@ async fn change_with(
     if let Some(accepted) = later::accept_one(gateway, asked, method, &body).await? {
         return Ok(accepted);
     }
+    let selection = selection.after(&gateway.inner.registry, kind, sent(&body));
     let command = command(id(asked, kind)?, asked.header(header::IF_MATCH), body);
     change(gateway, asked, kind, &selection, &command, StatusCode::OK).await
 }
