@@ -86,6 +86,14 @@ fn search_sort_and_the_root() {
         "invalidSyntax"
     );
     assert_eq!(corp.get("/Users/.search").expect(405).header("allow"), Some("POST"));
+    // Whoever has no token learns nothing else.
+    for path in ["/Users/%FF", "/%FF", "/Schemas/%C3"] {
+        let reply = corp.get(path).expect(404);
+        assert!(reply.body["detail"].as_str().unwrap().contains("not UTF-8"), "{path}: {}", reply.text);
+    }
+    corp.with_token("nobody").get("/Users/%FF").expect(401);
+    let elsewhere = Client::new(&house.env("SCIM_URL").replace("/corp/", "/%FF/"), house.env("SCIM_TOKEN"));
+    elsewhere.get("/").expect(404);
     let old = Client::new(&house.env("SCIM_URL").replace("/v2", "/v1"), house.env("SCIM_TOKEN"));
     assert_eq!(old.get("/Users").expect(400).body["scimType"], "invalidVers");
 }

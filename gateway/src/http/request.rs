@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -119,7 +120,7 @@ impl FromRequestParts<Gateway> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
-        let Path { tenant, endpoint, id } = path_parameters(parts, gateway).await;
+        let path = path_parameters(parts, gateway).await;
         let address = caller_address(parts, gateway);
         let token = bearer(&parts.headers);
         let found = match token {
@@ -127,6 +128,7 @@ impl FromRequestParts<Gateway> for Asked {
             Some(token) => gateway.inner.tokens.authenticate(token, eventlog::clock::now()).await,
         };
         let token = found.map_err(Failure::from)?.ok_or_else(|| Problem::unauthorized(true))?;
+        let Path { tenant, endpoint, id } = path?;
         if tenant.as_ref().is_some_and(|tenant| tenant != token.tenant.as_str()) {
             return Err(Error::status(403, "the token belongs to another tenant").into());
         }
@@ -173,7 +175,7 @@ impl FromRequestParts<Gateway> for Discovering {
         if parameters(parts).0.contains_key("filter") {
             return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
         }
-        let Path { tenant, id, .. } = path_parameters(parts, gateway).await;
+        let Path { tenant, id, .. } = path_parameters(parts, gateway).await?;
         Ok(Self { base_url: base_url(parts, gateway, tenant.as_deref()), id })
     }
 }
@@ -186,19 +188,26 @@ struct Path {
     id: String,
 }
 
-async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> Path {
+async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> Result<Path, Problem> {
     let mut path = Path::default();
-    if let Ok(found) = RawPathParams::from_request_parts(parts, gateway).await {
-        for (name, value) in found.iter() {
-            match name {
-                "tenant" => path.tenant = Some(value.to_string()),
-                "endpoint" => path.endpoint = value.to_string(),
-                "id" => path.id = value.to_string(),
-                _ => {}
+    match RawPathParams::from_request_parts(parts, gateway).await {
+        Ok(found) => {
+            for (name, value) in found.iter() {
+                match name {
+                    "tenant" => path.tenant = Some(value.to_string()),
+                    "endpoint" => path.endpoint = value.to_string(),
+                    "id" => path.id = value.to_string(),
+                    _ => {}
+                }
             }
+            Ok(path)
         }
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
+            Err(Problem::not_found("the path names nothing: what its percent signs stand for is not UTF-8"))
+        }
+        // A route without any.
+        Err(_) => Ok(path),
     }
-    path
 }
 
 /// The query, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
