@@ -156,6 +156,10 @@ impl<'a> Run<'a> {
         if let Some(fault) = &operation.fault {
             return Turn::Impossible(fault.clone());
         }
+        // Outside of Bulk nothing refers to anything: a text that looks so is a text.
+        if self.batch.single {
+            return Turn::Ready;
+        }
         // Before it is made: a resource that cannot be as it is asked for must not be left behind.
         if is_own_member(operation) {
             return Turn::Impossible(Error::value("members: nobody is a member of itself"));

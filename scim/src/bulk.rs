@@ -54,11 +54,12 @@ impl Request {
         }
         let errors_max = match members.get("failonerrors") {
             None | Some(Value::Null) => usize::MAX,
-            Some(number) => number
-                .as_u64()
-                .filter(|number| *number > 0)
-                .and_then(|number| usize::try_from(number).ok())
-                .ok_or_else(|| Error::value("failOnErrors must be a whole number greater than 0"))?,
+            Some(number) => match number.as_u64().and_then(|number| usize::try_from(number).ok()) {
+                // RFC 7644 §3.7 leaves it open; who writes it means that no error ends the request.
+                Some(0) => usize::MAX,
+                Some(number) => number,
+                None => return Err(Error::value("failOnErrors must be a whole number")),
+            },
         };
         let Some(Value::Array(listed)) = members.remove("operations") else {
             return Err(Error::syntax("Operations must be an array"));
@@ -331,6 +332,24 @@ mod tests {
         assert_eq!(resolved[0]["PATH"], "members[value eq \"17\" or value eq \"b\"]");
         assert_eq!(resolved[1], operations[1]);
         assert_eq!(Operation::parse(operation.to_json()), *operation);
+    }
+
+    #[test]
+    fn errors_end_a_request_that_says_so() {
+        let read = |errors: Value| {
+            let body = json!({"schemas": [REQUEST], "failOnErrors": errors, "Operations": []});
+            Request::parse(body, 3).map(|request| request.errors_max).map_err(|error| error.status)
+        };
+        for (errors, expected) in [
+            (Value::Null, Ok(usize::MAX)),
+            (json!(0), Ok(usize::MAX)),
+            (json!(1), Ok(1)),
+            (json!(-1), Err(400)),
+            (json!(1.5), Err(400)),
+            (json!("1"), Err(400)),
+        ] {
+            assert_eq!(read(errors.clone()), expected, "{errors}");
+        }
     }
 
     #[test]

@@ -85,6 +85,11 @@ fn every_change_can_be_told_about_later() {
     // Who would wait a moment gets the ordinary answer.
     let body = Some(user("eve").to_string().into_bytes());
     corp.send("POST", "/Users", &[("Prefer", "respond-async, wait=5")], body).expect(201);
+    // Outside of Bulk nothing refers to another operation, whenever it is carried out.
+    let mut eva = user("eva");
+    eva["title"] = json!("bulkId:none");
+    let made = completion(&corp, &ask(&corp, "POST", "/Users", &eva));
+    assert_eq!(made[0]["events"][COMPLETED]["status"], "201", "{made:?}");
     // What is no request at all is refused at once.
     corp.send("POST", "/Users", &[ASYNC], Some(b"{".to_vec())).expect(400);
 }
