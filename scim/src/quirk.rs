@@ -18,7 +18,7 @@ pub enum Quirk {
     BooleanAsTextInFilter,
     /// A schema that the type does not have, in `schemas`.
     UnknownSchema,
-    /// A body without `schemas`.
+    /// A body without `schemas`, or without the one that is required.
     SchemasMissing,
     /// An extension's attributes without its URN in `schemas`.
     ExtensionUnlisted,
@@ -119,7 +119,8 @@ impl Quirk {
             Self::SchemasMissing => (
                 "schemas_missing",
                 LARGE,
-                "Scripts and templates leave `schemas` out, which RFC 7643 §3 requires. The endpoint says what is meant.",
+                "Scripts and templates leave `schemas` out, or in a PATCH name the resource's, where RFC 7643 §3 requires the \
+                 message's. The endpoint says what is meant.",
             ),
             Self::ExtensionUnlisted => (
                 "extension_unlisted",
@@ -151,7 +152,8 @@ impl Quirk {
             Self::ArrayOfOne => (
                 "array_of_one",
                 ENTRA,
-                "Old Entra jobs wrap one value, a manager for example, into an array. Unwrapped.",
+                "Old Entra jobs wrap one value, a manager for example, into an array, and a plain one into an object too: \
+                 `[{\"$ref\":null,\"value\":\"Ada\"}]`. Unwrapped.",
             ),
             Self::ValueForArray => (
                 "value_for_array",
@@ -208,7 +210,7 @@ impl Speech<'_> {
             Value::Array(mut values)
                 if !attribute.multi_valued && values.len() == 1 && self.forgives(Quirk::ArrayOfOne) =>
             {
-                values.pop().unwrap_or(Value::Null)
+                unwrapped(attribute, values.pop().unwrap_or(Value::Null))
             }
             other => other,
         };
@@ -256,6 +258,16 @@ impl Speech<'_> {
             return serde_json::json!({"value": text});
         }
         Value::String(text)
+    }
+}
+
+/// The value of `{"$ref": null, "value": "Ada"}`, where the attribute has no parts.
+fn unwrapped(attribute: &Attribute, value: Value) -> Value {
+    match value {
+        Value::Object(mut members) if attribute.kind != Type::Complex && members.contains_key("value") => {
+            members.remove("value").unwrap_or(Value::Null)
+        }
+        other => other,
     }
 }
 

@@ -58,7 +58,7 @@ fn entra_is_understood() {
 #[test]
 fn the_others_are_understood() {
     let house = House::start();
-    for client in ["onelogin", "jumpcloud", "ping", "auth0", "sailpoint", "scripts"] {
+    for client in ["google", "onelogin", "jumpcloud", "ping", "auth0", "sailpoint", "scripts"] {
         play_all(&house, client, "lenient");
     }
 }

@@ -20,8 +20,7 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
     let names_it = schemas.is_some_and(|urns| {
         urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SCHEMA))
     });
-    let forgiven = || schemas.is_none() && context.speech.forgives(Quirk::SchemasMissing);
-    if !(names_it || forgiven()) {
+    if !(names_it || context.speech.forgives(Quirk::SchemasMissing)) {
         return Err(Error::syntax(format!("schemas must hold {SCHEMA:?}")));
     }
     let listed = match member("Operations") {
