@@ -61,16 +61,31 @@ fn ordered(op: Op, ordering: Ordering) -> bool {
     }
 }
 
-/// A relative reference is the tail of the absolute one. URNs compare without regard to case.
+/// RFC 7643 §2.3.7: a relative reference begins at the service's root, so it is an endpoint and an id, and the absolute
+/// one that ends with both is the same. URNs compare without regard to case.
 fn same_reference(actual: &str, wanted: &str) -> bool {
-    let tail = |long: &str, short: &str| {
-        !short.is_empty()
-            && long.strip_suffix(short.trim_start_matches('/')).is_some_and(|start| start.ends_with('/'))
+    let ends = |absolute: &str, end: &str| {
+        absolute.strip_suffix(end).is_some_and(|start| start.ends_with('/')) && end.split('/').count() == 2
     };
-    actual == wanted
-        || (actual.starts_with("urn:") && actual.eq_ignore_ascii_case(wanted))
-        || tail(actual, wanted)
-        || tail(wanted, actual)
+    match (relative(actual), relative(wanted)) {
+        (Some(actual), Some(wanted)) => actual == wanted,
+        (Some(actual), None) => ends(wanted, actual),
+        (None, Some(wanted)) => ends(actual, wanted),
+        (None, None) => {
+            let is_urn = actual.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"));
+            actual == wanted || is_urn && actual.eq_ignore_ascii_case(wanted)
+        }
+    }
+}
+
+/// What a reference without a scheme names, below the root: RFC 7643 §8 writes `../Users/17` for `Users/17`.
+fn relative(reference: &str) -> Option<&str> {
+    let mut rest = reference;
+    while let Some(inner) = rest.strip_prefix("../").or_else(|| rest.strip_prefix("./")) {
+        rest = inner;
+    }
+    let scheme = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    (!scheme.contains(':')).then(|| rest.strip_prefix('/').unwrap_or(rest))
 }
 
 /// What numbers are compared by, exactly: the greatest double that is not greater, as bits that sort as doubles do, and what
@@ -110,6 +125,32 @@ pub fn instant(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn references_are_the_same_below_the_root_only() {
+        let place = "https://example.test/scim/v2/Users/17";
+        for (one, other, expected) in [
+            (place, place, true),
+            (place, "Users/17", true),
+            (place, "/Users/17", true),
+            (place, "../Users/17", true),
+            ("/Users/17", "../Users/17", true),
+            (place, "17", false),
+            (place, "v2/Users/17", false),
+            (place, "ers/17", false),
+            (place, "Users/1", false),
+            (place, "users/17", false),
+            (place, "", false),
+            ("https://example.test/logo.png", "logo.png", false),
+            ("https://example.test/a:b/17", "a:b/17", false),
+            ("urn:example:A", "URN:example:a", true),
+            ("urn:example:A", "A", false),
+            ("logo.png", "logo.png", true),
+        ] {
+            assert_eq!(same_reference(one, other), expected, "{one} {other}");
+            assert_eq!(same_reference(other, one), expected, "{other} {one}");
+        }
+    }
 
     /// Each is less than the next one.
     #[test]
