@@ -1,5 +1,7 @@
 //! Which attributes an answer holds: RFC 7644 §3.9.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::written::{self, Sent};
@@ -11,12 +13,15 @@ pub struct AttributeSelection {
     attributes: Option<Vec<AttrPath>>,
     excluded: Vec<AttrPath>,
     /// What the change named that this answers.
-    written: Vec<AttrPath>,
+    written: BTreeSet<AttrPath>,
 }
 
+/// How many names each list may hold: every resource of an answer is held against all of them.
+const NAMES_MAX: usize = 1_000;
+
 impl AttributeSelection {
-    /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once
-    /// are `invalidValue`.
+    /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once, and
+    /// one of more than 1,000 names, are `invalidValue`.
     pub fn parse(
         attributes: Option<&str>,
         excluded: Option<&str>,
@@ -28,12 +33,17 @@ impl AttributeSelection {
                 names.filter_map(|name| AttrPath::parse(name, registry).ok()).collect();
             Some(paths)
         };
+        let is_long = |text: Option<&str>| text.is_some_and(|text| text.split(',').nth(NAMES_MAX).is_some());
+        if is_long(attributes) || is_long(excluded) {
+            let detail = format!("attributes and excludedAttributes hold {NAMES_MAX} names at most");
+            return Err(Error::value(detail));
+        }
         let attributes = given(attributes.filter(|text| !text.trim().is_empty()));
         let excluded = given(excluded).unwrap_or_default();
         if attributes.is_some() && !excluded.is_empty() {
             return Err(Error::value("attributes and excludedAttributes cannot be given together"));
         }
-        Ok(Self { attributes, excluded, written: Vec::new() })
+        Ok(Self { attributes, excluded, written: BTreeSet::new() })
     }
 
     /// For the answer to a change: RFC 7643 §7 shows what is returned on request when the change named it, too.
@@ -326,8 +336,18 @@ mod tests {
     }
 
     #[test]
-    fn both_lists_at_once_are_refused() {
+    fn both_lists_at_once_and_long_ones_are_refused() {
         let registry = Registry::built_in().unwrap();
+        let many = |count: usize| vec!["title"; count].join(",");
+        for (attributes, excluded, expected) in [
+            (Some(many(NAMES_MAX)), None, true),
+            (Some(many(NAMES_MAX + 1)), None, false),
+            (None, Some(many(NAMES_MAX)), true),
+            (None, Some(many(NAMES_MAX + 1)), false),
+        ] {
+            let found = AttributeSelection::parse(attributes.as_deref(), excluded.as_deref(), &registry);
+            assert_eq!(found.is_ok(), expected);
+        }
         assert!(AttributeSelection::parse(Some("a"), Some("b"), &registry).is_err());
     }
 }

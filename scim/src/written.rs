@@ -1,5 +1,7 @@
 //! Which attributes a change names, whether it gives them a value or takes it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::{AttrPath, Object, Registry, ResourceType};
@@ -14,8 +16,8 @@ pub enum Sent<'a> {
 }
 
 /// The paths with canonical names. A part that is named stands there with the attribute it belongs to.
-pub(crate) fn paths(registry: &Registry, kind: &ResourceType, sent: Sent<'_>) -> Vec<AttrPath> {
-    let mut names = Names { registry, kind, found: Vec::new() };
+pub(crate) fn paths(registry: &Registry, kind: &ResourceType, sent: Sent<'_>) -> BTreeSet<AttrPath> {
+    let mut names = Names { registry, kind, found: BTreeSet::new() };
     match sent {
         Sent::Resource(body) => names.members(None, body),
         Sent::Patch(body) => {
@@ -40,7 +42,7 @@ fn member<'a>(value: &'a Value, wanted: &str) -> Option<&'a Value> {
 struct Names<'a> {
     registry: &'a Registry,
     kind: &'a ResourceType,
-    found: Vec<AttrPath>,
+    found: BTreeSet<AttrPath>,
 }
 
 impl Names<'_> {
@@ -67,11 +69,14 @@ impl Names<'_> {
         }
         if path.sub.is_none() {
             let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-            for name in values.iter().filter_map(Value::as_object).flat_map(Object::keys) {
+            // Many values have the same few names.
+            let names: BTreeSet<&String> =
+                values.iter().filter_map(Value::as_object).flat_map(Object::keys).collect();
+            for name in names {
                 let part = AttrPath { sub: Some(name.clone()), ..path.clone() };
                 self.found.extend(self.registry.canonical(self.kind, &part));
             }
         }
-        self.found.push(path);
+        self.found.insert(path);
     }
 }
