@@ -59,6 +59,28 @@ fn an_app_that_only_says_so_is_told_again_until_it_is_true() {
     assert_eq!(told, ["204", "200"]);
 }
 
+/// Whoever has no `active` any more was told to have none, and no app makes of that what it likes.
+#[test]
+fn nobody_is_switched_on_by_silence() {
+    for mapping in ["", "[app.wiki.map]\nuserName = \"user.userName\"\ntitle = \"user.title\"\n"] {
+        let app = App::start(Kind::Scim);
+        let house = House::feeding(&[("wiki", &app, mapping)]);
+        let corp = house.corp();
+        let id = corp.post("/Users", &user("ada")).expect(201).id();
+        eventually("the account", || active(&app, "ada").filter(|active| *active == true));
+        switch(&corp, &id, false);
+        eventually("it is switched off", || active(&app, "ada").filter(|active| *active == false));
+        let operations =
+            json!([{"op": "remove", "path": "active"}, {"op": "add", "path": "title", "value": "Dr"}]);
+        let shown = corp.patch(&format!("/Users/{id}"), operations).expect(200);
+        assert_eq!(shown.body.get("active"), None);
+        eventually("the title", || app.account("ada")?.get("title").filter(|title| *title == "Dr").cloned());
+        assert_eq!(active(&app, "ada"), Some(json!(false)), "{mapping}");
+        switch(&corp, &id, true);
+        eventually("it is back", || active(&app, "ada").filter(|active| *active == true));
+    }
+}
+
 #[test]
 fn an_app_that_never_does_it_is_held_and_works_again_when_it_does() {
     let app = App::start(Kind::Scim);

@@ -140,6 +140,7 @@ impl Performer {
         groups.map(|(id, _)| Holder { id, name: name(id) }).collect()
     }
 
+    /// What the app should hold of it. Whether it is switched on is told in any case.
     fn desired(
         &self,
         kind: &ResourceType,
@@ -152,6 +153,11 @@ impl Performer {
             None => Mapped { attributes: Object::clone(&stored.document), ..Mapped::default() },
             Some(mapping) => self.mapped(mapping, kind, stored)?,
         };
+        // Whoever is made has an `active`; it can only be taken away. An app would make of silence what it likes.
+        if has(&self.shared, kind, "active") && mapping.is_none_or(|mapping| !mapping.says_active()) {
+            let active = stored.document.get("active").cloned().unwrap_or(false.into());
+            mapped.attributes.insert("active".to_string(), active);
+        }
         self.name(stored.id, kind, link, &mut mapped)?;
         let Mapped { attributes, once, open } = mapped;
         let partial = mapping.is_some_and(|mapping| mapping.is_partial());
@@ -190,18 +196,13 @@ impl Performer {
         Ok(())
     }
 
-    /// A resource as the app calls it. Whether it is switched on is told in any case.
+    /// A resource as the app calls it.
     fn mapped(&self, mapping: &TypeMapping, kind: &ResourceType, stored: &Stored) -> Result<Mapped, String> {
         let Needs { groups, members, .. } = mapping.needs;
         let lens = Lens { members, groups, ..Lens::default() };
         let resource = self.shared.projection.represent(&self.config.tenant, stored, kind, &lens);
         let holders = if groups { self.holders(stored.id) } else { Vec::new() };
         let groups: Vec<String> = holders.into_iter().filter_map(|holder| holder.name).collect();
-        let mut mapped = mapping.map(&Person { resource: &resource, groups: &groups, app: &self.name })?;
-        if has(&self.shared, kind, "active") && !mapping.says_active() {
-            let active = resource.get("active").cloned().unwrap_or(true.into());
-            mapped.attributes.insert("active".to_string(), active);
-        }
-        Ok(mapped)
+        mapping.map(&Person { resource: &resource, groups: &groups, app: &self.name })
     }
 }
