@@ -299,6 +299,35 @@ impl AppConfig {
     }
 }
 
+#[cfg(test)]
+impl AppConfig {
+    pub(crate) fn example() -> Self {
+        Self {
+            tenant: "corp".parse().unwrap(),
+            url: "http://wiki.test/scim/v2".parse().unwrap(),
+            auth: Auth::bearer(Secret::new("secret")),
+            profile: Arc::default(),
+            budgets: Vec::new(),
+            budget_shared_as: None,
+            budget_weight: 1,
+            scope: Scope::all(["User", "Group"]),
+            on_delete: Leave::Delete,
+            on_leave: Leave::Deactivate,
+            timing: Timing::default(),
+            mapping: Mapping::default(),
+            matching: Matching::default(),
+            timeout_ms: 1_000,
+            late_ms: 0,
+            concurrency: 8,
+            attempts_max: 8,
+            guard: Rails::default(),
+            rollout: None,
+            read_only: false,
+            reconcile: ReconcileConfig::default(),
+        }
+    }
+}
+
 /// What a feed does when the log was restored: its subscriber may have heard what never happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,6 +12,7 @@ use scim::Object;
 
 use super::look::Now;
 use super::perform::{Ended, Performer};
+use super::search::SEARCH;
 use super::verify::Step;
 use crate::Error;
 use crate::connector::Found;
@@ -98,7 +99,7 @@ impl Performer {
                     let ended = self.hold(id, now, link, CHOOSE, NONE_LEFT).await?;
                     return Ok(ended.map_or(Step::Again, Step::Ended));
                 };
-                match self.ask(id, now, link, open, &value).await {
+                match self.ask(id, now, link, open, &value).await? {
                     Says::Free => break (value, base),
                     Says::Taken => drop(refused.insert(value)),
                     Says::Ended(ended) => {
@@ -120,21 +121,32 @@ impl Performer {
 
     /// Whether the app has an account with this name that is not this resource's. One that would refuse the name by itself
     /// and keeps our id need not be asked.
-    async fn ask(&self, id: ResourceId, now: &Now, link: &Link, open: &Open, value: &str) -> Says {
+    async fn ask(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        open: &Open,
+        value: &str,
+    ) -> Result<Says, Error> {
         let unique = self.shared.registry.unique_attribute(&now.kind);
         let refuses = unique.is_some_and(|attribute| open.path.is(&attribute.name));
         if refuses && self.app.own(&now.kind).can_search(OUR_ID) {
-            return Says::Free;
+            return Ok(Says::Free);
         }
         let ours = id.to_string();
         let is_this = |remote_id: &str, external_id: &str| {
             link.remote_id.as_deref() == Some(remote_id) || external_id == ours
         };
-        match self.app.find(&now.kind, &open.name(), value, is_this).await {
+        Ok(match self.app.find(&now.kind, &open.path, value, is_this).await {
             Found::None | Found::Unsearchable => Says::Free,
             Found::One(_) | Found::Many(_) => Says::Taken,
+            Found::Failed { status } => match self.retry(id, now, link, SEARCH, status).await? {
+                Some(ended) => Says::Ended(ended),
+                None => Says::Free,
+            },
             Found::NotYet(denied) => Says::Ended(Ended::NotYet(denied)),
             Found::Unavailable { after, error } => Says::Ended(Ended::Unavailable { after, error }),
-        }
+        })
     }
 }

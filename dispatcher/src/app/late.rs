@@ -92,8 +92,8 @@ impl Performer {
             Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
                 self.take(id, now, &link, remote_id, &by).await
             }
-            // It is there, and cannot be changed.
-            Found::One(_) => self.retry(id, now, &link, name, 404).await,
+            // It is there, and cannot be changed; or nobody knows.
+            Found::One(_) | Found::Failed { .. } => self.retry(id, now, &link, name, 404).await,
             Found::Many(count) => {
                 self.hold(id, now, &link, name, &super::search::ambiguous(count, &by)).await
             }

@@ -18,6 +18,8 @@ use crate::plan::Call;
 
 /// Why somebody is held of whom nobody can know whether the app has him.
 const UNSEARCHABLE: &str = "it is not known whether the last call was done, and the app cannot be searched: look there, then release it";
+/// A search that the app did not answer, as it is named when it fails.
+pub(super) const SEARCH: &str = "search";
 /// The intent of making an account ours that was there before.
 const ADOPT: &str = "adopt";
 
@@ -52,6 +54,7 @@ impl Performer {
             Found::None | Found::Unsearchable => return Ok(Step::Plan),
             Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await?,
             Found::Many(count) => self.hold(id, now, link, call.name(), &ambiguous(count, &by)).await?,
+            Found::Failed { status } => self.retry(id, now, link, SEARCH, status).await?,
             Found::NotYet(denied) => Some(Ended::NotYet(denied)),
             Found::Unavailable { after, error } => Some(Ended::Unavailable { after, error }),
         };
@@ -86,6 +89,7 @@ impl Performer {
             }
             Found::Many(count) => self.hold(id, now, link, "create", &ambiguous(count, &by)).await,
             Found::Unsearchable => self.hold(id, now, link, "create", UNSEARCHABLE).await,
+            Found::Failed { status } => self.retry(id, now, link, SEARCH, status).await,
             Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
             Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
         }
@@ -109,7 +113,7 @@ impl Performer {
             Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
             Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
             // Whoever has the name may be about to lose it: another resource of ours, or one that is gone by now.
-            Found::One(_) | Found::None | Found::Unsearchable => {
+            Found::One(_) | Found::None | Found::Unsearchable | Found::Failed { .. } => {
                 let link = self.not_done(id, now, link, name, status, "taken", why).await?;
                 match self.choose_again(id, now, &link).await? {
                     Step::Plan => {}
@@ -192,8 +196,11 @@ impl Performer {
                 let account = (remote_id, external_id);
                 !is_ours && self.shared.links.is_others(&self.name, &now.kind.name, account, id)
             };
-            match self.app.find(&now.kind, &key.to_string(), &value, is_others).await {
+            match self.app.find(&now.kind, key, &value, is_others).await {
                 Found::Unsearchable => {}
+                // Whom one key finds need not be looked for by others; that nobody is there, all must say.
+                failed @ Found::Failed { .. } => searched = failed,
+                Found::None if matches!(searched, Found::Failed { .. }) => {}
                 Found::None => searched = Found::None,
                 found => return Searched { found, by: key.to_string() },
             }

@@ -9,10 +9,11 @@ use scim::Object;
 use serde_json::Value;
 
 use super::Outcome;
+use crate::drift::named;
 use crate::profile::Answers;
 
-/// Bytes of an answer that are read.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of an answer to a write that are looked at.
+const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest rest that an app is given because it asks for it; then it is asked again.
 const REST_MAX: Duration = Duration::from_secs(3_600);
 /// A number above this is a time since 1970 and no waiting time.
@@ -43,17 +44,26 @@ pub(super) fn class(
         return Outcome::Taken { status };
     }
     match status {
+        // No app says so: what stands before it shows a page for people, or sends us elsewhere.
+        200..=299 if is_page(response) => {
+            let error = format!("{status} with a page");
+            Outcome::Unavailable { after, error, unheard: false }
+        }
+        300..=399 => {
+            let error = format!("the app answers {status}");
+            Outcome::Unavailable { after, error, unheard: false }
+        }
         200..=299 => {
-            let remote_id = body.as_ref().and_then(|body| body.get("id")).and_then(Value::as_str);
-            Outcome::Done { remote_id: remote_id.map(str::to_string), status }
+            let remote_id = body.as_ref().and_then(Value::as_object).and_then(id);
+            Outcome::Done { remote_id, status }
         }
         401 => Outcome::Stranger { status, after },
-        404 => Outcome::Missing,
+        404 | 410 => Outcome::Missing,
         412 => Outcome::Retry { status },
         413 => Outcome::TooLarge { status },
-        // 502 and 504 are what stands before the app says, whatever the app does.
-        502..=504 => {
-            let unheard = status != 503;
+        // 502 and 504 are what stands before the app says, whatever the app does, and 408 can be.
+        408 | 425 | 502..=504 => {
+            let unheard = !matches!(status, 425 | 503);
             Outcome::Unavailable { after, error: format!("the app answers {status}"), unheard }
         }
         500..=599 => Outcome::Retry { status },
@@ -75,6 +85,20 @@ pub(super) fn is_throttle(answers: &Answers, response: &Response<Bytes>) -> bool
     let says = |name: &str| header(response, name);
     let by_header = || says("retry-after").is_some() || REMAINING.iter().any(|name| says(name) == Some("0"));
     answers.throttled.contains(&status) || (answers.throttled_with_header.contains(&status) && by_header())
+}
+
+/// The id of what an app shows. Some count, and write a number. A text that would lead elsewhere as a step of a path is none.
+pub(super) fn id(shown: &Object) -> Option<String> {
+    match named(shown, "id")? {
+        Value::String(id) if !matches!(id.as_str(), "" | "." | "..") => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Whether an answer is a page for people rather than a document.
+pub(super) fn is_page(response: &Response<Bytes>) -> bool {
+    response.body().iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
 }
 
 /// The status, the keyword and which of the attributes we sent are named; an app's own sentence can name a person.
@@ -115,8 +139,9 @@ pub(super) fn rest(response: &Response<Bytes>, now: Timestamp) -> Option<Duratio
         let date = || httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok().map(until);
         return seconds.or_else(date).map(|rest| rest.min(REST_MAX));
     }
-    // Without an error the window's end says nothing.
-    if !matches!(response.status().as_u16(), 403 | 429 | 503) {
+    // Without an error the window's end says nothing, nor while the window has room: many show it in every answer.
+    let has_room = |name: &&str| header(response, name).is_some_and(|left| left != "0");
+    if !matches!(response.status().as_u16(), 403 | 429 | 503) || REMAINING.iter().any(has_room) {
         return None;
     }
     let reset: u64 = RESETS.iter().find_map(|name| header(response, name)?.parse().ok())?;
@@ -131,7 +156,7 @@ fn header<'a>(response: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
 
 pub(super) fn json_body(response: &Response<Bytes>) -> Option<Value> {
     let bytes = response.body();
-    if bytes.len() > ANSWER_BYTES_MAX {
+    if bytes.len() > JSON_BYTES_MAX {
         return None;
     }
     serde_json::from_slice(bytes).ok()
@@ -172,7 +197,13 @@ mod tests {
         let refused = |status, error: &str| Outcome::Refused { status, error: error.to_string() };
         check(201, &[], json!({"id": "7"}), Outcome::Done { remote_id: Some("7".to_string()), status: 201 });
         check(204, &[], Value::Null, Outcome::Done { remote_id: None, status: 204 });
-        check(404, &[], Value::Null, Outcome::Missing);
+        for id in [json!(""), json!(".."), json!(null), json!({})] {
+            check(201, &[], json!({"id": id}), Outcome::Done { remote_id: None, status: 201 });
+        }
+        check(201, &[], json!({"id": 7}), Outcome::Done { remote_id: Some("7".to_string()), status: 201 });
+        for status in [404, 410] {
+            check(status, &[], Value::Null, Outcome::Missing);
+        }
         check(409, &[], json!({"scimType": "uniqueness"}), Outcome::Taken { status: 409 });
         check(400, &[], json!({"scimType": "uniqueness"}), Outcome::Taken { status: 400 });
         check(
@@ -216,9 +247,26 @@ mod tests {
                 unheard: false,
             },
         );
-        for status in [502, 504] {
+        for (status, unheard) in
+            [(302, false), (307, false), (408, true), (425, false), (502, true), (504, true)]
+        {
             let error = format!("the app answers {status}");
-            check(status, &[], Value::Null, Outcome::Unavailable { after: None, error, unheard: true });
+            check(status, &[], Value::Null, Outcome::Unavailable { after: None, error, unheard });
+        }
+    }
+
+    #[test]
+    fn a_page_for_people_is_no_success() {
+        let page = |body: &'static str| {
+            let response = Response::builder().status(200).body(Bytes::from_static(body.as_bytes())).unwrap();
+            class(&Answers::default(), &response, None, now())
+        };
+        assert_eq!(
+            page("\r\n<!doctype html><title>Back soon</title>"),
+            Outcome::Unavailable { after: None, error: "200 with a page".to_string(), unheard: false }
+        );
+        for body in ["", "OK", "{}", "{\"id\": \"<\"}"] {
+            assert!(matches!(page(body), Outcome::Done { status: 200, .. }), "{body}");
         }
     }
 
@@ -236,6 +284,8 @@ mod tests {
         assert_eq!(after(&[("Retry-After", "soon")], then), None);
         assert_eq!(after(&[("x-ratelimit-reset", "1800000030")], "2027-01-15T08:00:00Z"), Some(30));
         assert_eq!(after(&[("ratelimit-reset", "12")], then), Some(12));
+        assert_eq!(after(&[("ratelimit-remaining", "0"), ("ratelimit-reset", "12")], then), Some(12));
+        assert_eq!(after(&[("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", "3000")], then), None);
     }
 
     #[test]

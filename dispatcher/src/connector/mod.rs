@@ -4,6 +4,7 @@ mod answer;
 mod probe;
 mod read;
 mod scim;
+mod search;
 mod transport;
 
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(crate) enum Found {
     Many(u64),
     /// The app cannot be asked this.
     Unsearchable,
+    /// The app does not answer this question, and goes on to answer others.
+    Failed { status: u16 },
     /// The budget does not allow the question yet.
     NotYet(Denied),
     /// The app did not answer.
@@ -87,11 +90,5 @@ impl Outcome {
     }
 }
 
-impl From<Unanswered> for Found {
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::NotYet(denied) => Self::NotYet(denied),
-            Unanswered::Lost(error) => Self::Unavailable { after: None, error: error.to_string() },
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

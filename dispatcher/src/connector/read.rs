@@ -9,13 +9,12 @@ use http::{Method, Response};
 use scim::{Object, ResourceType};
 use serde_json::Value;
 
+use super::scim::path;
+use super::transport::ANSWER_BYTES_MAX;
 use super::{ScimApp, Unanswered, answer};
 use crate::budget::Denied;
 use crate::drift::named;
 use crate::profile::{IdCase, Operation, Profile};
-
-/// Bytes of an answer that are read: a page, or a group with all its members.
-const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// One account or group as an app shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +58,8 @@ pub(crate) enum Place {
 pub(crate) struct Page {
     /// Those that could be read; one without an id cannot be held against anything.
     pub(crate) accounts: Vec<Account>,
+    /// How many there were with those that could not.
+    pub(crate) shown: u64,
     /// How many accounts the app says that there are.
     pub(crate) total: Option<u64>,
     /// Where the next page begins; nothing after the last.
@@ -84,13 +85,7 @@ impl Account {
     /// A resource as it is shown; ids as we keep them.
     pub(crate) fn of(value: &Value, case: IdCase) -> Option<Self> {
         let attributes = value.as_object()?.clone();
-        let remote_id = match named(&attributes, "id")? {
-            Value::String(id) if !id.is_empty() => id.clone(),
-            Value::Number(id) => id.to_string(),
-            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                return None;
-            }
-        };
+        let remote_id = answer::id(&attributes)?;
         let members = named(&attributes, "members").and_then(Value::as_array);
         let id = |member: &Value| match member {
             Value::Object(member) => Some(case.of(named(member, "value")?.as_str()?)),
@@ -111,7 +106,7 @@ impl ScimApp {
     /// Reads one account by the app's id, or searches it where it cannot be asked for.
     pub(crate) async fn read(&self, kind: &ResourceType, remote_id: &str) -> Read {
         if self.own(kind).can(Operation::Read) {
-            let url = format!("{}{}/{remote_id}", self.base, kind.endpoint);
+            let url = format!("{}{}", self.base, path(kind, remote_id));
             let read = read(self.request(Method::GET, &url, None).await, remote_id, &self.profile);
             if !matches!(read, Read::Refused { .. }) {
                 return read;
@@ -162,7 +157,7 @@ impl ScimApp {
     }
 
     /// The address of a list with these parameters.
-    fn listing(&self, kind: &ResourceType, parameters: &[(&str, &str)]) -> String {
+    pub(super) fn listing(&self, kind: &ResourceType, parameters: &[(&str, &str)]) -> String {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         format!("{}{}?{query}", self.base, kind.endpoint)
     }
@@ -177,18 +172,21 @@ fn read(answer: Result<Response<Bytes>, Unanswered>, remote_id: &str, profile: &
     let after = answer::rest(&response, clock::now());
     let status = response.status().as_u16();
     match status {
+        200..=299 if answer::is_page(&response) => {
+            return Read::Unavailable { after, error: format!("reading answered {status} with a page") };
+        }
         200..=299 => {}
         _ if answer::is_throttle(&profile.answers, &response) => {
             return Read::Unavailable { after, error: format!("reading answered {status}") };
         }
         404 | 410 => return Read::Missing,
         500 => return Read::Failed { status },
-        401 | 408 | 429 | 502.. => {
+        300..=399 | 401 | 408 | 425 | 429 | 502.. => {
             return Read::Unavailable { after, error: format!("reading answered {status}") };
         }
         _ => return Read::Refused { status },
     }
-    let body = Some(response.body()).filter(|body| body.len() <= READ_BYTES_MAX);
+    let body = Some(response.body()).filter(|body| body.len() <= ANSWER_BYTES_MAX);
     let body: Option<Value> = body.and_then(|body| serde_json::from_slice(body).ok());
     match body.as_ref().and_then(|body| Account::of(body, profile.id_case)) {
         // Ids that differ only in case are one at many apps.
@@ -198,7 +196,11 @@ fn read(answer: Result<Response<Bytes>, Unanswered>, remote_id: &str, profile: &
     }
 }
 
-fn listed(answer: Result<Response<Bytes>, Unanswered>, place: &Place, profile: &Profile) -> Listed {
+pub(super) fn listed(
+    answer: Result<Response<Bytes>, Unanswered>,
+    place: &Place,
+    profile: &Profile,
+) -> Listed {
     let response = match answer {
         Ok(response) => response,
         Err(Unanswered::NotYet(denied)) => return Listed::NotYet(denied),
@@ -207,16 +209,19 @@ fn listed(answer: Result<Response<Bytes>, Unanswered>, place: &Place, profile: &
     let after = answer::rest(&response, clock::now());
     let status = response.status().as_u16();
     match status {
+        200..=299 if answer::is_page(&response) => {
+            return Listed::Unavailable { after, error: format!("listing answered {status} with a page") };
+        }
         200..=299 => {}
         _ if answer::is_throttle(&profile.answers, &response) => {
             return Listed::Unavailable { after, error: format!("listing answered {status}") };
         }
-        401 | 408 | 429 | 500 | 502.. => {
+        300..=399 | 401 | 408 | 425 | 429 | 500 | 502.. => {
             return Listed::Unavailable { after, error: format!("listing answered {status}") };
         }
         _ => return Listed::Refused { status },
     }
-    if response.body().len() > READ_BYTES_MAX {
+    if response.body().len() > ANSWER_BYTES_MAX {
         return Listed::TooLarge;
     }
     // Without `Resources` or a total it is no list: an empty one would say that everything is gone.
@@ -241,6 +246,7 @@ fn listed(answer: Result<Response<Bytes>, Unanswered>, place: &Place, profile: &
     };
     Listed::Page(Page {
         accounts: resources.iter().filter_map(|shown| Account::of(shown, profile.id_case)).collect(),
+        shown,
         total,
         next,
     })
@@ -296,7 +302,9 @@ mod tests {
             assert_eq!(listed(answer(200, &body), &place), Listed::Refused { status: 200 }, "{body}");
         }
         assert_eq!(listed(answer(404, &json!({})), &place), Listed::Refused { status: 404 });
-        assert!(matches!(listed(answer(429, &json!({})), &place), Listed::Unavailable { .. }));
+        for status in [302, 408, 425, 429] {
+            assert!(matches!(listed(answer(status, &json!({})), &place), Listed::Unavailable { .. }));
+        }
         assert!(matches!(listed(answer(503, &json!({})), &place), Listed::Unavailable { .. }));
     }
 
@@ -309,6 +317,14 @@ mod tests {
         assert_eq!(read(answer(500, &json!({})), "a"), Read::Failed { status: 500 });
         assert!(matches!(read(Err(NoAnswer::Timeout.into()), "a"), Read::Unavailable { .. }));
         assert!(matches!(read(answer(200, &json!({"id": "A"})), "a"), Read::Account(_)));
+    }
+
+    #[test]
+    fn a_page_for_people_says_nothing_of_an_account() {
+        let page = || Ok(Response::new(Bytes::from_static(b"<html>Please sign in</html>")));
+        assert!(matches!(read(page(), "a"), Read::Unavailable { .. }));
+        assert!(matches!(listed(page(), &Place::Index(1)), Listed::Unavailable { .. }));
+        assert!(matches!(read(answer(302, &json!({})), "a"), Read::Unavailable { .. }));
     }
 
     #[test]

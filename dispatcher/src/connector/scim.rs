@@ -6,23 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eventlog::clock;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, header};
 use scim::{Object, ResourceType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use url::Url;
 
 use super::answer::{self, class, json_body};
 use super::transport::{Http, NoAnswer, Transport};
-use super::{Found, Outcome, Unanswered};
+use super::{Outcome, Unanswered};
 use crate::auth::Authenticator;
 use crate::budget::{Flight, Purse, Wanted};
 use crate::config::AppConfig;
 use crate::profile::{Calls, Change, Cleared, Operation, Profile, RemovedBy, Type};
 use crate::told::{Said, Told, said};
-
-/// Accounts that a search asks for: two are one too many.
-const ASKED: u64 = 2;
 
 /// One app.
 #[derive(Clone)]
@@ -101,25 +97,6 @@ impl ScimApp {
         self.members_most.store((self.members_per_call(kind) / 2).max(1), Ordering::Relaxed);
     }
 
-    /// Whether the app has an account of this id.
-    pub(crate) async fn there(&self, kind: &ResourceType, remote_id: &str) -> Found {
-        if !self.own(kind).can(Operation::Read) {
-            return Found::Unsearchable;
-        }
-        let url = format!("{}{}/{remote_id}", self.base, kind.endpoint);
-        match self.request(Method::GET, &url, None).await {
-            Ok(response) => match self.judged(&response, None) {
-                Outcome::Done { .. } => Found::One(remote_id.to_string()),
-                Outcome::Missing => Found::None,
-                other => {
-                    let after = answer::rest(&response, clock::now());
-                    Found::Unavailable { after, error: format!("reading answered {}", other.name()) }
-                }
-            },
-            Err(unanswered) => unanswered.into(),
-        }
-    }
-
     pub(crate) async fn create(&self, kind: &ResourceType, attributes: &Object) -> Outcome {
         match self.send(Method::POST, &kind.endpoint, Some(attributes.clone())).await {
             // A success without an id gives us nothing to hold on to: read it back.
@@ -142,7 +119,7 @@ impl ScimApp {
         told: Option<&Told>,
     ) -> Outcome {
         let own = self.own(kind);
-        let path = format!("{}/{remote_id}", kind.endpoint);
+        let path = path(kind, remote_id);
         let patches = partial || own.change == Change::Patch;
         let Said { values: mut body, cleared } = said(own, attributes, told.filter(|_| patches));
         let mut operations = Vec::new();
@@ -175,7 +152,7 @@ impl ScimApp {
     }
 
     pub(crate) async fn deactivate(&self, kind: &ResourceType, remote_id: &str) -> Outcome {
-        let path = format!("{}/{remote_id}", kind.endpoint);
+        let path = path(kind, remote_id);
         if self.own(kind).can(Operation::Patch) {
             return self.patch(&path, json!([{"op": "replace", "path": "active", "value": false}])).await;
         }
@@ -201,7 +178,7 @@ impl ScimApp {
     }
 
     pub(crate) async fn delete(&self, kind: &ResourceType, remote_id: &str) -> Outcome {
-        self.send(Method::DELETE, &format!("{}/{remote_id}", kind.endpoint), None).await
+        self.send(Method::DELETE, &path(kind, remote_id), None).await
     }
 
     /// Takes members out and puts others in. Whoever should go and is not in is gone.
@@ -212,7 +189,7 @@ impl ScimApp {
         added: &[String],
         removed: &[String],
     ) -> Outcome {
-        let path = format!("{}/{remote_id}", kind.endpoint);
+        let path = path(kind, remote_id);
         let by = self.own(kind).members_removed_by;
         let mut operations = removal(by, removed);
         operations.extend(addition(added));
@@ -240,64 +217,7 @@ impl ScimApp {
     ) -> Outcome {
         let values: Vec<Value> = ids.iter().map(|id| json!({"value": id})).collect();
         let operations = json!([{"op": "replace", "path": "members", "value": values}]);
-        self.patch(&format!("{}/{remote_id}", kind.endpoint), operations).await
-    }
-
-    /// The account whose attribute has this value, unless its id and its `externalId` say that it is another's.
-    pub(crate) async fn find(
-        &self,
-        kind: &ResourceType,
-        attribute: &str,
-        value: &str,
-        is_others: impl Fn(&str, &str) -> bool,
-    ) -> Found {
-        if !self.own(kind).can_search(attribute) {
-            return Found::Unsearchable;
-        }
-        let filter = format!("{attribute} eq {}", Value::String(value.to_string()));
-        let mut url = match Url::parse(&format!("{}{}", self.base, kind.endpoint)) {
-            Ok(url) => url,
-            Err(error) => return Found::Unavailable { after: None, error: error.to_string() },
-        };
-        url.query_pairs_mut().append_pair("filter", &filter).append_pair("count", &ASKED.to_string());
-        let response = match self.request(Method::GET, url.as_str(), None).await {
-            Ok(response) => response,
-            Err(unanswered) => return unanswered.into(),
-        };
-        let after = answer::rest(&response, clock::now());
-        let status = response.status();
-        if status == StatusCode::NOT_FOUND {
-            return Found::None;
-        }
-        if !status.is_success() {
-            return Found::Unavailable { after, error: format!("search answered {status}") };
-        }
-        let Some(body) = json_body(&response) else {
-            return Found::Unavailable { after, error: "search answered no JSON".to_string() };
-        };
-        let listed = body.get("Resources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let shown = u64::try_from(listed.len()).unwrap_or(u64::MAX);
-        let text =
-            |account: &Value, name: &str| account.get(name).and_then(Value::as_str).map(str::to_string);
-        let id = |account: &Value| text(account, "id").map(|id| self.profile.id_case.of(&id));
-        let is_others = |account: &&Value| {
-            id(account).is_some_and(|id| is_others(&id, &text(account, "externalId").unwrap_or_default()))
-        };
-        let left: Vec<&Value> = listed.iter().filter(|account| !is_others(account)).collect();
-        let others = shown.saturating_sub(u64::try_from(left.len()).unwrap_or(u64::MAX));
-        // A page that is not full is all there is, whatever is said of a total.
-        let total = body.get("totalResults").and_then(Value::as_u64).filter(|_| shown >= ASKED);
-        match (total.unwrap_or_default().max(shown).saturating_sub(others), left.as_slice()) {
-            (0, _) => Found::None,
-            (1, [only]) => match id(only) {
-                Some(id) => Found::One(id),
-                None => {
-                    let error = "search answered a resource without an id".to_string();
-                    Found::Unavailable { after, error }
-                }
-            },
-            (count, _) => Found::Many(count),
-        }
+        self.patch(&path(kind, remote_id), operations).await
     }
 
     /// PATCH. What cannot be replaced because it is not there is added.
@@ -387,7 +307,7 @@ impl ScimApp {
     }
 
     /// The class of an answer.
-    fn judged(&self, response: &Response<Bytes>, sent: Option<&Object>) -> Outcome {
+    pub(super) fn judged(&self, response: &Response<Bytes>, sent: Option<&Object>) -> Outcome {
         match class(&self.profile.answers, response, sent, clock::now()) {
             Outcome::Done { remote_id: Some(id), status } => {
                 Outcome::Done { remote_id: Some(self.profile.id_case.of(&id)), status }
@@ -395,6 +315,20 @@ impl ScimApp {
             other => other,
         }
     }
+}
+
+/// Where an account is. An app may give ids that are no step of a path as they stand (RFC 3986 §3.3).
+pub(super) fn path(kind: &ResourceType, remote_id: &str) -> String {
+    let mut path = format!("{}/", kind.endpoint);
+    for byte in remote_id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => path.push(byte.into()),
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' => path.push(byte.into()),
+            b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' => path.push(byte.into()),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
 }
 
 fn removal(by: RemovedBy, ids: &[String]) -> Vec<Value> {

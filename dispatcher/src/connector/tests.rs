@@ -1,0 +1,124 @@
+//! What is said to an app and what is made of its answers, at apps that behave oddly.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use scim::{AttrPath, Registry, ResourceType};
+use serde_json::{Value, json};
+
+use super::{Account, Found, NoAnswer, Outcome, Page, ScimApp, Transport, search};
+use crate::budget::Purses;
+use crate::config::AppConfig;
+use crate::profile::IdCase;
+
+/// An app that answers everything alike.
+struct Answering {
+    status: u16,
+    body: Bytes,
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait::async_trait]
+impl Transport for Answering {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
+        self.asked.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+        Ok(Response::builder().status(self.status).body(self.body.clone()).unwrap())
+    }
+}
+
+fn user() -> ResourceType {
+    Registry::built_in().unwrap().by_name("User").unwrap().clone()
+}
+
+fn answering(status: u16, body: impl Into<Bytes>) -> (ScimApp, Arc<Answering>) {
+    let transport = Arc::new(Answering { status, body: body.into(), asked: Mutex::default() });
+    let config = AppConfig::example();
+    let purse = Purses::new(8).of_app("wiki", &config);
+    (ScimApp::new(&config, purse, Some(transport.clone())).unwrap(), transport)
+}
+
+/// What a search for the user name "ada" makes of an answer.
+async fn found(status: u16, body: &Value) -> Found {
+    answering(status, body.to_string()).0.find(&user(), &AttrPath::of("userName"), "ada", |_, _| false).await
+}
+
+#[tokio::test]
+async fn a_search_is_read_as_a_list_is() {
+    let one = || Found::One("a".to_string());
+    let ada = json!({"id": "a", "userName": "Ada"});
+    assert_eq!(found(200, &json!({"totalResults": 1, "Resources": [ada]})).await, one());
+    assert_eq!(found(200, &json!({"resources": [ada]})).await, one());
+    assert_eq!(found(200, &json!({"totalResults": 0})).await, Found::None);
+    assert_eq!(found(404, &Value::Null).await, Found::None);
+    let number = json!({"id": 7, "userName": "ada"});
+    assert_eq!(found(200, &json!({"Resources": [number]})).await, Found::One("7".to_string()));
+    // What is no list says nothing about anybody.
+    for body in [json!({}), json!({"error": "busy"}), json!({"totalResults": 1}), json!([])] {
+        assert_ne!(found(200, &body).await, Found::None, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn whom_nobody_asked_for_is_not_found() {
+    let other = json!({"id": "b", "userName": "admin"});
+    let ada = json!({"id": "a", "userName": "ADA"});
+    // It does not know the filter, and shows others.
+    assert_eq!(found(200, &json!({"totalResults": 1, "Resources": [other]})).await, Found::Unsearchable);
+    assert_eq!(
+        found(200, &json!({"totalResults": 2, "Resources": [other, ada]})).await,
+        Found::One("a".to_string())
+    );
+}
+
+#[tokio::test]
+async fn only_an_account_that_shows_our_id_is_found_by_it() {
+    let found = async |account: Value| {
+        let body = json!({"Resources": [account]}).to_string();
+        answering(200, body).0.find(&user(), &AttrPath::of("externalId"), "e", |_, _| false).await
+    };
+    assert_eq!(found(json!({"id": "a", "externalId": "e"})).await, Found::One("a".to_string()));
+    assert_eq!(found(json!({"id": "a", "userName": "admin"})).await, Found::Unsearchable);
+    // Not every list shows all that an app searches by.
+    let ada = json!({"totalResults": 1, "Resources": [{"id": "a"}]});
+    assert_eq!(super::tests::found(200, &ada).await, Found::One("a".to_string()));
+}
+
+#[test]
+fn values_of_lists_and_extensions_are_looked_at() {
+    const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+    let path = |schema: Option<&str>, name: &str, sub: Option<&str>| AttrPath {
+        schema: schema.map(str::to_string),
+        name: Some(name.to_string()),
+        sub: sub.map(str::to_string),
+    };
+    let shown = json!({"id": "a", "Emails": [{"value": "x@x.test"}, {"value": "Ada@x.test"}], ENTERPRISE: {"employeeNumber": "7"}});
+    for (path, value, expected) in [
+        (path(None, "emails", Some("value")), "ada@x.test", Found::One("a".to_string())),
+        (path(None, "emails", Some("value")), "bob@x.test", Found::Unsearchable),
+        (path(Some(ENTERPRISE), "employeeNumber", None), "7", Found::One("a".to_string())),
+        (path(Some(ENTERPRISE), "employeeNumber", None), "8", Found::Unsearchable),
+    ] {
+        let accounts = vec![Account::of(&shown, IdCase::Exact).unwrap()];
+        let page = Page { accounts, shown: 1, total: Some(1), next: None };
+        assert_eq!(search::judged(&page, &path, value, |_, _| false), expected, "{path} {value}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_one_step_of_a_path() {
+    for (id, step) in [
+        ("a/b", "a%2Fb"),
+        ("a?b", "a%3Fb"),
+        ("a#b", "a%23b"),
+        ("a b", "a%20b"),
+        ("50%", "50%25"),
+        ("\u{e4}", "%C3%A4"),
+        ("a@b.c:d", "a@b.c:d"),
+    ] {
+        let (app, transport) = answering(204, "");
+        assert_eq!(app.delete(&user(), id).await, Outcome::Done { remote_id: None, status: 204 });
+        let asked = transport.asked.lock().unwrap().clone();
+        assert_eq!(asked, [format!("DELETE http://wiki.test/scim/v2/Users/{step}")]);
+    }
+}
