@@ -394,8 +394,8 @@ impl Worker {
                 due.put_back(id, taken, Some(gates::later(denied.after)));
             }
             Ok(Ended::Unavailable { after, error }) => {
-                due.put_back(id, taken, None);
                 paused.longer(after, &error);
+                due.put_back(id, taken, Some(gates::later(paused.behind_others())));
                 tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
                 metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
             }

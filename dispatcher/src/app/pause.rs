@@ -59,6 +59,12 @@ impl Pause {
         self.why = Some(why.to_string());
         self.tried_at = None;
     }
+
+    /// When whoever found the app unusable has his turn again: behind others, because he may be the only one whom it fails.
+    pub(super) fn behind_others(&self) -> Duration {
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        left.unwrap_or_default() + MIN
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +112,7 @@ mod tests {
     async fn an_app_rests_for_as_long_as_it_asks_for() {
         let mut pause = Pause::default();
         pause.longer(Some(Duration::from_secs(300)), "429");
+        assert!(pause.behind_others() > Duration::from_secs(300), "others try it first");
         tokio::time::advance(Duration::from_secs(299)).await;
         assert!(!pause.allows(0, FULL, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
