@@ -3,6 +3,8 @@
 //! Where the log does not say who it is, the answer names a place in the directory, which the worker looks up once the
 //! directory is as far as the event.
 
+use std::collections::BTreeSet;
+
 use proto::{Body, Event, Kind, ResourceId};
 use serde_json::Value;
 
@@ -136,6 +138,15 @@ pub(crate) fn ends(kind: &Kind, body: Option<&Body>) -> bool {
     }
 }
 
+/// Whether an update changes one of these attributes, or a part of one.
+pub(crate) fn changes(body: Option<&Body>, roots: &BTreeSet<String>) -> bool {
+    let is_within = |path: &str, root: &String| {
+        path.strip_prefix(root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':']))
+    };
+    let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
+    changes.iter().any(|change| roots.iter().any(|root| is_within(&change.path, root)))
+}
+
 fn deactivates(body: Option<&Body>) -> bool {
     let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
     changes.iter().any(|change| change.path == "active" && change.after == Some(Value::Bool(false)))
@@ -195,6 +206,24 @@ mod tests {
             (Who::Naming(id(1)), false),
         ];
         check(updated(), "displayName", ALL, &expected);
+    }
+
+    #[test]
+    fn a_part_that_changes_changes_the_whole() {
+        const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+        let department = format!("{ENTERPRISE}:department");
+        for (path, root, expected) in [
+            ("title", "title", true),
+            ("titles", "title", false),
+            ("name.givenName", "name", true),
+            (department.as_str(), ENTERPRISE, true),
+            ("title", ENTERPRISE, false),
+        ] {
+            let change = Change { path: path.to_string(), before: None, after: None };
+            let body = Body { changes: vec![change], ..Body::default() };
+            assert_eq!(changes(Some(&body), &[root.to_string()].into()), expected, "{path} {root}");
+        }
+        assert!(!changes(None, &["title".to_string()].into()));
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Dates {
         self.start.is_none() && self.end.is_none()
     }
 
+    /// The attributes, or whole extensions, that hold them.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = String> {
+        [&self.start, &self.end].into_iter().flatten().filter_map(|path| path.root().map(str::to_string))
+    }
+
     pub(crate) fn before_start(&self) -> BeforeStart {
         self.before_start
     }

@@ -139,6 +139,15 @@ impl Scope {
         self.0.get(kind)
     }
 
+    /// The attributes, or whole extensions, that the filters ask for.
+    pub(crate) fn roots(&self) -> BTreeSet<String> {
+        let mut roots = BTreeSet::new();
+        for filter in self.0.values().filter_map(Chosen::filter) {
+            visit(filter, &mut |path, _| roots.extend(path.root().map(str::to_string)));
+        }
+        roots
+    }
+
     /// What is needed of any type.
     pub(crate) fn needs(&self) -> Needs {
         self.0.values().fold(Needs::default(), |needs, chosen| needs.and(chosen.needs))

@@ -1,6 +1,8 @@
 //! Who is due: because of an event of the log, or because an account is new or lost.
 
-use proto::{Event, ResourceId};
+use std::sync::Arc;
+
+use proto::{Event, Kind, ResourceId};
 use tokio::time::Instant;
 
 use super::Worker;
@@ -9,14 +11,23 @@ use super::perform::WRITE_TIMEOUT;
 use super::railed::Railing;
 use super::rollout::Known;
 use crate::Error;
-use crate::affected::Who;
+use crate::affected::{Who, changes, ends};
 use crate::herald::{Heard, Step, Stretch};
+use crate::plan::Away;
 
 impl Worker {
     /// Marks whom these events affect.
-    pub(super) async fn mark(&self, due: &mut Due, railing: &Railing, heard: &Stretch) -> Result<(), Error> {
+    pub(super) async fn mark(
+        &self,
+        due: &mut Due,
+        railing: &Arc<Railing>,
+        heard: &Stretch,
+    ) -> Result<(), Error> {
         let steps = heard.steps(&self.config.tenant, self.needs);
         let known = railing.known();
+        if !self.deciding.is_empty() {
+            self.mark_leavers(due, railing, heard, &known).await?;
+        }
         if known.may_cover(heard.first()) {
             self.mark_these(due, railing, heard, &known, steps.all()).await?;
         } else {
@@ -50,6 +61,41 @@ impl Worker {
             }
             for id in self.look_up(&step.who, of) {
                 self.mark_one(due, known, step, of, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever is not switched off and leaves all the same, because of what an event changed: the filter does not hold any
+    /// more, or the end has come. That is not seen in the event, and overtakes everything else like it.
+    async fn mark_leavers(
+        &self,
+        due: &mut Due,
+        railing: &Arc<Railing>,
+        heard: &Stretch,
+        known: &Known<'_>,
+    ) -> Result<(), Error> {
+        let performer = self.performer(railing, true);
+        for of in heard.events().filter(|of| of.event.tenant == self.config.tenant) {
+            let Event { kind, resource_id: id, .. } = &of.event;
+            if !matches!(kind, Kind::Updated { .. })
+                || !changes(of.body.as_ref(), &self.deciding)
+                || ends(kind, of.body.as_ref())
+                || known.covers(*id, of.sequence, false)
+            {
+                continue;
+            }
+            let link = self.shared.links.get(&self.name, *id);
+            if link.remote_id.is_none() || link.is_off {
+                continue;
+            }
+            let wait = self.shared.projection.wait_until(of.sequence, Instant::now() + WRITE_TIMEOUT).await;
+            wait.map_err(projector::Error::from)?;
+            let now = performer.look(*id, &link).await?;
+            let leaving = now.and_then(|now| now.desired.err());
+            if leaving.is_some_and(|leaving| leaving.away != Away::Unclear) {
+                due.mark(*id, of.sequence, true);
+                self.checks.ends(*id, of.sequence, of.event.occurred_at);
             }
         }
         Ok(())

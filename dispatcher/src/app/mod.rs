@@ -32,6 +32,7 @@ mod timers;
 mod verify;
 mod wanted;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ pub(crate) struct Worker {
     shared: Shared,
     app: ScimApp,
     needs: Needs,
+    /// The attributes by whose change somebody can leave although he is not switched off.
+    deciding: BTreeSet<String>,
     naming: Naming,
     checks: Checks,
 }
@@ -109,9 +112,10 @@ impl Worker {
         let app = ScimApp::new(&config, purse, transport)
             .map_err(|reason| Error::App { app: name.clone(), reason })?;
         let (hash, needs) = (config.hash(), config.scope.needs().and(config.mapping.needs()));
+        let deciding = config.scope.roots().into_iter().chain(config.timing.dates.roots()).collect();
         let naming = Naming::new(&shared.registry);
         let (config, checks) = (Arc::new(config), Checks::default());
-        Ok(Self { name, config, hash, shared, app, needs, naming, checks })
+        Ok(Self { name, config, hash, shared, app, needs, deciding, naming, checks })
     }
 
     /// Works until told to stop. What the broker cannot do at the moment is tried again.

@@ -143,6 +143,11 @@ impl Stretch {
         Steps { worked, next }
     }
 
+    /// Its events.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Heard> {
+        self.passage.events.iter().skip(self.from)
+    }
+
     /// The event of a step.
     pub(crate) fn event(&self, step: &Step) -> Option<&Heard> {
         self.passage.events.get(step.place)
