@@ -82,12 +82,12 @@ impl Dates {
         let Ok(end) = read(&self.end, true) else {
             return Standing::Unclear("the end date cannot be read");
         };
-        let Ok(start) = read(&self.start, false) else {
-            return Standing::Unclear("the start date cannot be read");
-        };
         if end.is_some_and(|end| end <= now) {
             return Standing::Over;
         }
+        let Ok(start) = read(&self.start, false) else {
+            return Standing::Unclear("the start date cannot be read");
+        };
         match start.filter(|start| *start > now) {
             Some(until) => Standing::Early { until },
             None => Standing::Present { until: end },
@@ -179,6 +179,7 @@ mod tests {
         check("", "2026-06-14", Standing::Over);
         check("", "2026-06-15T12:00:00Z", Standing::Over);
         check("2027-01-01", "2026-01-01", Standing::Over);
+        check("soon", "2026-06-14", Standing::Over);
         check("soon", "", Standing::Unclear("the start date cannot be read"));
         check("", "2026-02-30", Standing::Unclear("the end date cannot be read"));
     }

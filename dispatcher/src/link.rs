@@ -51,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) next_due_at: Option<Timestamp>,
     /// Whether what failed would have reduced access. Otherwise whoever leaves does not wait for it.
     pub(crate) failed_to_reduce: bool,
+    /// The app did not take what its attributes should have become, and nothing was done since.
+    pub(crate) update_failed: bool,
     /// Since when the account is switched off because the app should not hold it.
     pub(crate) deactivated_at: Option<Timestamp>,
     /// When the app's id last became another, or was lost: what of IDENTITY was known then.
@@ -84,6 +86,9 @@ pub(crate) const IMPORT_NEW: &str = "import_new";
 
 /// The operation of an event that says: the app did not know an account by its id, and no search finds it.
 pub(crate) const LOST: &str = "lost";
+
+/// The operation of an event about setting attributes.
+const UPDATE: &str = "update";
 
 /// Whether an account with these attributes is switched off.
 pub(crate) fn is_off(attributes: &scim::Object) -> bool {
@@ -133,9 +138,10 @@ impl Link {
                 let resource_type = self.resource_type.clone();
                 let unheard = std::mem::take(&mut self.unheard);
                 let was_lost = operation == LOST || (self.was_lost && (read || operation == "create"));
+                let update_failed = self.update_failed && read;
                 let kept =
                     Self { last: self.last, renamed_at, renamed_by, trust, decisions, ..Self::default() };
-                let settled = Self { resource_type, attempts, unheard, was_lost, ..kept };
+                let settled = Self { resource_type, attempts, unheard, was_lost, update_failed, ..kept };
                 let before = std::mem::replace(self, settled);
                 if !linked {
                     return;
@@ -185,12 +191,16 @@ impl Link {
             }
             Kind::Retrying { operation, attempt, after_ms, .. } => {
                 self.attempts = *attempt;
+                self.update_failed |= operation == UPDATE;
                 self.failed_to_reduce =
                     matches!(operation.as_str(), "deactivate" | "delete" | "change_members" | VERIFY);
                 let after = SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX));
                 self.next_due_at = event.occurred_at.checked_add(after).ok();
             }
-            Kind::Refused { .. } => self.intent_open = false,
+            Kind::Refused { operation, status, .. } => {
+                self.intent_open = false;
+                self.update_failed |= operation == UPDATE && !matches!(status, 401 | 429);
+            }
             Kind::Held { operation, reason } => {
                 self.intent_open = false;
                 self.attempts = 0;
@@ -254,6 +264,28 @@ mod tests {
         };
         assert!(!lost(&[]) && lost(&[LOST]) && lost(&[LOST, "create"]) && lost(&[LOST, "adopt"]));
         assert!(!lost(&[LOST, "create", "update"]) && !lost(&[LOST, "create", "change_members"]));
+    }
+
+    #[test]
+    fn an_update_that_failed_is_known_until_something_else_was_done() {
+        let after = |events: &[Event]| {
+            let mut link = Link::default();
+            events.iter().for_each(|event| link.apply(event, None, |_| None));
+            link.update_failed
+        };
+        let refused = |operation: &str, status| {
+            let operation = operation.to_string();
+            event(Kind::Refused { operation, status, error: String::new() })
+        };
+        let retrying = Kind::Retrying {
+            operation: "update".to_string(),
+            attempt: 1,
+            after_ms: 500,
+            error: String::new(),
+        };
+        assert!(after(&[refused("update", 400)]) && after(&[event(retrying.clone()), done("adopt")]));
+        assert!(!after(&[refused("update", 429)]) && !after(&[refused("create", 400)]));
+        assert!(!after(&[event(retrying), done("deactivate")]));
     }
 
     #[test]

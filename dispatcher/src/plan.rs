@@ -8,7 +8,7 @@ use scim::Object;
 
 use crate::config::Leave;
 use crate::desired::Desired;
-use crate::link::Link;
+use crate::link::{Link, is_off};
 
 /// One call to the app.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +172,10 @@ fn towards(desired: &Desired, link: &Link) -> Plan {
         let call = Call::ChangeMembers { remote_id, added: BTreeSet::new(), removed };
         return Plan::Call { call, why: "members left" };
     }
+    // Nothing else that the app does not take keeps anybody his access.
+    if is_off(&attributes) && !link.is_off && link.update_failed {
+        return Plan::Call { call: Call::Deactivate { remote_id }, why: "inactive" };
+    }
     if link.intended.as_deref() != Some(desired.hash().as_str()) {
         return Plan::Call { call: Call::Update { remote_id, attributes }, why: "attributes differ" };
     }
@@ -267,6 +271,17 @@ mod tests {
         let deactivate = Leaving { away: Away::Deactivate, ..LEAVING };
         check(Err(deactivate), &linked(&[]), "deactivate: deleted");
         check(Err(deactivate), &Link { intended: Some(DEACTIVATED.to_string()), ..linked(&[]) }, SETTLED);
+    }
+
+    #[test]
+    fn whoever_is_switched_off_does_not_wait_for_what_the_app_does_not_take() {
+        let mut off = desired(&[]);
+        off.attributes.insert("active".to_string(), json!(false));
+        check(Ok(&off), &linked(&[]), "update: attributes differ");
+        let failed = Link { update_failed: true, ..linked(&[]) };
+        check(Ok(&off), &failed, "deactivate: inactive");
+        check(Ok(&off), &Link { is_off: true, ..failed.clone() }, "update: attributes differ");
+        check(Ok(&desired(&[])), &Link { intended: None, ..failed }, "update: attributes differ");
     }
 
     #[test]

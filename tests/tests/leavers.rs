@@ -140,8 +140,18 @@ const PENDING: usize = 400;
 
 #[test]
 fn a_leaver_overtakes_everybody_who_waits() {
+    overtakes("", "active", &json!(false));
+}
+
+#[test]
+fn whoever_leaves_the_scope_overtakes_everybody_who_waits() {
+    overtakes("users = 'userType ne \"Gone\"'", "userType", &json!("Gone"));
+}
+
+/// The last of many is switched off at the app before they are all told of something else, once this is so of him.
+fn overtakes(more: &str, path: &str, value: &Value) {
     let app = App::start(Kind::Scim);
-    let house = House::feeding(&[("wiki", &app, "")]);
+    let house = House::feeding(&[("wiki", &app, more)]);
     let corp = house.corp();
     let ids: Vec<String> = (0..PENDING)
         .map(|number| corp.post("/Users", &user(&format!("u{number}"))).expect(201).id())
@@ -166,7 +176,8 @@ fn a_leaver_overtakes_everybody_who_waits() {
         json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": operations});
     corp.post("/Bulk", &bulk).expect(200);
     let leaver = ids.last().unwrap();
-    switch(&corp, leaver, false);
+    corp.patch(&format!("/Users/{leaver}"), json!([{"op": "replace", "path": path, "value": value}]))
+        .expect(200);
     let name = format!("u{}", PENDING - 1);
     let updated =
         |app: &App| app.calls().iter().filter(|call| call.method != "GET" && call.status == 200).count();
@@ -183,4 +194,91 @@ fn a_leaver_overtakes_everybody_who_waits() {
         metric(&house, VERIFIED)
     });
     assert!(updated(&app) < PENDING - PENDING / 8, "his end was read only when everybody else was done");
+}
+
+/// What else an app would be told of somebody must not keep him his access.
+#[test]
+fn an_app_that_refuses_the_rest_switches_off_all_the_same() {
+    let app = App::start(Kind::Scim);
+    let house = House::feeding(&[("wiki", &app, "")]);
+    let corp = house.corp();
+    let id = corp.post("/Users", &user("ada")).expect(201).id();
+    eventually("the account", || active(&app, "ada").filter(|active| *active == true));
+    app.refuse("too long", 400);
+    let operations = json!([
+        {"op": "replace", "path": "title", "value": "too long"},
+        {"op": "replace", "path": "active", "value": false},
+    ]);
+    corp.patch(&format!("/Users/{id}"), operations).expect(200);
+    eventually("a person must look at the rest", || (held(&house) == 1).then_some(()));
+    assert_eq!(active(&app, "ada"), Some(json!(false)));
+    eventually("it is seen", || metric(&house, VERIFIED));
+    // What is right again is told.
+    corp.patch(&format!("/Users/{id}"), json!([{"op": "replace", "path": "title", "value": "Dr"}]))
+        .expect(200);
+    eventually("the rest", || {
+        app.account("ada").filter(|account| account.get("title") == Some(&json!("Dr")))
+    });
+    eventually("nobody is held", || (held(&house) == 0).then_some(()));
+    assert_eq!(active(&app, "ada"), Some(json!(false)));
+}
+
+#[test]
+fn whose_mapping_gives_nothing_is_switched_off_all_the_same() {
+    let app = App::start(Kind::Scim);
+    let map = "[app.wiki.map]\nuserName = \"user.userName\"\ntitle = { value = \"user.title\", on_null = \"hold\" }\n";
+    let house = House::feeding(&[("wiki", &app, map)]);
+    let corp = house.corp();
+    let mut ada = user("ada");
+    ada["title"] = json!("Dr");
+    let id = corp.post("/Users", &ada).expect(201).id();
+    eventually("the account", || active(&app, "ada").filter(|active| *active == true));
+    let operations = json!([
+        {"op": "remove", "path": "title"},
+        {"op": "replace", "path": "active", "value": false},
+    ]);
+    corp.patch(&format!("/Users/{id}"), operations).expect(200);
+    eventually("he is switched off", || active(&app, "ada").filter(|active| *active == false));
+    // Without a value he cannot come back.
+    switch(&corp, &id, true);
+    eventually("a person must look at it", || (held(&house) == 1).then_some(()));
+    assert_eq!(active(&app, "ada"), Some(json!(false)));
+}
+
+/// A search that an app refuses is that person's matter.
+#[test]
+fn one_who_cannot_be_searched_holds_nobody_up() {
+    let app = App::start(Kind::Scim);
+    let house = House::feeding(&[("wiki", &app, "match = [\"userName\"]\nattempts_max = 3\n")]);
+    app.refuse("o-brien", 400);
+    let corp = house.corp();
+    corp.post("/Users", &user("o-brien")).expect(201);
+    eventually("the search was refused", || (app.calls_like("GET", "/Users?", 400) >= 2).then_some(()));
+    corp.post("/Users", &user("ada")).expect(201);
+    eventually("the other has an account", || app.account("ada"));
+    eventually("a person must look at it", || (held(&house) == 1).then_some(()));
+    assert!(app.account("o-brien").is_none());
+}
+
+/// Access that should have ended is read back again and again, and whoever leaves meanwhile does not wait for it.
+#[test]
+fn a_group_that_the_app_never_shows_holds_no_leaver_up() {
+    let app = App::start(Kind::Scim);
+    let house = House::feeding(&[("wiki", &app, "")]);
+    let corp = house.corp();
+    let ids: Vec<String> =
+        ["ada", "bob"].iter().map(|name| corp.post("/Users", &user(name)).expect(201).id()).collect();
+    let team = corp.post("/Groups", &group("Team", &[&ids[0]])).expect(201).id();
+    eventually("the group with its member", || {
+        app.groups().get("Team").filter(|members| members.len() == 1).cloned()
+    });
+    eventually("the other's account", || active(&app, "bob"));
+    app.refuse("GET /Groups/", 504);
+    let out = json!([{"op": "remove", "path": format!("members[value eq \"{}\"]", ids[0])}]);
+    corp.patch(&format!("/Groups/{team}"), out).expect(200);
+    eventually("the group was read in vain", || (app.calls_like("GET", "/Groups/", 504) >= 2).then_some(()));
+    switch(&corp, &ids[1], false);
+    eventually("the leaver is switched off", || active(&app, "bob").filter(|active| *active == false));
+    app.get_well();
+    eventually("both are seen", || metric(&house, VERIFIED).filter(|count| *count == 2));
 }

@@ -11,9 +11,10 @@ use scim::{Object, ResourceType};
 use super::perform::{Performer, has, has_members};
 use super::reconcile::STRANGER;
 use crate::Error;
+use crate::config::Leave;
 use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes as attributes_for};
-use crate::link::Link;
+use crate::link::{Link, is_off};
 use crate::mapping::{Mapped, Open, Person, TypeMapping, set};
 use crate::plan::{Away, Leaving, Next};
 use crate::profile::Missing;
@@ -97,7 +98,7 @@ impl Performer {
         };
         let with = |desired, next| Now { by, ..with(desired, next) };
         let (next, is_active) = match timing.dates.standing(&stored.document, now) {
-            Standing::Unclear(why) => return with(Err(Leaving::unclear(why)), None),
+            Standing::Unclear(why) => return with(Err(self.unclear(kind, stored, why)), None),
             Standing::Over => return with(Err(leaving("its end has come")), None),
             Standing::Present { until } => (until.map(|at| Next { at, urgent: true }), true),
             Standing::Early { until } => {
@@ -118,10 +119,19 @@ impl Performer {
                 Now { open, ..with(Ok(desired), next) }
             }
             Err(unclear) => {
-                let leaving = Leaving::unclear("its mapping gives nothing");
+                let leaving = self.unclear(kind, stored, "its mapping gives nothing");
                 Now { unclear: Some(unclear), ..with(Err(leaving), next) }
             }
         }
+    }
+
+    /// Nobody knows what the app should hold. Whoever is switched off in the directory is switched off all the same.
+    fn unclear(&self, kind: &ResourceType, stored: &Stored, why: &'static str) -> Leaving {
+        let says_active = self.config.mapping.of(&kind.name).is_some_and(|mapping| mapping.says_active());
+        if has(&self.shared, kind, "active") && !says_active && is_off(&stored.document) {
+            return self.leaving(kind, Leave::Deactivate, None, "inactive");
+        }
+        Leaving::unclear(why)
     }
 
     /// What a resource is in scope by, or why it is not.

@@ -26,7 +26,7 @@ use crate::budget::Denied;
 use crate::config::AppConfig;
 use crate::connector::{Outcome, ScimApp};
 use crate::desired::at_creation;
-use crate::link::{Link, RELEASED_BY};
+use crate::link::{Link, RELEASED_BY, is_off};
 use crate::mapping::TypeMapping;
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::rails::FILLING;
@@ -298,11 +298,18 @@ impl Performer {
                     self.app.halve_members(&now.kind);
                     return Ok(None);
                 }
+                if switches_off(&call, &link) {
+                    return Ok(None);
+                }
                 self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
             }
             Outcome::Refused { status, error } | Outcome::NoTarget { status, error } => {
                 self.railing.rolling.fails(id, &format!("the app refuses it ({error})"));
                 let link = self.not_done(id, now, &link, name, status, &error, why).await?;
+                // The next plan says nothing but that.
+                if switches_off(&call, &link) {
+                    return Ok(None);
+                }
                 if matches!(call, Call::ChangeMembers { .. }) {
                     // A member's account may have ended meanwhile; then the next plan does not name it.
                     return self.retry(id, now, &link, name, status).await;
@@ -365,6 +372,11 @@ impl Performer {
             }
         }
     }
+}
+
+/// Whether an account that is on would be switched off among other things.
+fn switches_off(call: &Call, link: &Link) -> bool {
+    matches!(call, Call::Update { attributes, .. } if is_off(attributes) && !link.is_off)
 }
 
 pub(super) fn has_members(shared: &Shared, kind: &ResourceType) -> bool {

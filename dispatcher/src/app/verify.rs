@@ -15,7 +15,7 @@ use crate::Error;
 use crate::connector::{Account, Read};
 use crate::desired::Desired;
 use crate::drift::is_inactive;
-use crate::link::Link;
+use crate::link::{Link, is_off};
 use crate::plan::{Away, Call, Plan};
 use crate::trust::{OBSERVE, OBSERVE_MEMBERS, Unverified, VERIFY};
 use eventlog::clock;
@@ -65,7 +65,7 @@ impl Performer {
         if let Some(unverified) = &link.trust.unverified
             && !*untold
             && !link.trust.unreadable
-            && !reduces(next)
+            && !reduces(next, link)
             // What comes late could undo what is seen now.
             && self.awaited(id, link).is_none()
         {
@@ -174,14 +174,14 @@ impl Performer {
 }
 
 /// Whether the next call ends access, or the app is to be read anyway.
-fn reduces(next: &Plan) -> bool {
+fn reduces(next: &Plan, link: &Link) -> bool {
     match next {
         Plan::ReadBack => true,
         Plan::Settled { .. } | Plan::Later { .. } | Plan::Held | Plan::Hold { .. } => false,
         Plan::Call { call, .. } => match call {
             Call::Deactivate { .. } | Call::Delete { .. } => true,
             Call::ChangeMembers { removed, .. } => !removed.is_empty(),
-            Call::Update { attributes, .. } => attributes.get("active") == Some(&Value::Bool(false)),
+            Call::Update { attributes, .. } => is_off(attributes) && !link.is_off,
             Call::Create { .. } => false,
         },
     }
@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_further_reduction_goes_before_the_reading() {
-        let call = |call: Call| reduces(&Plan::Call { call, why: "" });
+        let on = Link::default();
+        let call = |call: Call| reduces(&Plan::Call { call, why: "" }, &on);
         let remote_id = || "r".to_string();
         assert!(call(Call::Delete { remote_id: remote_id() }));
         assert!(call(Call::Update { remote_id: remote_id(), attributes: wanted(false, &[]).attributes }));
@@ -287,6 +288,9 @@ mod tests {
             removed: removed.iter().map(|number| id(*number)).collect(),
         };
         assert!(call(members(&[], &[1])) && !call(members(&[1], &[])));
-        assert!(!reduces(&Plan::Settled { next: None }));
+        assert!(!reduces(&Plan::Settled { next: None }, &on));
+        let off = Link { is_off: true, ..Link::default() };
+        let update = Call::Update { remote_id: remote_id(), attributes: wanted(false, &[]).attributes };
+        assert!(!reduces(&Plan::Call { call: update, why: "" }, &off), "he is off already");
     }
 }

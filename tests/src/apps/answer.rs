@@ -20,6 +20,15 @@ pub(crate) struct Asked {
     pub(super) body: Bytes,
 }
 
+impl Asked {
+    /// Whether it says this: in its method and path, its query or its body.
+    fn says(&self, path: &str, text: &str) -> bool {
+        let query = self.uri.query().unwrap_or_default();
+        let body = String::from_utf8_lossy(&self.body);
+        format!("{} {path}?{query} {body}", self.method).contains(text)
+    }
+}
+
 /// What comes of it.
 pub(crate) struct Answer {
     pub(super) status: u16,
@@ -96,6 +105,11 @@ impl State {
             && path.starts_with(begin.as_str())
         {
             return Answer::new(404, None);
+        }
+        if let Some((text, status)) = &self.sick.refused
+            && asked.says(path, text)
+        {
+            return Answer::new(*status, None);
         }
         if asked.method != Method::GET && self.sick.pretended > 0 {
             self.sick.pretended -= 1;

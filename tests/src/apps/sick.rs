@@ -25,6 +25,8 @@ pub(super) struct Sick {
     pub(super) reads: Option<u16>,
     /// A list shows so many, and says nothing wrong about how many there are.
     pub(super) listed: Option<usize>,
+    /// Calls that say this are answered with this status, and not done: `GET /Groups/`, or a word of their body.
+    pub(super) refused: Option<(String, u16)>,
     /// What it does not keep.
     pub(super) forgotten: Option<String>,
 }
@@ -79,6 +81,12 @@ impl App {
     /// Its lists end after so many, although it knows that there are more.
     pub fn list_only(&self, accounts: usize) {
         self.state().sick.listed = Some(accounts);
+    }
+
+    /// It answers every call that says this (`GET /Groups/`, or a word of its query or body) with this status, and does
+    /// nothing.
+    pub fn refuse(&self, text: &str, status: u16) {
+        self.state().sick.refused = Some((text.to_string(), status));
     }
 
     /// It takes this attribute and does not keep it.
