@@ -53,7 +53,9 @@ impl Pause {
         }
         let length = self.length.map_or(MIN, |length| (length * 2).min(MAX));
         let jitter = clock::random::<1>().map_or(0, |[byte]| u32::from(byte));
-        let rest = after.unwrap_or(length + length * jitter / 1024);
+        // A date that has passed on our clock, or no time at all, is no rest.
+        let asked = after.filter(|after| *after >= MIN);
+        let rest = asked.unwrap_or(length + length * jitter / 1024);
         self.length = Some(length);
         self.until = Some(Instant::now() + rest);
         self.why = Some(why.to_string());
@@ -105,6 +107,17 @@ mod tests {
         tokio::time::advance(MIN * 2).await;
         for _ in 0..3 {
             assert!(pause.allows(0, FULL, 0) && !pause.allows(1, FULL, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_that_asks_for_no_rest_is_given_one_all_the_same() {
+        let mut pause = Pause::default();
+        for rests in 0..4 {
+            pause.longer(Some(Duration::ZERO), "503");
+            tokio::time::advance(MIN * 2_u32.pow(rests) - Duration::from_millis(1)).await;
+            assert!(!pause.over(), "{rests}");
+            tokio::time::advance(MAX).await;
         }
     }
 
