@@ -115,6 +115,7 @@ pub(super) fn app(
         mistakes.add(format!("{place}.kind: {:?} is not known; there is scim", section.kind));
     }
     check_url(place, &section.url, mistakes);
+    check_base(place, &section.url, mistakes);
     let profile = profile(place, section.profile.as_deref(), folder, mistakes);
     let budgets = section.budget.budgets(place, mistakes);
     let budget_weight = section.budget.weight(place, mistakes);
@@ -181,6 +182,18 @@ pub(super) fn check_url(place: &str, url: &Url, mistakes: &mut Mistakes) {
     }
 }
 
+/// An address that paths are put behind, and that operators are shown.
+fn check_base(place: &str, url: &Url, mistakes: &mut Mistakes) {
+    if !url.username().is_empty() || url.password().is_some() {
+        mistakes.add(format!(
+            "{place}.url: must hold no credentials, because it is shown; [{place}.auth] has kind = \"basic\" for them"
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        mistakes.add(format!("{place}.url: must end with its path, because more of it is put behind"));
+    }
+}
+
 /// A secret that stands in the file, in a variable, or in a file of its own.
 pub(super) fn secret(
     place: &str,
@@ -205,4 +218,30 @@ pub(super) fn secret(
         mistakes.add(mistake);
         Secret::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, expected: &str) {
+        let table: toml::Table =
+            format!("tenant = \"corp\"\nurl = \"{url}\"\ntoken = \"t\"").parse().unwrap();
+        let mut mistakes = Mistakes::default();
+        app(&Registry::built_in().unwrap(), Path::new("/"), "app.wiki", table.into(), &mut mistakes);
+        let found = mistakes.into_result().err().map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{url}: {found}");
+    }
+
+    #[test]
+    fn an_address_holds_no_secret_and_ends_with_its_path() {
+        check("https://wiki.test/scim/v2", "");
+        check("https://wiki.test", "");
+        check("ftp://wiki.test", "app.wiki.url: must be http or https");
+        check("https://u:p@wiki.test/scim", "app.wiki.url: must hold no credentials");
+        check("https://u@wiki.test/scim", "app.wiki.url: must hold no credentials");
+        check("https://wiki.test/scim?key=1", "app.wiki.url: must end with its path");
+        check("https://wiki.test/scim#1", "app.wiki.url: must end with its path");
+    }
 }
