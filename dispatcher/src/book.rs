@@ -23,6 +23,8 @@ pub(crate) struct Book {
     names: BTreeSet<(u64, ResourceId)>,
     /// Names that are about to be given, and are not written down yet.
     set_aside: BTreeMap<ResourceId, BTreeSet<u64>>,
+    /// Who is about to be given which account, by a hash of it; it is not written down yet.
+    claims: BTreeMap<ResourceId, u64>,
     held: BTreeSet<ResourceId>,
     deactivated: BTreeSet<ResourceId>,
     unfinished: BTreeSet<ResourceId>,
@@ -42,6 +44,7 @@ impl Default for Book {
             owners: BTreeSet::new(),
             names: BTreeSet::new(),
             set_aside: BTreeMap::new(),
+            claims: BTreeMap::new(),
             held: BTreeSet::new(),
             deactivated: BTreeSet::new(),
             unfinished: BTreeSet::new(),
@@ -153,6 +156,21 @@ impl Book {
 
     pub(crate) fn give_back(&mut self, id: ResourceId) {
         self.set_aside.remove(&id);
+    }
+
+    /// Claims an account of a type for a resource, unless somebody else is about to be given it.
+    pub(crate) fn claim(&mut self, kind: &str, remote_id: &str, id: ResourceId) -> bool {
+        let account = hash(kind, remote_id);
+        let is_free = self.claims.iter().all(|(other, claimed)| *other == id || *claimed != account);
+        if is_free {
+            self.claims.insert(id, account);
+        }
+        is_free
+    }
+
+    /// What was claimed is written down, or will not be.
+    pub(crate) fn unclaim(&mut self, id: ResourceId) {
+        self.claims.remove(&id);
     }
 
     /// What an event tells beside the link.
@@ -295,6 +313,15 @@ mod tests {
         // What is known already changes nothing.
         book.enter(&event(1, done("create", "z")), None, 9);
         assert_eq!(book.linked(), 1);
+    }
+
+    #[test]
+    fn an_account_is_claimed_by_one_at_a_time() {
+        let mut book = Book::default();
+        assert!(book.claim("User", "a", id(1)) && book.claim("User", "a", id(1)));
+        assert!(!book.claim("User", "a", id(2)) && book.claim("Group", "a", id(3)));
+        book.unclaim(id(1));
+        assert!(book.claim("User", "a", id(2)));
     }
 
     #[test]

@@ -222,6 +222,13 @@ impl Links {
         self.book(app, |book| book.give_back(id));
     }
 
+    /// Claims an account of a type for a resource until the claim is dropped; nothing when somebody else is about to be
+    /// given it.
+    pub(crate) fn claim(&self, app: &str, kind: &str, remote_id: &str, id: ResourceId) -> Option<Claim> {
+        let is_claimed = self.book(app, |book| book.claim(kind, remote_id, id));
+        is_claimed.then(|| Claim { links: self.clone(), app: app.to_string(), id })
+    }
+
     /// Whether a resource waits to be read back because of a restore.
     pub(crate) fn waits_for_reading(&self, app: &str, id: ResourceId) -> bool {
         let link = self.known(app, id);
@@ -335,6 +342,19 @@ impl Links {
     /// How many of an app's resources are held.
     pub(crate) fn held(&self, app: &str) -> usize {
         self.book(app, |book| book.held_count())
+    }
+}
+
+/// An account that a resource is about to be given.
+pub(crate) struct Claim {
+    links: Links,
+    app: String,
+    id: ResourceId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.links.book(&self.app, |book| book.unclaim(self.id));
     }
 }
 

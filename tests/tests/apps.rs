@@ -235,6 +235,33 @@ fn an_account_is_recognized_by_the_first_key_that_finds_one() {
     assert_eq!(accounts.get("/Groups").expect(200).body["totalResults"], 1);
 }
 
+/// They are looked for at the same time, and all find it.
+#[test]
+fn an_account_that_many_find_becomes_one_persons() {
+    let app = App::start(Kind::Scim);
+    let named = |name: &str| {
+        let mut person = user(name);
+        person["displayName"] = json!("Ada");
+        person
+    };
+    app.add("/Users", named("old").as_object().unwrap().clone());
+    let house = House::feeding(&[("wiki", &app, "match = [\"displayName\"]\nconcurrency = 4\n")]);
+    let corp = house.corp();
+    app.delay(std::time::Duration::from_secs(1));
+    let people: Vec<Value> = (0..3)
+        .map(|number| {
+            let name = format!("u{number}");
+            json!({"method": "POST", "path": "/Users", "bulkId": name, "data": named(&name)})
+        })
+        .collect();
+    let schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"];
+    corp.post("/Bulk", &json!({"schemas": schemas, "Operations": people})).expect(200);
+    eventually("they are looked for", || (app.most_at_once() >= 3).then_some(()));
+    app.get_well();
+    eventually("everybody has an account", || (app.accounts().len() == 3).then_some(()));
+    assert!(!app.accounts().contains_key("old"));
+}
+
 #[test]
 fn whom_a_key_finds_twice_is_held_with_the_key_and_how_many() {
     let app = House::start_with(without_demo());

@@ -1,10 +1,13 @@
 //! Looking for the account at an app that is somebody's: before it is made, when its name is taken, and when nobody knows
 //! whether the last call was done.
 
+use eventlog::clock;
+use jiff::Timestamp;
 use proto::ResourceId;
 use proto::provisioning::Kind;
 use scim::AttrPath;
 
+use super::CONFLICT_DELAY;
 use super::look::Now;
 use super::perform::{Ended, FOUND, Performer, has_members};
 use super::record::gone;
@@ -77,7 +80,7 @@ impl Performer {
                 if link.remote_id.as_ref() == Some(&remote_id)
                     || !self.app.own(&now.kind).can_search(OUR_ID) =>
             {
-                self.make_ours(id, now, link, remote_id).await
+                self.make_ours(id, now, link, remote_id, &by).await
             }
             Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await,
             Found::None => {
@@ -108,6 +111,10 @@ impl Performer {
         let Searched { found, by } = self.search(id, now, link, false).await;
         match found {
             Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
+                if self.must_be_looked_at(&by) {
+                    let link = self.not_done(id, now, link, name, status, "taken", why).await?;
+                    return self.take(id, now, &link, remote_id, &by).await;
+                }
                 self.take(id, now, link, remote_id, &by).await
             }
             Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
@@ -122,8 +129,16 @@ impl Performer {
                 }
                 self.retry(id, now, &link, name, 409).await
             }
-            Found::Many(count) => self.hold(id, now, link, name, &ambiguous(count, &by)).await,
+            Found::Many(count) => {
+                let link = self.not_done(id, now, link, name, status, "taken", why).await?;
+                self.hold(id, now, &link, name, &ambiguous(count, &by)).await
+            }
         }
+    }
+
+    /// Whether a person must look before an account becomes ours that this key found.
+    fn must_be_looked_at(&self, by: &str) -> bool {
+        self.config.matching.holds() && by != OUR_ID
     }
 
     /// An account that was there before becomes ours, unless a person must look at it first.
@@ -135,13 +150,13 @@ impl Performer {
         remote_id: String,
         by: &str,
     ) -> Result<Option<Ended>, Error> {
-        if self.config.matching.holds() && by != OUR_ID {
+        if self.must_be_looked_at(by) {
             let reason = format!(
                 "an account that was there before is found by {by}, and on_match = \"hold\": look there, then adopt it or make it another's"
             );
             return self.hold(id, now, link, "create", &reason).await;
         }
-        self.make_ours(id, now, link, remote_id).await
+        self.make_ours(id, now, link, remote_id, by).await
     }
 
     async fn make_ours(
@@ -150,7 +165,18 @@ impl Performer {
         now: &Now,
         link: &Link,
         remote_id: String,
+        by: &str,
     ) -> Result<Option<Ended>, Error> {
+        // Two who look for it at the same time both find it.
+        let kind = &now.kind.name;
+        let claim = self.shared.links.claim(&self.name, kind, &remote_id, id);
+        let is_surely_ours = by == OUR_ID || link.remote_id.as_ref() == Some(&remote_id);
+        let is_others =
+            !is_surely_ours && self.shared.links.is_others(&self.name, kind, (&remote_id, ""), id);
+        if claim.is_none() || is_others {
+            let due_at = clock::now().checked_add(CONFLICT_DELAY).unwrap_or(Timestamp::MAX);
+            return Ok(Some(Ended::Later { due_at }));
+        }
         if !has_members(&self.shared, &now.kind) {
             return self.adopt(id, now, link, remote_id).await;
         }
