@@ -202,7 +202,8 @@ impl Link {
                 self.update_failed |= operation == UPDATE && !matches!(status, 401 | 429);
             }
             Kind::Held { operation, reason } => {
-                self.intent_open = false;
+                // Whether there is an account stays unknown until a person looked: nobody leaves without that, or is made twice.
+                self.intent_open &= self.remote_id.is_none();
                 self.attempts = 0;
                 self.next_due_at = None;
                 self.held = Some(Held {
@@ -213,7 +214,8 @@ impl Link {
                     configuration_hash: event.configuration_hash.clone(),
                 });
             }
-            Kind::Released { .. } => {
+            Kind::Released { actor } => {
+                self.intent_open &= actor == RELEASED_BY;
                 self.held = None;
                 self.next_due_at = None;
             }
@@ -264,6 +266,25 @@ mod tests {
         };
         assert!(!lost(&[]) && lost(&[LOST]) && lost(&[LOST, "create"]) && lost(&[LOST, "adopt"]));
         assert!(!lost(&[LOST, "create", "update"]) && !lost(&[LOST, "create", "change_members"]));
+    }
+
+    #[test]
+    fn whether_there_is_an_account_is_unknown_until_a_person_looked() {
+        let intended = event(Kind::Intended { operation: "create".to_string() });
+        let held = event(Kind::Held { operation: "create".to_string(), reason: String::new() });
+        let released = |actor: &str| event(Kind::Released { actor: actor.to_string() });
+        let is_unknown = |events: &[Event]| {
+            let mut link = Link::default();
+            events.iter().for_each(|event| link.apply(event, None, |_| None));
+            link.intent_open
+        };
+        let unknown = [intended.clone(), held.clone()];
+        assert!(is_unknown(&unknown) && is_unknown(&[&unknown[..], &[released(RELEASED_BY)]].concat()));
+        assert!(!is_unknown(&[&unknown[..], &[released("ann")]].concat()));
+        let refused =
+            event(Kind::Refused { operation: "create".to_string(), status: 409, error: String::new() });
+        assert!(!is_unknown(&[intended.clone(), refused, held.clone()]));
+        assert!(!is_unknown(&[done("create"), intended, held]), "it has one");
     }
 
     #[test]

@@ -59,6 +59,33 @@ fn who_leaves_while_he_is_being_made_keeps_no_account() {
     nothing_is_due(&house);
 }
 
+/// Nobody can know whether the app made him, so that a person must look, also when he is to have no account any more.
+#[test]
+fn who_leaves_while_nobody_knows_whether_he_was_made_is_not_forgotten() {
+    let app = App::start(Kind::Scim);
+    let more = "profile = \"blind.toml\"\nlate_ms = 0\nusers = 'userType ne \"Gone\"'";
+    let blind = "about = \"It cannot be searched.\"\n[type.User]\nsearch = []\n";
+    let house = House::start_with(Options {
+        configuration: Some(app.configuration("wiki", more)),
+        flags: vec!["--no-demo".to_string()],
+        files: vec![("blind.toml".to_string(), blind.to_string())],
+    });
+    let corp = house.corp();
+    app.without_answer(1);
+    let id = corp.post("/Users", &user("leaver")).expect(201).id();
+    eventually("a person must look", || (status(&house)["held"] == 1).then_some(()));
+    let watermark = || status(&house)["watermark"].as_u64().unwrap_or_default();
+    let before = watermark();
+    let gone = json!([{"op": "replace", "path": "userType", "value": "Gone"}]);
+    corp.patch(&format!("/Users/{id}"), gone).expect(200);
+    corp.post("/Users", &user("next")).expect(201);
+    eventually("the next has an account", || app.account("next"));
+    eventually("both events are done or held", || (watermark() >= before + 2).then_some(()));
+    assert!(status(&house)["held"] == 1 && app.account("leaver").is_some(), "{}", status(&house));
+    house.rollcall(&["app", "redrive", "wiki", "--by", "ann", "--all"]);
+    eventually("a person looked", || (status(&house)["held"] == 0).then_some(()));
+}
+
 #[test]
 fn what_is_made_late_is_not_made_again() {
     let app = App::start(Kind::Scim);
