@@ -17,6 +17,8 @@ use crate::profile::Operation;
 
 /// Accounts that a search asks for: two are one too many.
 const ASKED: u64 = 2;
+/// Accounts that it asks for when those were others'.
+const ASKED_MORE: u64 = 50;
 
 impl ScimApp {
     /// Whether the app has an account of this id.
@@ -55,14 +57,26 @@ impl ScimApp {
             return Found::Unsearchable;
         }
         let filter = format!("{attribute} eq {}", Value::String(value.to_string()));
-        let url = self.listing(kind, &[("filter", &filter), ("count", &ASKED.to_string())]);
-        match listed(self.request(Method::GET, &url, None).await, &Place::Index(1), &self.profile) {
-            Listed::Page(page) => judged(&page, attribute, value, is_others),
-            Listed::Refused { status: 404 } => Found::None,
-            Listed::Refused { status } => Found::Failed { status },
-            Listed::TooLarge => Found::Failed { status: 200 },
-            Listed::NotYet(denied) => Found::NotYet(denied),
-            Listed::Unavailable { after, error } => Found::Unavailable { after, error },
+        let mut asked = ASKED;
+        loop {
+            let url = self.listing(kind, &[("filter", &filter), ("count", &asked.to_string())]);
+            let answer = self.request(Method::GET, &url, None).await;
+            return match listed(answer, &Place::Index(1), &self.profile) {
+                Listed::Page(page) => {
+                    let found = judged(&page, asked, attribute, value, &is_others);
+                    // Those that are others' can stand before whoever is meant.
+                    if asked == ASKED && page.next.is_some() && matches!(found, Found::Many(_)) {
+                        asked = ASKED_MORE;
+                        continue;
+                    }
+                    found
+                }
+                Listed::Refused { status: 404 } => Found::None,
+                Listed::Refused { status } => Found::Failed { status },
+                Listed::TooLarge => Found::Failed { status: 200 },
+                Listed::NotYet(denied) => Found::NotYet(denied),
+                Listed::Unavailable { after, error } => Found::Unavailable { after, error },
+            };
         }
     }
 }
@@ -79,6 +93,7 @@ impl From<Unanswered> for Found {
 /// Who is meant of those that were shown.
 pub(super) fn judged(
     page: &Page,
+    asked: u64,
     attribute: &AttrPath,
     value: &str,
     is_others: impl Fn(&str, &str) -> bool,
@@ -98,7 +113,7 @@ pub(super) fn judged(
     let others = count(asked_for.len()).saturating_sub(count(left.len()));
     // A page that is not full is all there is, whatever is said of a total; nor does a total count that counts those whom
     // nobody asked for.
-    let is_exact = page.shown >= ASKED && count(asked_for.len()) == page.shown;
+    let is_exact = page.shown >= asked && count(asked_for.len()) == page.shown;
     let total = page.total.filter(|_| is_exact).unwrap_or_default();
     match (total.saturating_sub(others).max(count(left.len())), left.first()) {
         (1, Some(only)) => Found::One((*only).clone()),

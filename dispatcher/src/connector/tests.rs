@@ -71,6 +71,37 @@ async fn whom_nobody_asked_for_is_not_found() {
     );
 }
 
+/// An app that has these accounts, and shows as many as it is asked for.
+struct Listing(Vec<Value>);
+
+#[async_trait::async_trait]
+impl Transport for Listing {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
+        let query = request.uri().query().unwrap_or_default();
+        let count = query.rsplit("count=").next().and_then(|count| count.parse().ok()).unwrap_or(0);
+        let shown: Vec<&Value> = self.0.iter().take(count).collect();
+        let body = json!({"totalResults": self.0.len(), "Resources": shown});
+        Ok(Response::new(Bytes::from(body.to_string())))
+    }
+}
+
+#[tokio::test]
+async fn whoever_stands_behind_those_of_others_is_found() {
+    let found = async |ids: &[&str]| {
+        let accounts = ids.iter().map(|id| json!({"id": id, "userName": "ada"})).collect();
+        let config = AppConfig::example();
+        let purse = Purses::new(8).of_app("wiki", &config);
+        let app = ScimApp::new(&config, purse, Some(Arc::new(Listing(accounts)))).unwrap();
+        app.find(&user(), &AttrPath::of("userName"), "ada", |id, _| id.starts_with("other")).await
+    };
+    let one = || Found::One("free".to_string());
+    assert_eq!(found(&["other1", "other2", "other3"]).await, Found::None);
+    assert_eq!(found(&["other1", "other2", "other3", "free"]).await, one());
+    assert_eq!(found(&["free", "other1", "other2"]).await, one());
+    assert_eq!(found(&["free1", "other1", "free2"]).await, Found::Many(2));
+    assert_eq!(found(&["free1", "free2", "free3"]).await, Found::Many(3));
+}
+
 #[tokio::test]
 async fn only_an_account_that_shows_our_id_is_found_by_it() {
     let found = async |account: Value| {
@@ -101,7 +132,7 @@ fn values_of_lists_and_extensions_are_looked_at() {
     ] {
         let accounts = vec![Account::of(&shown, IdCase::Exact).unwrap()];
         let page = Page { accounts, shown: 1, total: Some(1), next: None };
-        assert_eq!(search::judged(&page, &path, value, |_, _| false), expected, "{path} {value}");
+        assert_eq!(search::judged(&page, 2, &path, value, |_, _| false), expected, "{path} {value}");
     }
 }
 
