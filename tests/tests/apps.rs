@@ -245,10 +245,10 @@ fn an_account_that_many_find_becomes_one_persons() {
         person
     };
     app.add("/Users", named("old").as_object().unwrap().clone());
-    let house = House::feeding(&[("wiki", &app, "match = [\"displayName\"]\nconcurrency = 4\n")]);
+    let house = House::feeding(&[("wiki", &app, "match = [\"displayName\"]\nconcurrency = 8\n")]);
     let corp = house.corp();
     app.delay(std::time::Duration::from_secs(1));
-    let people: Vec<Value> = (0..3)
+    let people: Vec<Value> = (0..8)
         .map(|number| {
             let name = format!("u{number}");
             json!({"method": "POST", "path": "/Users", "bulkId": name, "data": named(&name)})
@@ -256,9 +256,9 @@ fn an_account_that_many_find_becomes_one_persons() {
         .collect();
     let schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"];
     corp.post("/Bulk", &json!({"schemas": schemas, "Operations": people})).expect(200);
-    eventually("they are looked for", || (app.most_at_once() >= 3).then_some(()));
+    eventually("they are looked for", || (app.most_at_once() >= 8).then_some(()));
     app.get_well();
-    eventually("everybody has an account", || (app.accounts().len() == 3).then_some(()));
+    eventually("everybody has an account", || (app.accounts().len() == 8).then_some(()));
     assert!(!app.accounts().contains_key("old"));
 }
 
