@@ -10,7 +10,7 @@ pub(super) fn before(after: &Object, changes: &[Change]) -> Object {
     let mut document = after.clone();
     for change in changes {
         // `externalId` and `externalId[SOURCE]` are kept beside the document.
-        if change.path.starts_with("externalId") {
+        if change.path == "externalId" || change.path.starts_with("externalId[") {
             continue;
         }
         set(&mut document, &steps(&change.path), change.before.as_ref());
@@ -169,6 +169,13 @@ mod tests {
     fn an_external_id_is_no_part_of_the_document() {
         let changes = [Change { path: "externalId".to_string(), before: Some("7".into()), after: None }];
         assert_eq!(before(&object(json!({"userName": "ada"})), &changes), object(json!({"userName": "ada"})));
+    }
+
+    #[test]
+    fn a_name_that_begins_like_an_external_id_is_undone_too() {
+        let (old, new) = (json!({"externalIdentity": "a"}), json!({"externalIdentity": "b"}));
+        there_and_back(old.clone(), new);
+        there_and_back(old, json!({}));
     }
 
     #[test]
