@@ -26,8 +26,10 @@ const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 const OBEY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long deliveries under way may still take when the leg must end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Parcels that are read ahead of the deliveries.
+/// Parcels that are read ahead of the deliveries, and the bytes of their events: of a change of a large group there is one
+/// for each member. Larger by one parcel at most.
 const AHEAD_MAX: usize = 1_000;
+const AHEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How a leg ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ impl Worker {
                 }
             }
             let rest = self.rest(desk);
+            let has_room = desk.queue.len() < AHEAD_MAX && desk.queue.bytes() < AHEAD_BYTES_MAX;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.drain(desk, &leg, running).await,
@@ -96,7 +99,7 @@ impl Worker {
                 Some((id, told, answer)) = running.next(), if !running.is_empty() => {
                     self.answered(desk, id, &told, answer);
                 }
-                parcel = next(&mut parcels), if parcels.is_some() && desk.queue.len() < AHEAD_MAX => {
+                parcel = next(&mut parcels), if parcels.is_some() && has_room => {
                     match parcel.transpose()? {
                         Some((number, parcel)) => self.add(desk, number, parcel),
                         None => parcels = None,

@@ -68,6 +68,13 @@ pub(super) struct Parcel {
     pub(super) next: usize,
 }
 
+impl Parcel {
+    /// About how much memory its events take.
+    fn bytes(&self) -> usize {
+        self.told.iter().map(|told| told.text.len()).sum()
+    }
+}
+
 /// What waits for a person, or behind something that does.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Waiting {
@@ -132,6 +139,8 @@ pub(super) struct Queue {
     /// Numbers of parcels that are neither taken nor held.
     open: BTreeSet<u64>,
     held: BTreeMap<ResourceId, Held>,
+    /// Of all parcels in lanes.
+    bytes: usize,
     /// The last number that was added.
     followed: u64,
     attempts_max: u32,
@@ -146,6 +155,7 @@ impl Queue {
             ready: BTreeSet::new(),
             open: BTreeSet::new(),
             held: held.into_iter().map(|held| (held.resource_id, held)).collect(),
+            bytes: 0,
             followed: 0,
             attempts_max,
             held_max,
@@ -160,6 +170,11 @@ impl Queue {
     /// How many parcels wait or are on their way.
     pub(super) fn len(&self) -> usize {
         self.lanes.values().map(|lane| lane.parcels.len()).sum()
+    }
+
+    /// About how much memory they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing waits but what is held.
@@ -218,6 +233,7 @@ impl Queue {
 
     fn push(&mut self, number: u64, parcel: Parcel) {
         let id = parcel.resource_id;
+        self.bytes += parcel.bytes();
         let lane = self.lanes.entry(id).or_default();
         if lane.parcels.is_empty() {
             self.ready.insert((number, id));
@@ -252,8 +268,8 @@ impl Queue {
         let number = *number;
         parcel.next += 1;
         let (next, is_over) = (parcel.next, parcel.next >= parcel.told.len());
-        if is_over {
-            lane.parcels.pop_front();
+        if is_over && let Some((_, parcel)) = lane.parcels.pop_front() {
+            self.bytes -= parcel.bytes();
         }
         let following = lane.parcels.front().map(|(number, _)| *number);
         match self.held.get_mut(&id) {
@@ -329,8 +345,9 @@ impl Queue {
             redriving: false,
             waiting: Vec::new(),
         };
-        for (number, _) in &lane.parcels {
+        for (number, parcel) in &lane.parcels {
             self.open.remove(number);
+            self.bytes -= parcel.bytes();
         }
         let waiting =
             lane.parcels.into_iter().map(|(_, parcel)| Waiting { origin: parcel.origin, next: parcel.next });

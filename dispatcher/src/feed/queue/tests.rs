@@ -10,10 +10,13 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// How long an event is.
+const BYTES: usize = 10;
+
 fn parcel(resource: u8, sequence: u64, events: usize) -> Parcel {
     let told = |index| {
         let id = format!("{sequence}.{index}");
-        Arc::new(Told { id, kind: "user.updated".to_string(), text: String::new() })
+        Arc::new(Told { id, kind: "user.updated".to_string(), text: "x".repeat(BYTES) })
     };
     Parcel {
         origin: Origin::Event { sequence, replay: None },
@@ -154,4 +157,21 @@ fn when_all_rests_nothing_loses_its_place() {
     queue.put_back(second);
     queue.put_back(first);
     assert_eq!(all(&mut queue), ["10.0", "11.0"]);
+}
+
+#[test]
+fn the_bytes_of_what_waits_are_counted() {
+    let mut queue = queue(&[(1, 10, 2), (2, 11, 1), (2, 12, 1), (3, 13, 0)]);
+    assert_eq!(queue.bytes(), 4 * BYTES);
+    all(&mut queue);
+    queue.taken(id(1));
+    assert_eq!(queue.bytes(), 4 * BYTES, "a parcel is kept until all of it was taken");
+    all(&mut queue);
+    queue.taken(id(1));
+    assert_eq!(queue.bytes(), 2 * BYTES);
+    queue.put_back(id(2));
+    refuse(&mut queue, 2);
+    assert_eq!(queue.bytes(), 0, "what is held is derived again");
+    queue.redrive(id(2), vec![parcel(2, 11, 1), parcel(2, 12, 1)]);
+    assert_eq!(queue.bytes(), 2 * BYTES);
 }
