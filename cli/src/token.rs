@@ -5,6 +5,7 @@ use std::io::Write;
 use eventlog::{Broker, clock, nats};
 use gateway::{mint, read_tokens, revoke};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use proto::Tenant;
 use serde_json::json;
 
@@ -40,7 +41,7 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
         create.dialect.parse().map_err(|error: String| Failure::new(format!("--dialect: {error}")))?;
     let expires_at = match &create.expires_in {
         None => None,
-        Some(text) => Some(end_of(text)?),
+        Some(text) => Some(end_of(text, clock::now())?),
     };
     let user = match &create.user {
         None => None,
@@ -62,15 +63,17 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
     Ok(())
 }
 
-/// `90d`, `12h`, or anything that a duration can be written as.
-fn end_of(text: &str) -> Result<Timestamp, Failure> {
-    let wrong = || Failure::new(format!("--expires-in: {text:?} is no duration; write 90d or 12h"));
+/// `90d`, `12h`, or anything that a duration can be written as. Days, months and years are those of UTC.
+fn end_of(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let wrong = || {
+        Failure::new(format!(
+            "--expires-in: {text:?} is no duration, or ends before it begins or after the year 9999; write 90d or 12h"
+        ))
+    };
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-    let hours = span.get_days() * 24 + span.get_hours() + span.get_weeks() * 24 * 7;
-    let rest =
-        jiff::Span::new().hours(i64::from(hours)).minutes(span.get_minutes()).seconds(span.get_seconds());
-    let end = clock::now().checked_add(rest).map_err(|_| wrong())?;
-    if end <= clock::now() { Err(wrong()) } else { Ok(end) }
+    let now = now.to_zoned_datetime(TimeZone::UTC);
+    let end = now.checked_add(span).map_err(|_| wrong())?;
+    if end <= now { Err(wrong()) } else { Ok(end.timestamp()) }
 }
 
 async fn list(settings: &Settings, tenant: Option<&str>, json: bool) -> Result<(), Failure> {
@@ -129,4 +132,34 @@ async fn end(settings: &Settings, id: &str, reason: &str) -> Result<(), Failure>
     revoke(control, token, reason).await.map_err(|error| Failure::of("revoking the token", &error))?;
     print(&format!("Token {id} of tenant {} is revoked.", token.tenant));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        let now = "2026-01-31T08:00:00Z".parse().unwrap();
+        let found = end_of(text, now).ok().map(|end| end.to_string());
+        assert_eq!(found.as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn a_token_ends_when_it_was_said() {
+        check("90d", Some("2026-05-01T08:00:00Z"));
+        check("12h", Some("2026-01-31T20:00:00Z"));
+        check("1h 30m", Some("2026-01-31T09:30:00Z"));
+        check("2w", Some("2026-02-14T08:00:00Z"));
+        check("1mo", Some("2026-02-28T08:00:00Z"));
+        check("1y 1d", Some("2027-02-01T08:00:00Z"));
+        check("P1Y", Some("2027-01-31T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "soon", "0d", "-5d", "90", "7304484d 23h", "175307616h"] {
+            check(text, None);
+        }
+    }
 }
