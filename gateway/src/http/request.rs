@@ -1,7 +1,7 @@
 //! What a request says, read once: who, below which URL, which parameters, which body.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -261,19 +261,48 @@ fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> String {
     format!("{scheme}://{host}{path}")
 }
 
+/// Who called: behind a proxy whom it names, else whoever is connected to us.
 fn caller_address(parts: &Parts, gateway: &Gateway) -> String {
-    let forwarded = parts.headers.get("x-forwarded-for").filter(|_| gateway.inner.behind_proxy);
-    let first = forwarded.and_then(|value| value.to_str().ok()).and_then(|list| list.split(',').next());
-    match (first, parts.extensions.get::<ConnectInfo<SocketAddr>>()) {
-        (Some(address), _) => address.trim().to_string(),
-        (None, Some(ConnectInfo(address))) => address.ip().to_string(),
-        (None, None) => String::new(),
-    }
+    let forwarded = Some(&parts.headers).filter(|_| gateway.inner.behind_proxy).and_then(forwarded_for);
+    let connected = || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    forwarded.or_else(connected).map(|address| address.to_string()).unwrap_or_default()
+}
+
+/// The address that the proxy in front added, which is the last one. What stands before it came with the request, and
+/// the client can have written anything there.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    let last = last.rsplit(',').next()?.trim();
+    let with_port = || last.parse::<SocketAddr>().ok().map(|address| address.ip());
+    last.trim_matches(['[', ']']).parse().ok().or_else(with_port)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderName;
+
+    #[test]
+    fn only_what_the_proxy_added_is_believed() {
+        let check = |values: &[&str], expected: Option<&str>| {
+            let headers: HeaderMap = values
+                .iter()
+                .map(|value| (HeaderName::from_static("x-forwarded-for"), value.parse().unwrap()))
+                .collect();
+            let found = forwarded_for(&headers).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{values:?}");
+        };
+        check(&[], None);
+        check(&["203.0.113.7"], Some("203.0.113.7"));
+        check(&["10.0.0.1, 198.51.100.2,203.0.113.7 "], Some("203.0.113.7"));
+        check(&["10.0.0.1", "203.0.113.7"], Some("203.0.113.7"));
+        check(&["203.0.113.7:4711"], Some("203.0.113.7"));
+        check(&["2001:db8::7"], Some("2001:db8::7"));
+        check(&["[2001:db8::7]"], Some("2001:db8::7"));
+        check(&["[2001:db8::7]:4711"], Some("2001:db8::7"));
+        check(&["203.0.113.7, unknown"], None);
+        check(&["203.0.113.7, <script>"], None);
+    }
 
     #[test]
     fn a_body_is_json_in_utf_8() {
