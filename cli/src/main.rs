@@ -11,6 +11,7 @@ mod failure;
 mod feeds;
 mod file;
 mod node;
+mod open_files;
 mod progress;
 mod rebuild;
 mod reconcile;

@@ -21,7 +21,7 @@ use crate::admin::{self, About};
 use crate::failure::causes;
 use crate::reload::Reload;
 use crate::settings::Settings;
-use crate::{Failure, dev_env, retention, snapshots, telemetry};
+use crate::{Failure, dev_env, open_files, retention, snapshots, telemetry};
 
 /// How long catching up at the start may take before we say that it goes on.
 const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
@@ -95,6 +95,11 @@ impl Node {
             Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error)
         })?;
         let metrics = telemetry::start_metrics()?;
+        let listeners = match role {
+            Role::All | Role::Gateway => 2,
+            Role::Projector | Role::Dispatcher => 1,
+        };
+        open_files::take(listeners, settings.gateway.limits.connections_max as u64);
         // Addresses are taken first: a port that is in use shows at once.
         let bound = match role {
             Role::All | Role::Gateway => {
@@ -159,7 +164,8 @@ impl Node {
             });
             let (served, stop) = (gateway.clone(), shutdown.clone());
             tasks.spawn(async move {
-                bound.serve(&served, stop).await.map_err(|error| Failure::new(error.to_string()))
+                bound.serve(&served, stop).await;
+                Ok(())
             });
         }
 

@@ -8,6 +8,7 @@
 mod batch;
 mod command;
 mod company;
+mod connections;
 mod cursor;
 mod decide;
 mod execute;
@@ -23,6 +24,7 @@ mod serve;
 mod tokens;
 
 pub use command::{Caller, Heard};
+pub use connections::Connections;
 pub use limits::Limits;
 pub use make::Unmade;
 pub use policy::{Policies, SourcePolicy, TenantPolicy, UnknownAttributes};

@@ -43,6 +43,16 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// How often a request decides again after somebody else was faster; 503 beyond it.
     pub attempts_max: u32,
+    /// Most connections of a listener; further ones wait where the system keeps those that nobody has accepted.
+    pub connections_max: usize,
+    /// How long a connection may take until its first request is there, without its body; it is ended.
+    pub head_timeout_ms: u64,
+    /// How long a body may take to arrive; 408.
+    pub body_timeout_ms: u64,
+    /// How long a connection stays on which nothing is asked and nothing sent; it is ended.
+    pub idle_timeout_ms: u64,
+    /// How long a client may take nothing of an answer; the connection is ended.
+    pub send_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -66,6 +76,11 @@ impl Default for Limits {
             scan_rows_max: 1_000_000,
             request_timeout_ms: 10_000,
             attempts_max: 256,
+            connections_max: 4_096,
+            head_timeout_ms: 30_000,
+            body_timeout_ms: 120_000,
+            idle_timeout_ms: 120_000,
+            send_timeout_ms: 60_000,
         }
     }
 }

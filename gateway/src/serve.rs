@@ -1,17 +1,15 @@
 //! Listening: plain HTTP on loopback or behind a proxy, TLS everywhere.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::{Connections, read_tls};
 use crate::{Gateway, Limits, Policies};
-
-/// How long requests that are under way may take when we are told to stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// How the gateway is reached.
 #[derive(Clone, Debug)]
@@ -74,16 +72,13 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// Serving ended.
-    #[error("serving SCIM: {0}")]
-    Serve(#[source] std::io::Error),
 }
 
 /// A bound address; nothing is served yet.
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<RustlsConfig>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Bound {
@@ -95,17 +90,16 @@ impl Bound {
         let tls = match &config.tls {
             None => None,
             Some(Tls { certificate, key }) => {
-                let read = RustlsConfig::from_pem_file(certificate, key).await;
-                Some(read.map_err(|source| Error::Tls {
+                let read = read_tls(certificate, key).map_err(|source| Error::Tls {
                     certificate: certificate.display().to_string(),
                     key: key.display().to_string(),
                     source,
-                })?)
+                })?;
+                Some(Arc::new(read))
             }
         };
         let listen = |source| Error::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         Ok(Self { listener, address, tls })
     }
@@ -116,24 +110,8 @@ impl Bound {
     }
 
     /// Serves until told to stop, then lets requests that are under way finish.
-    pub async fn serve(self, gateway: &Gateway, shutdown: CancellationToken) -> Result<(), Error> {
-        let service = gateway.router().into_make_service_with_connect_info::<SocketAddr>();
-        let handle = Handle::new();
-        let stopping = handle.clone();
-        tokio::spawn(async move {
-            shutdown.cancelled().await;
-            stopping.graceful_shutdown(Some(GRACE));
-        });
-        let served = match self.tls {
-            Some(tls) => match axum_server::from_tcp_rustls(self.listener, tls) {
-                Ok(server) => server.handle(handle).serve(service).await,
-                Err(error) => Err(error),
-            },
-            None => match axum_server::from_tcp(self.listener) {
-                Ok(server) => server.handle(handle).serve(service).await,
-                Err(error) => Err(error),
-            },
-        };
-        served.map_err(Error::Serve)
+    pub async fn serve(self, gateway: &Gateway, shutdown: CancellationToken) {
+        let connections = Connections::new("scim", &gateway.inner.limits, self.tls);
+        connections.serve(self.listener, gateway.router(), shutdown).await;
     }
 }

@@ -27,7 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dispatcher::{Status, View};
 use eventlog::Broker;
-use gateway::{Gateway, Limits};
+use gateway::{Connections, Gateway, Limits};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projector::Projection;
 use scim::Registry;
@@ -162,6 +162,7 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::of("serving the admin API", &error);
+    let connections = Connections::new("admin", &about.limits, None);
     let router = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
@@ -183,8 +184,8 @@ pub(crate) async fn serve(
         .route("/api/v1/config/reload", post(config::reload))
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let stopped = async move { shutdown.cancelled().await };
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await.map_err(failed)
+    connections.serve(listener, router, shutdown).await;
+    Ok(())
 }
 
 async fn ready(State(about): State<Arc<About>>) -> Response {

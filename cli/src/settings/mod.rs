@@ -43,6 +43,9 @@ const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=100_000;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const BULK_PARALLEL_MAX: RangeInclusive<u64> = 1..=10_000;
+const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=1_000_000;
+/// How long a client may be slow, or idle: an hour is enough for every network, and nobody is served within nothing.
+const CONNECTION_TIMEOUT_MS: RangeInclusive<u64> = 100..=3_600_000;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -172,10 +175,7 @@ impl Settings {
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
         let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
         mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
-        let parallel_max = gateway.limits.bulk_parallel_max as u64;
-        mistakes.check_range("gateway.limits", "bulk_parallel_max", parallel_max, BULK_PARALLEL_MAX);
-        let timeout_ms = gateway.limits.request_timeout_ms;
-        mistakes.check_range("gateway.limits", "request_timeout_ms", timeout_ms, REQUEST_TIMEOUT_MS);
+        check_limits(&gateway.limits, &mut mistakes);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
             apps::app(&registry, folder, place, value, mistakes)
@@ -450,6 +450,20 @@ fn gateway_config(
         announce_security_events: section.announce_security_events,
         limits: section.limits,
         policies,
+    }
+}
+
+fn check_limits(limits: &gateway::Limits, mistakes: &mut Mistakes) {
+    for (name, value, range) in [
+        ("request_timeout_ms", limits.request_timeout_ms, REQUEST_TIMEOUT_MS),
+        ("bulk_parallel_max", limits.bulk_parallel_max as u64, BULK_PARALLEL_MAX),
+        ("connections_max", limits.connections_max as u64, CONNECTIONS_MAX),
+        ("head_timeout_ms", limits.head_timeout_ms, CONNECTION_TIMEOUT_MS),
+        ("body_timeout_ms", limits.body_timeout_ms, CONNECTION_TIMEOUT_MS),
+        ("idle_timeout_ms", limits.idle_timeout_ms, CONNECTION_TIMEOUT_MS),
+        ("send_timeout_ms", limits.send_timeout_ms, CONNECTION_TIMEOUT_MS),
+    ] {
+        mistakes.check_range("gateway.limits", name, value, range);
     }
 }
 

@@ -9,14 +9,16 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use http_body_util::LengthLimitError;
 use proto::ResourceId;
 use scim::list::Question;
-use scim::{AttributeSelection, Error, Quirk, ResourceType};
+use scim::{AttributeSelection, Error, Quirk, ResourceType, ScimType};
 use serde_json::Value;
 use url::form_urlencoded;
 
 use super::problem::Problem;
 use super::resources::deadline;
+use crate::connections::Slow;
 use crate::execute::Failure;
 use crate::fresh::Freshness;
 use crate::{Caller, Gateway, Heard};
@@ -100,9 +102,33 @@ impl Asked {
         if announced.is_some_and(|length| length > limit) {
             return Err(too_large());
         }
-        let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| too_large())?;
+        let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| match why(&error) {
+            Unread::Large => too_large(),
+            Unread::Slow => Error::status(408, "the body did not arrive in time").into(),
+            Unread::Broken => {
+                Error::new(ScimType::InvalidSyntax, "the body cannot be read to its end").into()
+            }
+        })?;
         Ok(scim::json::parse(&bytes)?)
     }
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    Large,
+    Slow,
+    /// Its pieces are not what was announced, or the client is gone.
+    Broken,
+}
+
+fn why(error: &axum::Error) -> Unread {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut found = causes.filter_map(|cause| {
+        let slow = cause.is::<Slow>().then_some(Unread::Slow);
+        slow.or_else(|| cause.is::<LengthLimitError>().then_some(Unread::Large))
+    });
+    found.next().unwrap_or(Unread::Broken)
 }
 
 /// Whether a body of this type can be read. JSON between systems is UTF-8 (RFC 8259 §8.1).

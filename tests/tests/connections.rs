@@ -1,0 +1,66 @@
+//! Clients that are slow, or send what is no request: they are answered or let go, and hold nobody up.
+
+#![cfg(test)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use street::House;
+use street::house::{Client, Options, SOON, user};
+
+/// Connects to where a URL of `dev.env` leads, and sends this.
+fn send(url: &str, text: &str) -> TcpStream {
+    let address = url.trim_start_matches("http://").split('/').next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+/// Everything until the connection ends.
+fn rest(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).expect("the connection ends");
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn who_is_slow_is_let_go_and_holds_nobody_up() {
+    let mut house = House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some("[gateway.limits]\nhead_timeout_ms = 500\nbody_timeout_ms = 500\n".to_string()),
+        ..Options::default()
+    });
+    let (scim, admin) = (house.env("SCIM_URL").to_string(), house.env("ADMIN_URL").to_string());
+    for url in [&scim, &admin] {
+        assert_eq!(rest(send(url, "GET / HTTP/1.1\r\nHost: x")), "");
+    }
+    let post = |more: &str| {
+        let token = house.env("SCIM_TOKEN");
+        format!(
+            "POST /t/corp/scim/v2/Users HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n{more}"
+        )
+    };
+    let slow = rest(send(&scim, &post("Content-Length: 100\r\n\r\n{\"schemas\"")));
+    assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"status\":\"408\""), "{slow}");
+    let broken = rest(send(&scim, &post("Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")));
+    assert!(broken.starts_with("HTTP/1.1 400 ") && broken.contains("invalidSyntax"), "{broken}");
+    house.corp().post("/Users", &user("ada")).expect(201);
+    let metrics = Client::new(&admin, "").get("/metrics").expect(200).text;
+    for listener in ["scim", "admin"] {
+        let counted = format!("rollcall_connections_ended_total{{listener=\"{listener}\",why=\"head\"}} 1");
+        assert!(metrics.contains(&counted), "{metrics}");
+        assert!(metrics.contains(&format!("rollcall_connections{{listener=\"{listener}\"}}")), "{metrics}");
+    }
+    assert!(house.stop());
+}
+
+#[test]
+fn half_a_request_does_not_hold_up_the_end() {
+    let mut house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let half = ["SCIM_URL", "ADMIN_URL"].map(|name| send(house.env(name), "GET / HTTP/1.1\r\nHost: x"));
+    assert!(house.stop());
+    for stream in half {
+        assert_eq!(rest(stream), "");
+    }
+}
