@@ -64,3 +64,21 @@ fn half_a_request_does_not_hold_up_the_end() {
         assert_eq!(rest(stream), "");
     }
 }
+
+#[test]
+fn the_admin_api_tells_every_mistake_in_one_way() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    let large = Some(vec![b' '; 3 * 1024 * 1024]);
+    for (method, path, body, status, error) in [
+        ("GET", "/nothing", None, 404, "noEndpoint"),
+        ("DELETE", "/api/v1/apps", None, 405, "noMethod"),
+        ("POST", "/api/v1/apps/wiki/pause", large.clone(), 413, "tooLarge"),
+        ("POST", "/api/v1/apps/wiki/pause", Some(b"{".to_vec()), 400, "invalidBody"),
+    ] {
+        let reply = admin.send(method, path, &[], body).expect(status);
+        assert_eq!(reply.body["error"], error, "{}", reply.text);
+    }
+    let stranger = Client::new(house.env("ADMIN_URL"), "another");
+    stranger.send("POST", "/api/v1/apps/wiki/pause", &[], large).expect(401);
+}

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::About;
-use super::asked::{Asked, Operator, PAGE_MAX};
+use super::asked::{Asked, PAGE_MAX, Sent};
 use super::problem::Problem;
 use crate::failure::causes;
 
@@ -132,8 +132,7 @@ async fn held(
 async fn pause(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     Told::of(about.view()?.pause(&app, read::<By>(&body)?.said()).await?)
 }
@@ -141,8 +140,7 @@ async fn pause(
 async fn resume(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     Told::of(about.view()?.resume(&app, read::<By>(&body)?.said()).await?)
 }
@@ -159,8 +157,7 @@ struct ToRelease {
 async fn release(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     let ToRelease { by, why, operation } = read(&body)?;
     let operation = operation.map(|name| named(&name)).transpose()?;
@@ -183,8 +180,7 @@ struct ToRedrive {
 async fn redrive(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     let ToRedrive { by, why, all, ids, reason } = read(&body)?;
     let which = match (all, ids.is_empty(), reason) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use projector::When;
@@ -33,10 +34,26 @@ impl FromRequestParts<Arc<About>> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, about: &Arc<About>) -> Result<Self, Problem> {
         let presented = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let presented = presented.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let presented = presented.and_then(|value| value.split_once(' '));
+        let presented = presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let presented = presented.map(|(_, token)| token).unwrap_or_default();
         // Comparing digests takes the same time for every wrong token.
         let digest = |text: &str| <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
         if digest(presented) == digest(&about.token) { Ok(Self) } else { Err(Problem::unauthorized()) }
+    }
+}
+
+/// What whoever presents the admin token sent.
+pub(super) struct Sent(pub(super) Bytes);
+
+impl FromRequest<Arc<About>> for Sent {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, about: &Arc<About>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        Operator::from_request_parts(&mut parts, about).await?;
+        let body = Bytes::from_request(Request::from_parts(parts, body), about).await;
+        body.map(Self).map_err(|rejected| Problem::unread(rejected.status()))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::About;
 use super::apps::read;
-use super::asked::Operator;
+use super::asked::Sent;
 use super::problem::Problem;
 use crate::failure::causes;
 
@@ -87,8 +87,7 @@ impl dispatcher::Maker for Maker {
 async fn import(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Response, Problem> {
     let asked = read::<ToImport>(&body)?.import()?;
     let view = about.view()?;

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::reload::Reload;
+use problem::Problem;
 
 /// How long the log may take to answer before we count as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -182,6 +183,8 @@ pub(crate) async fn serve(
         .merge(import::routes())
         .merge(feeds::routes())
         .route("/api/v1/config/reload", post(config::reload))
+        .fallback(Problem::no_endpoint)
+        .method_not_allowed_fallback(Problem::no_method)
         .with_state(about);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     connections.serve(listener, router, shutdown).await;

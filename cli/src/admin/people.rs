@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use dispatcher::{AppConfig, Said};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::About;
 use super::apps::{Told, read};
-use super::asked::{Asked, Operator};
+use super::asked::{Asked, Sent};
 use super::problem::Problem;
 use super::then::Who;
 use crate::settings;
@@ -75,7 +74,7 @@ async fn plan_with(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
     asked: Asked,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     asked.end()?;
     let With { configuration, who, count } = read(&body)?;
@@ -149,12 +148,7 @@ struct ToLeave {
     why: String,
 }
 
-async fn leave(
-    State(about): State<Arc<About>>,
-    _operator: Operator,
-    mut asked: Asked,
-    body: Bytes,
-) -> Result<Told, Problem> {
+async fn leave(State(about): State<Arc<About>>, mut asked: Asked, Sent(body): Sent) -> Result<Told, Problem> {
     let tenant = about.tenant(&mut asked).await?;
     asked.end()?;
     let ToLeave { who, by, why } = read(&body)?;

@@ -27,6 +27,30 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, error, detail)
     }
 
+    /// The body could not be read to its end.
+    pub(super) fn unread(status: StatusCode) -> Self {
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(status, "tooLarge", "the body is larger than the 2 MB that can be read")
+            }
+            _ => Self::unreadable("invalidBody", "the body did not arrive whole"),
+        }
+    }
+
+    /// There is no such endpoint.
+    pub(super) async fn no_endpoint() -> Self {
+        Self::missing(
+            "noEndpoint",
+            "the admin API has no such endpoint; docs/operations/running.md says where to begin",
+        )
+    }
+
+    /// There is, but not with this method.
+    pub(super) async fn no_method() -> Self {
+        let detail = "this endpoint does not have this method; see the header Allow";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "noMethod", detail)
+    }
+
     /// The admin token is missing or another one.
     pub(super) fn unauthorized() -> Self {
         let detail = "the admin token is needed as a bearer token: ADMIN_TOKEN in dev.env, or the file admin.token in the \

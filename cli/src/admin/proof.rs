@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::routing::post;
 use dispatcher::{PROVISION_SECONDS, PROVISION_SECONDS_MAX, Said, Verdict};
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::About;
 use super::apps::{Told, read};
-use super::asked::Operator;
+use super::asked::{Operator, Sent};
 use super::problem::Problem;
 
 pub(super) fn routes() -> Router<Arc<About>> {
@@ -46,8 +45,7 @@ struct ToProvision {
 async fn provision(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     let ToProvision { who, by, why, wait_seconds } = read(&body)?;
     let seconds = wait_seconds.unwrap_or(PROVISION_SECONDS);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use dispatcher::Said;
@@ -11,7 +10,7 @@ use serde::Deserialize;
 
 use super::About;
 use super::apps::{Told, read};
-use super::asked::{Asked, Operator};
+use super::asked::{Asked, Sent};
 use super::problem::Problem;
 
 pub(super) fn routes() -> Router<Arc<About>> {
@@ -40,8 +39,7 @@ async fn last(
 async fn ask(
     State(about): State<Arc<About>>,
     Path(app): Path<String>,
-    _operator: Operator,
-    body: Bytes,
+    Sent(body): Sent,
 ) -> Result<Told, Problem> {
     let ToReconcile { by, why } = read(&body)?;
     Told::of(about.view()?.reconcile(&app, &Said::now(&by, &why)).await?)
