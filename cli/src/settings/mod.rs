@@ -5,6 +5,7 @@ mod apps;
 mod auth;
 mod feeds;
 mod guard;
+mod limits;
 mod plans;
 mod profiles;
 mod rollout;
@@ -39,13 +40,7 @@ const NATS_PORT: u16 = 7422;
 const VERIFY_INTERVAL_S: u64 = 60;
 /// Calls under way at all apps together. Of one alone reductions of access would have no part.
 const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
-/// The broker knows a message again for 120 s, so no write may be tried for as long.
-const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=100_000;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
-const BULK_PARALLEL_MAX: RangeInclusive<u64> = 1..=10_000;
-const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=1_000_000;
-/// How long a client may be slow, or idle: an hour is enough for every network, and nobody is served within nothing.
-const CONNECTION_TIMEOUT_MS: RangeInclusive<u64> = 100..=3_600_000;
 
 /// Everything that can be set.
 pub(crate) struct Settings {
@@ -165,7 +160,7 @@ impl Settings {
         for name in ["app", "feed"] {
             sections.remove(name);
         }
-        let data_dir_value = table.remove("data_dir").and_then(|value| value.as_str().map(PathBuf::from));
+        let data_dir_value = folder_of(&mut table, "data_dir", &mut mistakes);
         let nats: NatsSection = take(&mut table, "nats", &mut mistakes);
         let gateway: GatewaySection = take(&mut table, "gateway", &mut mistakes);
         let admin: AdminSection = take(&mut table, "admin", &mut mistakes);
@@ -175,7 +170,7 @@ impl Settings {
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
         let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
         mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
-        check_limits(&gateway.limits, &mut mistakes);
+        limits::check(&gateway.limits, &mut mistakes);
         let registry = schemas::registry(take(&mut table, "scim", &mut mistakes), folder, &mut mistakes);
         let apps = named(&mut table, "app", &mut mistakes, |place, value, mistakes| {
             apps::app(&registry, folder, place, value, mistakes)
@@ -453,17 +448,13 @@ fn gateway_config(
     }
 }
 
-fn check_limits(limits: &gateway::Limits, mistakes: &mut Mistakes) {
-    for (name, value, range) in [
-        ("request_timeout_ms", limits.request_timeout_ms, REQUEST_TIMEOUT_MS),
-        ("bulk_parallel_max", limits.bulk_parallel_max as u64, BULK_PARALLEL_MAX),
-        ("connections_max", limits.connections_max as u64, CONNECTIONS_MAX),
-        ("head_timeout_ms", limits.head_timeout_ms, CONNECTION_TIMEOUT_MS),
-        ("body_timeout_ms", limits.body_timeout_ms, CONNECTION_TIMEOUT_MS),
-        ("idle_timeout_ms", limits.idle_timeout_ms, CONNECTION_TIMEOUT_MS),
-        ("send_timeout_ms", limits.send_timeout_ms, CONNECTION_TIMEOUT_MS),
-    ] {
-        mistakes.check_range("gateway.limits", name, value, range);
+fn folder_of(table: &mut Table, name: &str, mistakes: &mut Mistakes) -> Option<PathBuf> {
+    match table.remove(name)? {
+        Value::String(path) if !path.is_empty() => Some(PathBuf::from(path)),
+        _ => {
+            mistakes.add(format!("{name}: must be the path of a folder"));
+            None
+        }
     }
 }
 
