@@ -153,6 +153,12 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     };
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "the admin API speaks plain HTTP, and others than this machine can reach it: its token is to be seen on the way"
+        );
+    }
     Ok(listener)
 }
 
