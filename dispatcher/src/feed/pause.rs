@@ -52,7 +52,9 @@ impl Pause {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.until = Some(Instant::now() + after.unwrap_or_else(|| jittered(backoff(self.failures))));
+        // Whoever cannot take anything and wants no rest has a short one: else nothing else would be done than asking.
+        let rest = after.map_or_else(|| jittered(backoff(self.failures)), |after| after.max(REST_MIN));
+        self.until = Some(Instant::now() + rest);
     }
 }
 
@@ -87,6 +89,13 @@ mod tests {
             let rest = jittered(REST_MAX);
             assert!(rest >= REST_MAX / 2 && rest <= REST_MAX, "{rest:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_rest_of_nothing_is_a_short_one() {
+        let mut pause = Pause::default();
+        pause.begin(Some(Duration::ZERO), "the subscriber answers 503");
+        assert!(!pause.is_over() && pause.until().unwrap() <= Instant::now() + REST_MIN);
     }
 
     #[tokio::test]
