@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use metrics::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,7 +47,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const AGAIN_DELAY: Duration = Duration::from_millis(50);
 /// The longest head of a request over HTTP/1; 431 beyond it, or 414. Nobody has shown a token yet who fills it.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
-/// How often it is said that clients wait.
+/// How often it is said that clients wait, or cannot be accepted.
 const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One listener's connections.
@@ -84,10 +85,7 @@ impl Connections {
             let (all, router, stop) = (self.clone(), router.clone(), shutdown.clone());
             connections.spawn(async move {
                 let _place = place;
-                let open = metrics::gauge!("rollcall_connections", "listener" => all.listener);
-                open.increment(1);
                 all.connection(stream, address, router, &stop).await;
-                open.decrement(1);
             });
             while connections.try_join_next().is_some() {}
         }
@@ -102,9 +100,9 @@ impl Connections {
         &self,
         listener: &TcpListener,
         told: &mut Option<Instant>,
-    ) -> (Option<OwnedSemaphorePermit>, TcpStream, SocketAddr) {
-        let place = match self.places.clone().try_acquire_owned() {
-            Ok(place) => Some(place),
+    ) -> (Place, TcpStream, SocketAddr) {
+        let permit = match self.places.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
             Err(_) => {
                 self.full(told);
                 // Nobody closes the semaphore.
@@ -113,11 +111,13 @@ impl Connections {
         };
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => return (place, stream, address),
+                Ok((stream, address)) => return (Place::new(self.listener, permit), stream, address),
                 Err(error) => {
                     metrics::counter!("rollcall_accept_failures_total", "listener" => self.listener)
                         .increment(1);
-                    tracing::warn!(listener = self.listener, %error, "a connection could not be accepted");
+                    if is_due(told) {
+                        tracing::warn!(listener = self.listener, %error, "connections cannot be accepted");
+                    }
                     tokio::time::sleep(AGAIN_DELAY).await;
                 }
             }
@@ -126,10 +126,13 @@ impl Connections {
 
     fn full(&self, told: &mut Option<Instant>) {
         metrics::counter!("rollcall_connections_full_total", "listener" => self.listener).increment(1);
-        if told.is_none_or(|told| told.elapsed() > TOLD_INTERVAL) {
-            *told = Some(Instant::now());
+        if is_due(told) {
             let (listener, connections_max) = (self.listener, self.limits.connections_max);
-            tracing::warn!(listener, connections_max, "as many clients are connected as may be; others wait");
+            tracing::warn!(
+                listener,
+                connections_max,
+                "as many clients are connected as may be; further ones wait"
+            );
         }
     }
 
@@ -202,6 +205,35 @@ impl Connections {
         let why = activity.unused(head, idle).await;
         metrics::counter!("rollcall_connections_ended_total", "listener" => self.listener, "why" => why)
             .increment(1);
+    }
+}
+
+/// Whether it is time to say something again.
+fn is_due(told: &mut Option<Instant>) -> bool {
+    let is_due = told.is_none_or(|told| told.elapsed() > TOLD_INTERVAL);
+    if is_due {
+        *told = Some(Instant::now());
+    }
+    is_due
+}
+
+/// A connection's place, counted until it is free again, however the connection ends.
+struct Place {
+    open: Gauge,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    fn new(listener: &'static str, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let open = metrics::gauge!("rollcall_connections", "listener" => listener);
+        open.increment(1);
+        Self { open, _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.decrement(1);
     }
 }
 

@@ -1,3 +1,5 @@
+//! Clients on real sockets that are slow, silent or many.
+
 use super::*;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
