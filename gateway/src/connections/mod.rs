@@ -6,6 +6,7 @@
 
 mod activity;
 mod arriving;
+mod leftover;
 mod sending;
 
 use std::convert::Infallible;
@@ -31,7 +32,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use crate::Limits;
 use activity::{Activity, Answering};
@@ -175,7 +175,7 @@ impl Connections {
             request.extensions_mut().insert(ConnectInfo(address));
             let router = router.clone();
             async move {
-                let answer = router.oneshot(request).await?;
+                let answer = leftover::read_out(request, router).await;
                 drop(under_way);
                 Ok::<_, Infallible>(answer.map(|body| Answering::new(body, activity)))
             }

@@ -3,7 +3,6 @@
 mod bulk;
 mod discovery;
 mod later;
-mod leftover;
 mod list;
 mod me;
 mod observed;

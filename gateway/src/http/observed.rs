@@ -11,7 +11,6 @@ use axum::response::Response;
 use metrics::{Counter, Histogram};
 use tracing::Instrument;
 
-use super::leftover::read_out;
 use super::reply::{name_plain_json, wants_plain_json};
 
 /// A route by the methods and statuses that it was answered with. Methods that nobody knows share one place, so that
@@ -74,7 +73,7 @@ pub(super) async fn observed(
     let begun = Instant::now();
     let span = tracing::debug_span!("request", method = name(method), route);
     let plain_json = wants_plain_json(request.headers());
-    let mut response = read_out(request, next).instrument(span.clone()).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
     if plain_json {
         name_plain_json(&mut response);
     }

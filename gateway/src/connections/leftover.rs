@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
-
 use tokio::sync::oneshot;
+use tower::ServiceExt;
 
 /// How much is read for nothing.
 const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -58,14 +58,15 @@ impl Drop for Lent {
 }
 
 /// Serves the request, then reads what it left, or says that the connection ends.
-pub(super) async fn read_out(request: Request, next: Next) -> Response {
+pub(super) async fn read_out(request: Request, router: Router) -> Response {
     if request.body().is_end_stream() {
-        return next.run(request).await;
+        let Ok(response) = router.oneshot(request).await;
+        return response;
     }
     let waits = request.headers().contains_key(header::EXPECT);
     let (back, mut left) = oneshot::channel();
     let request = request.map(|body| Body::new(Lent { body, back: Some(back) }));
-    let mut response = next.run(request).await;
+    let Ok(mut response) = router.oneshot(request).await;
     if let Ok(rest) = left.try_recv() {
         // A client that waits for "100 Continue" has sent nothing yet and shall not begin now.
         let read = !waits && tokio::time::timeout(DRAIN_TIME_MAX, drained(rest)).await.unwrap_or(false);
