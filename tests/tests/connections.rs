@@ -2,11 +2,11 @@
 
 #![cfg(test)]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use street::House;
-use street::house::{Client, Options, SOON, user};
+use street::house::{Client, Options, SOON, eventually, user};
 
 /// Connects to where a URL of `dev.env` leads, and sends this.
 fn send(url: &str, text: &str) -> TcpStream {
@@ -20,7 +20,11 @@ fn send(url: &str, text: &str) -> TcpStream {
 /// Everything until the connection ends.
 fn rest(mut stream: TcpStream) -> String {
     let mut text = Vec::new();
-    stream.read_to_end(&mut text).expect("the connection ends");
+    match stream.read_to_end(&mut text) {
+        Ok(_) => {}
+        // Whoever was not accepted yet is told so.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
     String::from_utf8(text).unwrap()
 }
 
@@ -81,4 +85,24 @@ fn the_admin_api_tells_every_mistake_in_one_way() {
     }
     let stranger = Client::new(house.env("ADMIN_URL"), "another");
     stranger.send("POST", "/api/v1/apps/wiki/pause", &[], large).expect(401);
+}
+
+#[test]
+fn a_leaver_does_not_wait_for_those_who_look_at_the_past() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    house.corp().post("/Users", &user("ada")).expect(201);
+    let (url, token) = (house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));
+    let admin = Client::new(url, token);
+    let head = format!("Host: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n");
+    // All turns are taken by questions that are not wholly there.
+    let asking = [(); 4].map(|()| send(url, &format!("POST /api/v1/apps/wiki/plan HTTP/1.1\r\n{head}")));
+    let waiting = std::thread::spawn({
+        let admin = admin.clone();
+        let turned_away = move || Some(admin.get("/api/v1/apps")).filter(|reply| reply.status == 503);
+        move || eventually("all turns are taken", turned_away)
+    });
+    let body = serde_json::json!({"who": "ada", "by": "grace"});
+    admin.post("/api/v1/leave?tenant=corp", &body).expect(200);
+    assert_eq!(waiting.join().unwrap().body["error"], "busy");
+    drop(asking);
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::About;
 use super::apps::{Told, read};
-use super::asked::{Asked, Sent};
+use super::asked::{Asked, Parameters, Sent};
 use super::problem::Problem;
 use super::then::Who;
 use crate::settings;
@@ -148,7 +148,12 @@ struct ToLeave {
     why: String,
 }
 
-async fn leave(State(about): State<Arc<About>>, mut asked: Asked, Sent(body): Sent) -> Result<Told, Problem> {
+/// It takes no turn among those who look at the past: it is urgent.
+async fn leave(
+    State(about): State<Arc<About>>,
+    mut asked: Parameters,
+    Sent(body): Sent,
+) -> Result<Told, Problem> {
     let tenant = about.tenant(&mut asked).await?;
     asked.end()?;
     let ToLeave { who, by, why } = read(&body)?;
