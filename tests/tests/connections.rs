@@ -49,6 +49,13 @@ fn who_is_slow_is_let_go_and_holds_nobody_up() {
     assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("\"status\":\"408\""), "{slow}");
     let broken = rest(send(&scim, &post("Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n")));
     assert!(broken.starts_with("HTTP/1.1 400 ") && broken.contains("invalidSyntax"), "{broken}");
+    // It would stand in the link to each member of a group.
+    let host = "x".repeat(60_000);
+    let long = rest(send(
+        &scim,
+        &format!("GET /scim/v2/Schemas HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+    ));
+    assert!(long.starts_with("HTTP/1.1 400 ") && long.len() < 1_000, "{long:.300}");
     house.corp().post("/Users", &user("ada")).expect(201);
     let metrics = Client::new(&admin, "").get("/metrics").expect(200).text;
     for listener in ["scim", "admin"] {

@@ -41,6 +41,7 @@ pub(super) fn check(limits: &Limits, mistakes: &mut Mistakes) {
         ("page_max", limits.page_max),
         ("cursor_timeout_s", usize::try_from(limits.cursor_timeout_s).unwrap_or(usize::MAX)),
         ("bulk_operations_max", limits.bulk_operations_max),
+        ("bulk_parallel_max", limits.bulk_parallel_max),
         ("scan_rows_max", limits.scan_rows_max),
         ("attempts_max", limits.attempts_max as usize),
     ] {

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use http_body_util::LengthLimitError;
 use proto::ResourceId;
@@ -25,6 +26,9 @@ use crate::{Caller, Gateway, Heard};
 
 /// Asks for a state that is not older than something.
 const CONSISTENCY: header::HeaderName = header::HeaderName::from_static("rollcall-consistency");
+
+/// The longest name of a host (RFC 1035 §2.3.4), with a port.
+const HOST_BYTES_MAX: usize = 255 + ":65535".len();
 
 /// A request whose sender is known.
 pub(crate) struct Asked {
@@ -167,7 +171,7 @@ impl FromRequestParts<Gateway> for Asked {
             dialect: token.dialect,
             actor: token.credential,
             address,
-            base_url: base_url(parts, gateway, tenant.as_deref()),
+            base_url: base_url(parts, gateway, tenant.as_deref())?,
             reason: String::new(),
             heard: Arc::new(heard),
         };
@@ -202,7 +206,7 @@ impl FromRequestParts<Gateway> for Discovering {
             return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
         }
         let Path { tenant, id, .. } = path_parameters(parts, gateway).await?;
-        Ok(Self { base_url: base_url(parts, gateway, tenant.as_deref()), id })
+        Ok(Self { base_url: base_url(parts, gateway, tenant.as_deref())?, id })
     }
 }
 
@@ -273,18 +277,30 @@ fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
     })
 }
 
-/// Where a client reached us: `public_url`, else what it wrote in Host.
-fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> String {
+/// Where a client reached us: `public_url`, else what it wrote in Host. That stands in every link of an answer.
+fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> Result<String, Problem> {
     let path = tenant.map_or_else(|| "/scim/v2".to_string(), |tenant| format!("/t/{tenant}/scim/v2"));
     if let Some(url) = &gateway.inner.public_url {
-        return format!("{url}{path}");
+        return Ok(format!("{url}{path}"));
     }
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let forwarded = |name: &str| header(name).filter(|_| gateway.inner.behind_proxy);
-    let scheme = forwarded("x-forwarded-proto").unwrap_or(if gateway.inner.tls { "https" } else { "http" });
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let forwarded = |name: &str| {
+        let list = header(name).filter(|_| gateway.inner.behind_proxy)?;
+        list.split(',').next().map(str::trim)
+    };
+    let spoken = forwarded("x-forwarded-proto").filter(|scheme| matches!(*scheme, "http" | "https"));
+    let scheme = spoken.unwrap_or(if gateway.inner.tls { "https" } else { "http" });
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let host = forwarded("x-forwarded-host").or_else(|| header("host")).or(authority).unwrap_or("localhost");
-    format!("{scheme}://{host}{path}")
+    if !is_host(host) {
+        // RFC 9112 §3.2: a Host that is none is answered 400.
+        return Err(Error::status(400, "the header Host must be a host name, with or without a port").into());
+    }
+    Ok(format!("{scheme}://{host}{path}"))
+}
+
+fn is_host(text: &str) -> bool {
+    text.len() <= HOST_BYTES_MAX && !text.contains('@') && text.parse::<Authority>().is_ok()
 }
 
 /// Who called: behind a proxy whom it names, else whoever is connected to us.
@@ -328,6 +344,20 @@ mod tests {
         check(&["[2001:db8::7]:4711"], Some("2001:db8::7"));
         check(&["203.0.113.7, unknown"], None);
         check(&["203.0.113.7, <script>"], None);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_not_long() {
+        for good in
+            ["localhost", "scim.example.com:443", "127.0.0.1:7643", "[::1]:7643", "xn--bcher-kva.example"]
+        {
+            assert!(is_host(good), "{good}");
+        }
+        let long = format!("{}.example", "a".repeat(HOST_BYTES_MAX));
+        for bad in ["", "a b", "a\"b", "a\\b", "ada@host", "host/path", "a, b", "b\u{fc}cher", long.as_str()]
+        {
+            assert!(!is_host(bad), "{bad}");
+        }
     }
 
     #[test]
