@@ -440,12 +440,14 @@ fn a_dead_a_slow_and_a_gone_subscriber_hold_up_nobody() {
     slow.answer(|_, _| Verdict::Wait);
     gone.answer(|_, _| Verdict::Status(410));
     let more = "attributes = [\"userName\"]\nbegin = \"start\"\n";
-    let dead = "[feed.dead]\ntenant = \"corp\"\nurl = \"http://127.0.0.1:9/hook\"\nsecret = \"s\"\nbegin = \"start\"\n";
+    let dead = format!(
+        "[feed.dead]\ntenant = \"corp\"\nurl = \"http://127.0.0.1:9/hook\"\nsecret = \"{SECRET}\"\nbegin = \"start\"\n"
+    );
     let configuration = [
         slow.configuration("slow", SECRET, &format!("{more}timeout_ms = 25000\n")),
         gone.configuration("gone", SECRET, more),
         healthy.configuration("healthy", SECRET, more),
-        dead.to_string(),
+        dead,
     ]
     .concat();
     // The demo app is there too.

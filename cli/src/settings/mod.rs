@@ -4,6 +4,7 @@
 mod apps;
 mod auth;
 mod feeds;
+mod gateway;
 mod guard;
 mod limits;
 mod plans;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::Policies;
+use ::gateway::Policies;
 use proto::Tenant;
 use proto::sealing::DataKey;
 use scim::Registry;
@@ -46,7 +47,7 @@ const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) nats: Nats,
-    pub(crate) gateway: gateway::Config,
+    pub(crate) gateway: ::gateway::Config,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) registry: Arc<Registry>,
     pub(crate) cache_bytes: u64,
@@ -88,18 +89,6 @@ struct NatsSection {
     ca: Option<PathBuf>,
     writes_waiting_max: Option<usize>,
     verify_interval_s: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct GatewaySection {
-    listen: Option<SocketAddr>,
-    public_url: Option<String>,
-    tls_certificate: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
-    behind_proxy: bool,
-    announce_security_events: bool,
-    limits: gateway::Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -162,7 +151,7 @@ impl Settings {
         }
         let data_dir_value = folder_of(&mut table, "data_dir", &mut mistakes);
         let nats: NatsSection = take(&mut table, "nats", &mut mistakes);
-        let gateway: GatewaySection = take(&mut table, "gateway", &mut mistakes);
+        let gateway: gateway::Section = take(&mut table, "gateway", &mut mistakes);
         let admin: AdminSection = take(&mut table, "admin", &mut mistakes);
         let projection: ProjectionSection = take(&mut table, "projection", &mut mistakes);
         let dispatcher: DispatcherSection = take(&mut table, "dispatcher", &mut mistakes);
@@ -216,7 +205,7 @@ impl Settings {
             | Command::Restore(_)
             | Command::Record(_) => (None, None),
         };
-        let gateway = gateway_config(serve, gateway, policies, &mut mistakes);
+        let gateway = gateway::config(serve, gateway, policies, &mut mistakes);
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let admin_listen = admin_flags.and_then(|admin| admin.admin_listen).or(admin.listen);
         let settings = Self {
@@ -404,47 +393,6 @@ fn flags(command: &Command) -> (Option<&Serve>, Option<&Admin>) {
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Record(_) => (None, None),
-    }
-}
-
-fn gateway_config(
-    serve: Option<&Serve>,
-    section: GatewaySection,
-    policies: Policies,
-    mistakes: &mut Mistakes,
-) -> gateway::Config {
-    let flag = |of: fn(&Serve) -> Option<PathBuf>| serve.and_then(of);
-    let certificate = flag(|serve| serve.tls_certificate.clone()).or(section.tls_certificate);
-    let key = flag(|serve| serve.tls_key.clone()).or(section.tls_key);
-    let tls = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(gateway::Tls { certificate, key }),
-        (None, None) => None,
-        (Some(_), None) => {
-            mistakes.add("gateway.tls_certificate: needs gateway.tls_key too");
-            None
-        }
-        (None, Some(_)) => {
-            mistakes.add("gateway.tls_key: needs gateway.tls_certificate too");
-            None
-        }
-    };
-    let public_url = serve.and_then(|serve| serve.public_url.clone()).or(section.public_url);
-    if let Some(url) = &public_url
-        && !Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-    {
-        mistakes.add(format!("gateway.public_url: {url:?} is no http or https URL"));
-    }
-    gateway::Config {
-        listen: serve
-            .and_then(|serve| serve.scim_listen)
-            .or(section.listen)
-            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, SCIM_PORT))),
-        tls,
-        public_url,
-        behind_proxy: section.behind_proxy || serve.is_some_and(|serve| serve.behind_proxy),
-        announce_security_events: section.announce_security_events,
-        limits: section.limits,
-        policies,
     }
 }
 

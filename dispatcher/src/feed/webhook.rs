@@ -14,6 +14,8 @@ use crate::config::{FeedConfig, Secret};
 
 /// What a secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
+/// The shortest key: a shorter one can be guessed by whoever hears a delivery, who can sign events of his own then.
+const KEY_BYTES_MIN: usize = 16;
 /// The longest rest that a subscriber may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -119,6 +121,9 @@ pub(crate) fn secret_mistake(secret: &Secret) -> Option<&'static str> {
         Some(rest) if STANDARD.decode(rest).map_or(true, |key| key.is_empty()) => {
             Some("must be base64 after whsec_; make one with `echo whsec_$(openssl rand -base64 32)`")
         }
+        Some(_) | None if key(secret).len() < KEY_BYTES_MIN => Some(
+            "is shorter than 16 bytes, and can be guessed; make one with `echo whsec_$(openssl rand -base64 32)`",
+        ),
         Some(_) | None => None,
     }
 }
@@ -163,7 +168,9 @@ mod tests {
     #[test]
     fn a_secret_that_is_none_is_noticed() {
         assert_eq!(secret_mistake(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")), None);
-        assert_eq!(secret_mistake(&Secret::new("any other text")), None);
+        assert_eq!(secret_mistake(&Secret::new("any other text that is long")), None);
+        assert!(secret_mistake(&Secret::new("too short a one")).is_some());
+        assert!(secret_mistake(&Secret::new("whsec_dG9vIHNob3J0")).is_some());
         assert!(secret_mistake(&Secret::new("")).is_some());
         assert!(secret_mistake(&Secret::new("whsec_not base64")).is_some());
         assert!(secret_mistake(&Secret::new("whsec_")).is_some());
