@@ -73,7 +73,8 @@ impl Activity {
             if end <= Instant::now() {
                 return why;
             }
-            tokio::time::sleep_until(end).await;
+            // The first request may come meanwhile, and then the other time counts.
+            tokio::time::sleep_until(end.min(Instant::now() + idle)).await;
         }
     }
 }
