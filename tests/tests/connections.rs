@@ -77,6 +77,22 @@ fn half_a_request_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_long_filter_is_read_over_every_version_of_http() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    house.corp().post("/Users", &user("ada")).expect(201);
+    // 8 KB that are 24 KB in a URL.
+    let filter =
+        format!("title eq %22{}%22 or userName eq %22ada%22", "%C3%A4".repeat(4_000)).replace(' ', "%20");
+    let url = format!("{}/Users?filter={filter}", house.env("SCIM_URL"));
+    let ask = |client: reqwest::blocking::ClientBuilder| {
+        let answer = client.build().unwrap().get(&url).bearer_auth(house.env("SCIM_TOKEN")).send().unwrap();
+        (answer.status().as_u16(), answer.text().unwrap().contains("\"totalResults\":1,"))
+    };
+    assert_eq!(ask(reqwest::blocking::Client::builder().http1_only()), (200, true));
+    assert_eq!(ask(reqwest::blocking::Client::builder().http2_prior_knowledge()), (200, true));
+}
+
+#[test]
 fn the_admin_api_tells_every_mistake_in_one_way() {
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
     let admin = Client::new(house.env("ADMIN_URL"), house.env("ADMIN_TOKEN"));

@@ -45,8 +45,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long to wait after a connection could not be accepted, for example because no more files can be opened.
 const AGAIN_DELAY: Duration = Duration::from_millis(50);
-/// The longest head of a request over HTTP/1; 431 beyond it, or 414. Nobody has shown a token yet who fills it.
-const HEAD_BYTES_MAX: usize = 128 * 1024;
+/// The longest head of a request; 431 beyond it, or 414. Nobody has shown a token yet who fills it, and a filter in a URL
+/// can take three bytes for one.
+const HEAD_BYTES_MAX: u32 = 128 * 1024;
 /// How often it is said that clients wait, or cannot be accepted.
 const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -64,7 +65,8 @@ impl Connections {
     /// No connections yet. The listener's name is shown in metrics and logs.
     pub fn new(listener: &'static str, limits: &Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
-        http.http1().max_buf_size(HEAD_BYTES_MAX);
+        http.http1().max_buf_size(HEAD_BYTES_MAX as usize);
+        http.http2().max_header_list_size(HEAD_BYTES_MAX);
         Self {
             listener,
             tls: tls.map(TlsAcceptor::from),

@@ -145,7 +145,7 @@ async fn half_a_request_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
     let served = serve(&limits()).await;
-    let long = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(HEAD_BYTES_MAX));
+    let long = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(HEAD_BYTES_MAX as usize));
     let refused = rest(served.connect(&long).await).await;
     assert!(refused.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&refused));
     let long = format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(66_000));
