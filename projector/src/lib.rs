@@ -22,6 +22,7 @@ mod hot;
 mod images;
 mod index;
 mod kin;
+mod linked;
 mod mend;
 mod moment;
 mod open;

@@ -87,7 +87,7 @@ impl Projection {
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
         self.settle_aside(tenant).await;
         let looked = self.with(tenant, |directory| {
-            let at = moment(directory, query.lens.moment);
+            let at = directory.moment_that_stays(query.lens.moment.0);
             (at, in_order(directory, query, at))
         });
         let at = match looked {
@@ -152,7 +152,7 @@ impl Projection {
         self.settle(tenant);
         let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
         let begun = self.with(tenant, |directory| {
-            let at = moment(directory, Moment::NOW);
+            let at = directory.moment_that_stays(NOW);
             let (_, sifting, is_exact) = begin(directory, &lens, part, at);
             is_exact.then_some((sifting, at))
         });
@@ -205,7 +205,7 @@ impl Projection {
     pub fn explain(&self, tenant: &Tenant, part: Part<'_>, lens: &Lens) -> Vec<String> {
         self.settle(tenant);
         self.with(tenant, |directory| {
-            let at = moment(directory, lens.moment);
+            let at = directory.moment_that_stays(lens.moment.0);
             let planner = planner(directory, lens, part, at);
             let mut lines = Vec::new();
             let planned = planned(&planner, part);
@@ -272,12 +272,6 @@ impl Projection {
         }
         Ok(page)
     }
-}
-
-/// The event as of which a moment is; of now, the last one.
-fn moment(directory: &Directory, moment: Moment) -> Number {
-    let last = u32::try_from(directory.rows()).unwrap_or(NOW).saturating_sub(1);
-    moment.0.min(last)
 }
 
 fn planner<'a>(directory: &'a Directory, lens: &'a Lens, part: Part<'a>, at: Number) -> Planner<'a> {

@@ -7,7 +7,8 @@ use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
 
 use crate::content::naming;
-use crate::directory::Directory;
+use crate::directory::{Directory, Slot};
+use crate::linked::Linked;
 use crate::{Moment, Projection, Stored};
 
 /// Who looks, when at, and how much is derived.
@@ -102,17 +103,18 @@ impl Projection {
         if lens.members && has("members") {
             let seen = self.with(tenant, |directory| {
                 let seen = directory.seen(directory.slot_at(stored.id, lens.moment.0)?, lens.moment.0)?;
-                Some((seen, self.links(directory, stored.id, lens, "members")))
+                Some((seen, linked(directory, stored.id, lens, "members")))
             });
-            match seen.flatten() {
-                Some((seen, links)) if seen.row == stored.row => {
+            let (seen, linked) = seen.flatten().unzip();
+            match seen {
+                Some(seen) if seen.row == stored.row => {
                     version = seen.version;
                     last_modified = Timestamp::from_millisecond(seen.modified_ms).unwrap_or_default();
-                    members = links;
                 }
-                Some((_, links)) => (members, is_current) = (links, false),
-                None => is_current = false,
+                Some(_) | None => is_current = false,
             }
+            let (links, is_whole) = self.links(tenant, linked.flatten(), lens);
+            (members, is_current) = (links, is_current && is_whole);
         }
         if wants("schemas") {
             let held = registry.extensions(kind).map(|schema| &schema.id);
@@ -143,8 +145,8 @@ impl Projection {
             object.insert("members".to_string(), members.into());
         }
         if lens.groups && has("groups") {
-            let links = |directory: &Directory| self.links(directory, stored.id, lens, "groups");
-            if let Some(groups) = self.with(tenant, links).flatten() {
+            let linked = self.with(tenant, |directory| linked(directory, stored.id, lens, "groups"));
+            if let (Some(groups), _) = self.links(tenant, linked.flatten(), lens) {
                 object.insert("groups".to_string(), groups.into());
             }
         }
@@ -204,38 +206,55 @@ impl Projection {
         }
     }
 
-    /// A group's members, or the groups of a resource; nothing when there are none.
-    fn links(&self, directory: &Directory, id: ResourceId, lens: &Lens, name: &str) -> Option<Vec<Value>> {
-        let types = &self.inner.registry;
-        let at = lens.moment.0;
-        let slot = directory.slot_at(id, at)?;
-        let slots: Vec<(u32, Option<bool>)> = match name {
-            "members" => directory.edges().members(slot, at).into_iter().map(|slot| (slot, None)).collect(),
-            _ => {
-                let groups = directory.edges().ancestors(slot, at);
-                groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
-            }
-        };
-        let link = |(slot, direct): &(u32, Option<bool>)| {
-            let (id, name) = (directory.id(*slot)?, directory.type_at(*slot));
-            let endpoint = &types.by_name(name)?.endpoint;
-            let mut link = Object::new();
-            link.insert("value".to_string(), id.to_string().into());
-            link.insert("$ref".to_string(), format!("{}{endpoint}/{id}", lens.base_url).into());
-            let word = match direct {
-                None => name,
-                Some(true) => "direct",
-                Some(false) => "indirect",
+    /// The links to a group's members, or to the groups of a resource; nothing when there are none. Whether these are all.
+    fn links(
+        &self,
+        tenant: &Tenant,
+        linked: Option<Linked<Other>>,
+        lens: &Lens,
+    ) -> (Option<Vec<Value>>, bool) {
+        let Some(linked) = linked.filter(|linked| !linked.is_empty()) else { return (None, true) };
+        let (types, at) = (&self.inner.registry, linked.moment().0);
+        let mut links = Vec::with_capacity(linked.others().len());
+        let is_whole = self.in_pieces(tenant, &linked, |directory, piece| {
+            let link = |(slot, direct): &Other| {
+                let (id, kind) = (directory.id(*slot)?, directory.type_at(*slot));
+                let endpoint = &types.by_name(kind)?.endpoint;
+                let mut link = Object::new();
+                link.insert("value".to_string(), id.to_string().into());
+                link.insert("$ref".to_string(), format!("{}{endpoint}/{id}", lens.base_url).into());
+                let word = match direct {
+                    None => kind,
+                    Some(true) => "direct",
+                    Some(false) => "indirect",
+                };
+                link.insert("type".to_string(), word.into());
+                if let Some(display) = directory.display(*slot, at) {
+                    link.insert("display".to_string(), display.into());
+                }
+                Some(Value::Object(link))
             };
-            link.insert("type".to_string(), word.into());
-            if let Some(display) = directory.display(*slot, at) {
-                link.insert("display".to_string(), display.into());
-            }
-            Some(Value::Object(link))
-        };
-        let links: Vec<Value> = slots.iter().filter_map(link).collect();
-        (!links.is_empty()).then_some(links)
+            links.extend(piece.iter().filter_map(link));
+        });
+        ((!links.is_empty()).then_some(links), is_whole)
     }
+}
+
+/// A member, or a group and whether the resource is in it by itself.
+type Other = (Slot, Option<bool>);
+
+/// Whom the attribute of this name links a resource to.
+fn linked(directory: &Directory, id: ResourceId, lens: &Lens, name: &str) -> Option<Linked<Other>> {
+    let at = lens.moment.0;
+    let slot = directory.slot_at(id, at)?;
+    let others = match name {
+        "members" => directory.edges().members(slot, at).into_iter().map(|slot| (slot, None)).collect(),
+        _ => {
+            let groups = directory.edges().ancestors(slot, at);
+            groups.into_iter().map(|(slot, direct)| (slot, Some(direct))).collect()
+        }
+    };
+    Linked::new(directory, slot, at, others)
 }
 
 #[cfg(test)]

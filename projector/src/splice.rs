@@ -11,6 +11,7 @@ use crate::content::{Cuts, Named, cuts};
 use crate::directory::{Directory, Slot};
 use crate::fragments::{Halves, New};
 use crate::frames::Frame;
+use crate::linked::Linked;
 use crate::represent::put_date_time;
 use crate::{Lens, Projection, Stored};
 
@@ -23,7 +24,11 @@ pub struct Written {
     pub is_current: bool,
 }
 
+/// What begins the list of a group's members.
+const MEMBERS: &[u8] = b"\"members\":[";
+
 /// What stands around ids in links.
+#[derive(Clone)]
 struct Links<'a> {
     lens: &'a Lens,
     base_url: Cow<'a, [u8]>,
@@ -57,6 +62,7 @@ impl Projection {
         let mut written = Written { version: stored.version, is_current: true };
         let mut last_modified = stored.last_modified;
         let (members, groups) = (lens.members && frame.has_members, lens.groups && frame.has_groups);
+        let mut many = None;
         self.with(tenant, |directory| {
             self.document(directory, json, &cuts.named, &links, out);
             let Some(slot) = directory.slot_near(stored.id, stored.cuts.slot, lens.moment.0) else {
@@ -71,7 +77,15 @@ impl Projection {
                     }
                     Some(_) | None => written.is_current = false,
                 }
-                self.members_json(directory, &directory.edges().members(slot, lens.moment.0), &links, out);
+                let others = directory.edges().members(slot, lens.moment.0);
+                match Linked::new(directory, slot, lens.moment.0, others) {
+                    Some(few) if few.is_one_piece() => {
+                        let mut list = LinkList::begin(MEMBERS, out);
+                        self.members_json(directory, few.others(), &links, &mut list);
+                        list.end();
+                    }
+                    found => many = found,
+                }
             }
             if groups {
                 let kin = stored.cuts.content.as_ref().map(|content| &content.kin);
@@ -81,6 +95,15 @@ impl Projection {
                 });
             }
         });
+        if let Some(many) = many {
+            let lens = &Lens { moment: many.moment(), ..lens.clone() };
+            let (links, mut list) = (Links { lens, ..links.clone() }, LinkList::begin(MEMBERS, out));
+            let write = |directory: &Directory, piece: &[Slot]| {
+                self.members_json(directory, piece, &links, &mut list);
+            };
+            written.is_current &= self.in_pieces(tenant, &many, write);
+            list.end();
+        }
         out.extend_from_slice(&frame.meta);
         put_date_time(stored.created, out);
         out.extend_from_slice(b"\",\"lastModified\":\"");
@@ -140,9 +163,14 @@ impl Projection {
         }
     }
 
-    /// A group's members, with a comma behind them; nothing when there are none.
-    fn members_json(&self, directory: &Directory, slots: &[Slot], links: &Links<'_>, out: &mut Vec<u8>) {
-        let mut list = LinkList::begin(b"\"members\":[", out);
+    /// Some of a group's members.
+    fn members_json(
+        &self,
+        directory: &Directory,
+        slots: &[Slot],
+        links: &Links<'_>,
+        list: &mut LinkList<'_>,
+    ) {
         let (mut before, mut behind) = (Vec::new(), Vec::new());
         for slot in slots {
             before.clear();
@@ -151,10 +179,9 @@ impl Projection {
                 list.put((&before, &behind), links, &as_escaped(directory.type_at(*slot).as_bytes()));
             }
         }
-        list.end();
     }
 
-    /// The groups of a resource, likewise. How a link to a group reads is kept for the next reader.
+    /// The groups of a resource, with a comma behind them; nothing when there are none. How a link to a group reads is kept for the next reader.
     fn groups_json(
         &self,
         directory: &Directory,

@@ -84,7 +84,8 @@ impl Connections {
             taken = self.take(&listener, &mut told) => Some(taken),
             () = shutdown.cancelled() => None,
         } {
-            let (all, router, stop) = (self.clone(), router.clone(), shutdown.clone());
+            // A token of its own: each look at one takes its lock, and a connection looks at each request.
+            let (all, router, stop) = (self.clone(), router.clone(), shutdown.child_token());
             connections.spawn(async move {
                 let _place = place;
                 all.connection(stream, address, router, &stop).await;
@@ -184,6 +185,7 @@ impl Connections {
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return told(ended),
             () = self.unused(&activity) => {}
             () = stop.cancelled() => {}

@@ -227,6 +227,11 @@ impl Directory {
         if (at as usize) + 1 < self.rows() { at } else { NOW }
     }
 
+    /// A moment that stays the same while events come: of now, the last one.
+    pub(crate) fn moment_that_stays(&self, at: Number) -> Number {
+        at.min(u32::try_from(self.rows()).unwrap_or(NOW).saturating_sub(1))
+    }
+
     /// What was written of resources for readers before.
     pub(crate) fn fragments(&self) -> &Fragments {
         &self.fragments
