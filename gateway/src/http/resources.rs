@@ -8,6 +8,7 @@ use proto::ResourceId;
 use scim::{AttributeSelection, ResourceType, Sent};
 use serde_json::Value;
 use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 use super::later;
@@ -19,6 +20,8 @@ use crate::command::Command;
 use crate::execute::Outcome;
 use crate::fresh::Freshness;
 
+/// So many members are written in a millisecond at most.
+const MEMBERS_SHORT: usize = 1_000;
 /// How often a resource that is changed between two looks is read again.
 const READ_AGAIN_MAX: usize = 16;
 
@@ -206,13 +209,29 @@ pub(super) fn represent(
     out: &mut Vec<u8>,
 ) -> Written {
     let (inner, tenant) = (&gateway.inner, &asked.caller.tenant);
-    let Some(selection) = selection else {
-        return inner.projection.write_json(tenant, stored, kind, lens, out);
+    let mut write = || {
+        let Some(selection) = selection else {
+            return inner.projection.write_json(tenant, stored, kind, lens, out);
+        };
+        let shown = inner.projection.represent_now(tenant, stored, kind, lens);
+        let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
+        out.extend_from_slice(body.to_string().as_bytes());
+        Written { version: shown.version, is_current: shown.is_current }
     };
-    let shown = inner.projection.represent_now(tenant, stored, kind, lens);
-    let body = Value::Object(selection.apply(&inner.registry, kind, shown.object));
-    out.extend_from_slice(body.to_string().as_bytes());
-    Written { version: shown.version, is_current: shown.is_current }
+    let is_long = lens.members
+        && inner.registry.core(kind).iter().any(|attribute| attribute.name == "members")
+        && inner.projection.member_count(tenant, stored.id) > MEMBERS_SHORT;
+    if is_long { aside(write) } else { write() }
+}
+
+/// Work that takes long, while others see to the connections. A worker of the runtime that is busy looks at none, and where
+/// all others rest nobody else does.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        // There is nobody else who could.
+        _ => work(),
+    }
 }
 
 fn lens(gateway: &Gateway, asked: &Asked, selection: &AttributeSelection) -> Lens {
