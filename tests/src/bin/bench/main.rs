@@ -2,6 +2,7 @@
 //! narrow a group down: `make bench GROUP="write sync 64"`, `make bench GROUP="projection 20000 inside"`.
 
 mod broker;
+mod bulk;
 mod dispatch;
 mod floor;
 mod http;
@@ -17,10 +18,11 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 /// A group: its name, what runs it, and whether it runs when nothing is named.
 type Group = (&'static str, fn(&[String]), bool);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("scim", |_| scim_group::run(), true),
     ("http", |_| http::run(), true),
     ("write", write::run, true),
+    ("bulk", |_| bulk::run(), true),
     ("write-million", write::run_million, false),
     ("dispatch", dispatch::run, false),
     ("projection", projection::run, false),
