@@ -84,7 +84,9 @@ fn a_name_that_many_want_goes_to_one() {
         }
         corp.patch(&path, operations.into())
     });
-    assert_eq!(count(&replies, 200), CROWD, "{replies:?}");
+    // 204 where somebody else was faster, so that the members are not those of this change any more.
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 204)), "{statuses:?}");
     let team = corp.get(&format!("/Groups/{team}")).expect(200);
     assert_eq!(team.body["members"].as_array().unwrap().len(), CROWD);
 }

@@ -11,10 +11,11 @@ use super::inside::{World, a_cell, timed};
 use super::questions::{Readers, show};
 use super::sealed::{self, Unsealed};
 use super::table;
-use crate::load::Figures;
+use crate::load::{self, Figures};
 
-/// Times that one member comes or goes.
+/// Times that one member comes or goes, and how often that is measured in turn.
 const TOGGLES: usize = 500;
+const ROUNDS: usize = 5;
 /// Changes that come in a second, and for how long.
 const RATE: usize = 5_000;
 const LASTS: Duration = Duration::from_secs(5);
@@ -30,22 +31,24 @@ pub(crate) fn run(world: &World) {
     meanwhile(world);
 }
 
-/// A member is added or taken away, and the group is read without its members.
+/// A member is added or taken away, and the group is read without its members; a small group and a large one in turn.
 fn members(world: &World) {
     let population = &world.population;
-    let mut cells = Vec::new();
-    for (group, base) in [(population.small_group(), 0), (population.large_group(), 1)] {
+    let (few, many) = (population.small_group(), population.large_group());
+    let mut cells: [Vec<Figures>; 2] = Default::default();
+    for round in 0..ROUNDS {
+        for (place, (group, cell)) in [few, many].iter().zip(&mut cells).enumerate() {
+            cell.push(toggled(world, *group, AFTER + (2 * round + place) * TOGGLES));
+        }
+    }
+    let [small, large] = cells.map(load::median);
+    let title = |group: usize| {
         let count = population.members(group).len();
-        let figures = toggled(world, group, AFTER + base * TOGGLES);
-        let title = format!("one member more or less of {count}: applied and read");
-        let further = match cells.first() {
-            None => String::new(),
-            Some(Figures { p50, .. }) => {
-                format!("{:.2} x the small group's p50; asked: 1.2 x", figures.p50 / p50)
-            }
-        };
-        table::latency(&title, &figures, &further);
-        cells.push(figures);
+        format!("one member more or less of {count}: applied and read")
+    };
+    let ratio = format!("{:.2} x the small group's p50; asked: 1.2 x", large.p50 / small.p50);
+    for (group, figures, further) in [(few, small, ""), (many, large, ratio.as_str())] {
+        table::latency(&title(group), &figures, further);
     }
 }
 
@@ -119,7 +122,15 @@ fn updates(world: &World, count: usize) -> Vec<Message> {
             };
             let data_key = world.keyring.key(&sealed::tenant(), key_ref).await;
             let data_key = data_key.expect("keys can be read").expect("nobody is erased");
-            messages.push(update(world, AFTER + 10 * TOGGLES + place, user, id, key, key_ref, &data_key));
+            messages.push(update(
+                world,
+                AFTER + 2 * ROUNDS * TOGGLES + place,
+                user,
+                id,
+                key,
+                key_ref,
+                &data_key,
+            ));
         }
         messages
     })
