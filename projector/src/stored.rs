@@ -41,12 +41,20 @@ pub struct Stored {
     pub cuts: Cut,
 }
 
-/// Where a document's text is cut for readers, and where the resource stands; the default is found out when it is
-/// needed.
+/// Where a document's text is cut for readers, where the resource stands and how many members it has; the default is found
+/// out when it is needed.
 #[derive(Clone, Debug, Default)]
 pub struct Cut {
     pub(crate) content: Option<Arc<Content>>,
     pub(crate) slot: Option<Slot>,
+    pub(crate) members: usize,
+}
+
+impl Stored {
+    /// How many members it had when it was read from the directory.
+    pub fn member_count(&self) -> usize {
+        self.cuts.members
+    }
 }
 
 impl PartialEq for Cut {
@@ -71,6 +79,7 @@ pub struct Former {
 pub(crate) struct Outline {
     pub(crate) seen: Seen,
     slot: Slot,
+    members: usize,
     resource_type: String,
     key: Key,
     guard: u64,
@@ -82,7 +91,8 @@ impl Outline {
         let seen = directory.seen(slot, at)?;
         let (key, guard) = directory.key_of(slot)?;
         let resource_type = directory.kind_name(seen.kind).to_string();
-        Some(Self { seen, slot, resource_type, key, guard, claims: directory.claims_of(slot) })
+        let (members, claims) = (directory.edges().member_count(slot), directory.claims_of(slot));
+        Some(Self { seen, slot, members, resource_type, key, guard, claims })
     }
 
     /// With what its row says; `shared` is that content where it is shared.
@@ -102,7 +112,7 @@ impl Outline {
             guard: self.guard,
             key_ref: content.key_ref,
             claims: self.claims,
-            cuts: Cut { content: shared, slot: Some(self.slot) },
+            cuts: Cut { content: shared, slot: Some(self.slot), members: self.members },
         }
     }
 }

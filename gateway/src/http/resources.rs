@@ -218,9 +218,8 @@ pub(super) fn represent(
         out.extend_from_slice(body.to_string().as_bytes());
         Written { version: shown.version, is_current: shown.is_current }
     };
-    let is_long = lens.members
-        && inner.registry.core(kind).iter().any(|attribute| attribute.name == "members")
-        && inner.projection.member_count(tenant, stored.id) > MEMBERS_SHORT;
+    // Looking again how many they are would let others change them in between.
+    let is_long = lens.members && stored.member_count() > MEMBERS_SHORT;
     if is_long { aside(write) } else { write() }
 }
 
