@@ -74,7 +74,7 @@ fn a_name_that_many_want_goes_to_one() {
     let team = corp.post("/Groups", &group("Team", &[])).expect(201).id();
     let members: Vec<String> =
         (0..CROWD).map(|number| corp.post("/Users", &user(&format!("m{number}"))).expect(201).id()).collect();
-    let path = format!("/Groups/{team}");
+    let (path, all) = (format!("/Groups/{team}"), members.clone());
     let replies = all_at_once(&corp, move |corp, number| {
         let mut operations =
             vec![json!({"op": "add", "path": "members", "value": [{"value": members[number]}]})];
@@ -84,9 +84,13 @@ fn a_name_that_many_want_goes_to_one() {
         }
         corp.patch(&path, operations.into())
     });
-    // 204 where somebody else was faster, so that the members are not those of this change any more.
-    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    assert!(statuses.iter().all(|status| matches!(status, 200 | 204)), "{statuses:?}");
+    assert_eq!(count(&replies, 200), CROWD, "{replies:?}");
+    // Each is told what its own change led to, however many came since.
+    for (reply, member) in replies.iter().zip(&all) {
+        let shown = reply.body["members"].as_array().unwrap();
+        assert!(shown.iter().any(|one| one["value"] == **member), "{member}: {reply:?}");
+        assert_eq!(reply.header("etag"), reply.body["meta"]["version"].as_str());
+    }
     let team = corp.get(&format!("/Groups/{team}")).expect(200);
     assert_eq!(team.body["members"].as_array().unwrap().len(), CROWD);
 }

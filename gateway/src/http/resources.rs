@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use projector::{Lens, Moment, Stored, Written};
+use projector::{Lens, Moment, Stored, When, Written};
 use proto::ResourceId;
 use scim::{AttributeSelection, ResourceType, Sent};
 use serde_json::Value;
@@ -134,31 +134,55 @@ async fn change(
     let result = if outcome.is_ok() { "done" } else { "refused" };
     metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result)
         .increment(1);
-    match outcome? {
-        // RFC 7644 §3.5.2: what changed one member of many need not be paid for by all of them.
-        Outcome::Resource(stored)
-            if matches!(command, Command::Patch { .. })
-                && !selection.names_attributes()
-                && selection.wants(&gateway.inner.registry, "members")
-                && gateway.inner.projection.member_count(&asked.caller.tenant, stored.id)
-                    > gateway.inner.limits.answer_members_max =>
-        {
+    // RFC 7644 §3.5.2: what changed one member of many need not be paid for by all of them.
+    let is_long = |stored: &Stored| {
+        let inner = &gateway.inner;
+        matches!(command, Command::Patch { .. })
+            && !selection.names_attributes()
+            && selection.wants(&inner.registry, "members")
+            && inner.projection.member_count(&asked.caller.tenant, stored.id)
+                > inner.limits.answer_members_max
+    };
+    let overtaken = match outcome? {
+        Outcome::Deleted => return Ok(Reply::empty(StatusCode::NO_CONTENT)),
+        Outcome::Resource(stored) | Outcome::Told(stored) if is_long(&stored) => {
             let reply = Reply::empty(StatusCode::NO_CONTENT);
-            Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()))
+            return Ok(reply.located(location(asked, kind, &stored), stored.version.to_string()));
         }
         Outcome::Resource(stored) => {
             let lens = lens(gateway, asked, selection);
             match represented(gateway, asked, kind, selection, &stored, success, &lens) {
-                (reply, true) => Ok(reply),
-                (_, false) => Ok(told(gateway, asked, kind, selection, command, &stored, success)),
+                (reply, true) => return Ok(reply),
+                (_, false) => stored,
             }
         }
-        Outcome::Told(stored) => Ok(told(gateway, asked, kind, selection, command, &stored, success)),
-        Outcome::Deleted => Ok(Reply::empty(StatusCode::NO_CONTENT)),
-    }
+        Outcome::Told(stored) => stored,
+    };
+    Ok(match as_it_was(gateway, asked, kind, selection, &overtaken, success).await {
+        Some(reply) => reply,
+        None => told(gateway, asked, kind, selection, command, &overtaken, success),
+    })
 }
 
-/// The answer when what the projection shows by now is not what the command led to, so nothing can be said about members.
+/// The answer as of the event that a command led to, where somebody else changed the resource since; nothing when the
+/// directory does not know that event yet, or not any more.
+async fn as_it_was(
+    gateway: &Gateway,
+    asked: &Asked,
+    kind: &ResourceType,
+    selection: &AttributeSelection,
+    stored: &Stored,
+    success: StatusCode,
+) -> Option<Reply> {
+    let (projection, tenant) = (&gateway.inner.projection, &asked.caller.tenant);
+    let moment = projection.moment(tenant, When::Sequence(stored.version.sequence())).ok()??;
+    let then = projection.resource_at(tenant, &kind.name, stored.id, moment).await.ok()??;
+    let lens = Lens { moment, ..lens(gateway, asked, selection) };
+    let (reply, is_current) = represented(gateway, asked, kind, selection, &then, success, &lens);
+    (is_current && then.version == stored.version).then_some(reply)
+}
+
+/// The answer when the projection does not show what the command led to, so nothing can be said about members.
 /// RFC 7644 §3.5.2 leaves it to us whether a PATCH is answered with the resource.
 fn told(
     gateway: &Gateway,
