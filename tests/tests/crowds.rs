@@ -9,6 +9,8 @@ use street::House;
 use street::house::{Client, Options, Reply, eventually, group, user};
 
 const CROWD: usize = 32;
+/// Changes of each.
+const STEPS: usize = 50;
 
 fn house() -> House {
     House::start_with(Options {
@@ -169,4 +171,35 @@ fn a_group_of_ten_thousand() {
     let replace = json!([{"op": "replace", "path": "members", "value": ids[..5_000].iter().map(|id| json!({"value": id})).collect::<Vec<_>>()}]);
     corp.patch(&path, replace).expect(204);
     assert_eq!(members(&corp), 5_000);
+}
+
+/// Whoever is overtaken before the answer is told what the own change led to.
+#[test]
+fn a_change_that_was_overtaken_is_told_as_it_was() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let corp = house.corp();
+    let ids: Vec<String> =
+        (0..CROWD).map(|number| corp.post("/Users", &user(&format!("u{number}"))).expect(201).id()).collect();
+    let path = format!("/Groups/{}", corp.post("/Groups", &group("Team", &[])).expect(201).id());
+    let replies = all_at_once(&corp, move |corp, number| {
+        let change = |step: usize| {
+            let name = format!("Team {number}-{step}");
+            let member = json!([{"value": ids[number]}]);
+            let is_there = step.is_multiple_of(2);
+            let op = if is_there { "add" } else { "remove" };
+            let members = json!({"op": op, "path": "members", "value": member});
+            let mut operations = vec![members];
+            // What changes members alone needs no guard, so that it overtakes the others.
+            if number % 4 == 0 {
+                operations.push(json!({"op": "replace", "path": "displayName", "value": name}));
+            }
+            let reply = corp.patch(&path, operations.into()).expect(200);
+            let mut shown = reply.body["members"].as_array().into_iter().flatten();
+            assert_eq!(shown.any(|one| one["value"] == *ids[number]), is_there, "{reply:?}");
+            assert!(number % 4 != 0 || reply.body["displayName"] == *name, "{reply:?}");
+            reply
+        };
+        (0..STEPS).map(change).collect::<Vec<_>>().pop().unwrap()
+    });
+    assert_eq!(count(&replies, 200), CROWD);
 }
