@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod certificate;
 mod command;
 mod company;
 mod connections;

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use rustls::ServerConfig;
+use futures::future::OptionFuture;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::{Connections, read_tls};
+use crate::certificate::{Certificate, LOOK_INTERVAL};
+use crate::connections::Connections;
 use crate::{Gateway, Limits, Policies};
 
 /// How the gateway is reached.
@@ -78,7 +80,7 @@ pub enum Error {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<(Certificate, TlsAcceptor)>,
 }
 
 impl Bound {
@@ -89,14 +91,11 @@ impl Bound {
         }
         let tls = match &config.tls {
             None => None,
-            Some(Tls { certificate, key }) => {
-                let read = read_tls(certificate, key).map_err(|source| Error::Tls {
-                    certificate: certificate.display().to_string(),
-                    key: key.display().to_string(),
-                    source,
-                })?;
-                Some(Arc::new(read))
-            }
+            Some(files) => Some(Certificate::read(files).map_err(|source| Error::Tls {
+                certificate: files.certificate.display().to_string(),
+                key: files.key.display().to_string(),
+                source,
+            })?),
         };
         let listen = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -111,7 +110,17 @@ impl Bound {
 
     /// Serves until told to stop, then lets requests that are under way finish.
     pub async fn serve(self, gateway: &Gateway, shutdown: CancellationToken) {
-        let connections = Connections::new("scim", &gateway.inner.limits, self.tls);
-        connections.serve(self.listener, gateway.router(), shutdown).await;
+        let (shown, following) = match self.tls {
+            None => (None, None),
+            Some((certificate, acceptor)) => {
+                let (sender, receiver) = watch::channel(acceptor);
+                (Some(receiver), Some(certificate.follow(LOOK_INTERVAL, sender)))
+            }
+        };
+        let connections = Connections::new("scim", &gateway.inner.limits, shown);
+        tokio::select! {
+            () = connections.serve(self.listener, gateway.router(), shutdown) => {}
+            Some(()) = OptionFuture::from(following) => {}
+        }
     }
 }

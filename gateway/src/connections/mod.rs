@@ -10,9 +10,7 @@ mod leftover;
 mod sending;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +26,7 @@ use hyper_util::server::conn::auto::Builder;
 use metrics::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +53,8 @@ const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Connections {
     listener: &'static str,
-    tls: Option<TlsAcceptor>,
+    /// What whoever connects now is shown.
+    tls: Option<watch::Receiver<TlsAcceptor>>,
     places: Arc<Semaphore>,
     limits: Limits,
     http: Builder<TokioExecutor>,
@@ -63,13 +62,13 @@ pub struct Connections {
 
 impl Connections {
     /// No connections yet. The listener's name is shown in metrics and logs.
-    pub fn new(listener: &'static str, limits: &Limits, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    pub fn new(listener: &'static str, limits: &Limits, tls: Option<watch::Receiver<TlsAcceptor>>) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().max_buf_size(HEAD_BYTES_MAX as usize);
         http.http2().max_header_list_size(HEAD_BYTES_MAX);
         Self {
             listener,
-            tls: tls.map(TlsAcceptor::from),
+            tls,
             places: Arc::new(Semaphore::new(limits.connections_max)),
             limits: limits.clone(),
             http,
@@ -149,7 +148,7 @@ impl Connections {
         let activity = Arc::new(Activity::new());
         let stream =
             Sending::new(stream, activity.clone(), Duration::from_millis(self.limits.send_timeout_ms));
-        let Some(tls) = &self.tls else {
+        let Some(tls) = self.tls.as_ref().map(|tls| tls.borrow().clone()) else {
             return self.speak(stream, address, router, activity, stop).await;
         };
         tokio::select! {
@@ -246,23 +245,6 @@ fn told(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
-}
-
-/// Reads a certificate chain and its key.
-pub(crate) fn read_tls(chain: &Path, key: &Path) -> io::Result<rustls::ServerConfig> {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    let invalid =
-        |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-    let chain = CertificateDer::pem_slice_iter(&std::fs::read(chain)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| invalid(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(&std::fs::read(key)?).map_err(|error| invalid(&error))?;
-    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let mut config = config.map_err(|error| invalid(&error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 #[cfg(test)]
