@@ -82,6 +82,7 @@ impl Behind {
                 return Ok(());
             }
             self.thin();
+            self.reclaim();
         }
     }
 
@@ -123,12 +124,27 @@ impl Behind {
             }
         }
         match self.projection.thin_now(self.facts.clone(), floor) {
-            Ok(facts) => self.facts = facts,
+            Ok(facts) => {
+                self.facts = facts;
+                inner.reclaims.store(true, Ordering::Release);
+            }
             Err(doubt) => {
                 tracing::error!(error = %doubt, "history cannot be thinned; trying again when it is due");
                 inner.thin_to.store(self.facts.floor, Ordering::Release);
                 self.breaks(&doubt);
             }
+        }
+    }
+
+    /// Gives back the room of rows that were removed lately.
+    fn reclaim(&mut self) {
+        let inner = self.projection.inner.clone();
+        if self.broken.is_some() || !inner.reclaims.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(doubt) = inner.store.reclaim(&mut || self.write_rows()) {
+            tracing::error!(error = %doubt, "the room of removed rows is not given back; trying again when more are removed");
+            self.breaks(&doubt);
         }
     }
 
@@ -257,6 +273,40 @@ fn is_worth_it_at_end(since: u64, rows: u64, waited: usize, waiting: usize) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::Row;
+    use crate::{Storage, writer};
+
+    #[tokio::test]
+    async fn the_room_of_removed_rows_is_given_back_when_that_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let projection = writer::tests::projection_in(Storage::Folder(folder.path().to_path_buf())).await;
+        let inner = projection.inner.clone();
+        let corp: Tenant = "corp".parse().unwrap();
+        let row = |sequence: u64| Row {
+            sequence,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            key: proto::subject::key_of_id(proto::ResourceId::new(uuid::Uuid::from_u128(sequence.into()))),
+            payload: vec![0; 100_000].into(),
+        };
+        let rows = BTreeMap::from([(corp.clone(), (1..60).map(row).collect())]);
+        let event = proto::EventId::new(uuid::Uuid::from_u128(1));
+        let position = proto::Position { sequence: 59, event };
+        let facts = Facts::default().with(&rows, &BTreeMap::new(), position);
+        inner.store.write(&rows, &facts).unwrap();
+        inner.store.remove(&corp, &(1..50).collect::<Vec<_>>()).unwrap();
+        let segments = || std::fs::read_dir(folder.path().join("segments")).unwrap().count();
+        let mut behind = Behind::new(projection, tokio::runtime::Handle::current(), facts);
+        let before = segments();
+        behind.reclaim();
+        assert_eq!(segments(), before, "nothing is due");
+        inner.reclaims.store(true, Ordering::Release);
+        behind.reclaim();
+        assert!(segments() < before && behind.broken.is_none());
+        assert!(!inner.reclaims.load(Ordering::Acquire));
+        for sequence in 50..60 {
+            assert!(inner.store.get(&corp, sequence).unwrap().is_some(), "{sequence}");
+        }
+    }
 
     #[test]
     fn who_cannot_write_rests_however_much_waits() {

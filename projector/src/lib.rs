@@ -1,7 +1,7 @@
 //! The directory: what the log says about people and groups, ready to be asked.
 //!
-//! Rows stand in sled under the sequence of their event, sealed as they are in the log; indexes and edges stand in
-//! memory. Visible from memory first, written behind. Everything here can be deleted and is then built again from the
+//! Rows stand under the sequence of their event, sealed as they are in the log: bytes in segments, their places in sled.
+//! Indexes and edges stand in memory. Visible from memory first, written behind. Everything here can be deleted and is then built again from the
 //! log. It knows no HTTP. Start reading at [`Projection`].
 
 #![forbid(unsafe_code)]

@@ -58,7 +58,7 @@ impl Row {
     }
 
     /// Nothing when the bytes are no row.
-    pub(crate) fn from_bytes(sequence: u64, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(sequence: u64, bytes: &Bytes) -> Option<Self> {
         let (time, rest) = bytes.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first()?;
         let (key, payload) = rest.split_at_checked(usize::from(*length))?;
@@ -66,7 +66,7 @@ impl Row {
             sequence,
             time: Timestamp::from_millisecond(i64::from_be_bytes(*time)).ok()?,
             key: Key::parse(std::str::from_utf8(key).ok()?).ok()?,
-            payload: Bytes::copy_from_slice(payload),
+            payload: bytes.slice_ref(payload),
         })
     }
 

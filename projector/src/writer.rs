@@ -1,6 +1,7 @@
 //! Writing behind: a thread of its own moves rows from the tail into the store; a store in memory needs only a task, so that
 //! a simulation stays on one thread and in its own time.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -205,6 +206,9 @@ fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, D
         inner.store.write(&rows, &written)?;
         dropped.iter().try_for_each(|(tenant, sequence)| inner.store.drop_before(tenant, *sequence))
     })?;
+    if !dropped.is_empty() {
+        inner.reclaims.store(true, Ordering::Release);
+    }
     Ok(Some(written))
 }
 
@@ -225,14 +229,13 @@ pub(crate) mod tests {
 
     /// A directory of which nothing is known yet.
     pub(crate) async fn projection() -> Projection {
+        projection_in(Storage::Memory(MemoryStore::default())).await
+    }
+
+    /// The same, with its rows there.
+    pub(crate) async fn projection_in(storage: Storage) -> Projection {
         let broker = memory::broker(Faults::default());
-        let config = Config {
-            storage: Storage::Memory(MemoryStore::default()),
-            cache_bytes: 0,
-            hot_bytes: 0,
-            indexed: Vec::new(),
-            until: None,
-        };
+        let config = Config { storage, cache_bytes: 8 << 20, hot_bytes: 0, indexed: Vec::new(), until: None };
         let keyring = Keyring::new(broker.keys, DataKey::new([1; 32]));
         let registry = Arc::new(Registry::built_in().unwrap());
         Projection::open(config, broker.identity, keyring, registry).await.unwrap()

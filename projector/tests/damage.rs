@@ -265,19 +265,40 @@ async fn a_wrong_master_key_is_said_and_drops_nothing() {
     open(folder.path(), &history).await.unwrap().stop().await;
 }
 
-/// What the rows of a tenant are, beside the projection.
+/// What stands before a row's bytes in a segment: a checksum, and the row's sequence.
+const HEAD: usize = 12;
+
+/// The part of a file at a place in the store: segment, offset, length.
+fn parts(place: &[u8]) -> [u32; 3] {
+    let number = |at: usize| u32::from_be_bytes(place[at..at + 4].try_into().unwrap());
+    [number(0), number(4), number(8)]
+}
+
+/// Changes the rows of a tenant, beside the projection: each is written anew with a checksum that fits, as if it had been
+/// like that from the beginning, or is gone.
 async fn change_rows(folder: &Path, tenant: &str, mut change: impl FnMut(u64, &mut Vec<u8>) -> bool) {
     let rows = store(folder).await;
-    let tree = rows.open_tree(format!("tenant/{tenant}")).unwrap();
+    let (tree, lengths) =
+        (rows.open_tree(format!("tenant/{tenant}")).unwrap(), rows.open_tree("segments").unwrap());
     let all: Vec<_> = tree.iter().map(Result::unwrap).collect();
     assert!(all.len() > 1_000);
+    let path = |segment: u32| folder.join(format!("projection/segments/{segment:08}.rows"));
     for (key, value) in all {
         let sequence = u64::from_be_bytes(key.as_ref().try_into().unwrap());
-        let mut bytes = value.to_vec();
-        if change(sequence, &mut bytes) {
-            tree.insert(key, bytes).unwrap();
-        } else {
+        let [segment, offset, length] = parts(&value).map(|number| number as usize);
+        let mut file = std::fs::read(path(segment as u32)).unwrap();
+        let before = file[offset + HEAD..offset + length].to_vec();
+        let mut bytes = before.clone();
+        if !change(sequence, &mut bytes) {
             tree.remove(key).unwrap();
+        } else if bytes != before {
+            let record = [&sequence.to_be_bytes()[..], &bytes].concat();
+            let place = [segment, file.len(), 4 + record.len()].map(|number| (number as u32).to_be_bytes());
+            file.extend_from_slice(&crc32fast::hash(&record).to_be_bytes());
+            file.extend_from_slice(&record);
+            std::fs::write(path(segment as u32), &file).unwrap();
+            tree.insert(key, place.concat()).unwrap();
+            lengths.insert(place[0], &(file.len() as u32).to_be_bytes()).unwrap();
         }
     }
     rows.flush().unwrap();
@@ -290,9 +311,10 @@ async fn a_store_that_is_damaged_while_it_is_open_does_no_harm() {
     for seed in 1..=6 {
         let (chance, folder) = (Chance::new(seed), whole.copied());
         let running = open(folder.path(), &whole.history).await.unwrap();
-        let file = folder.path().join("projection/db");
+        let file = if seed % 2 == 0 { "projection/db" } else { "projection/segments/00000001.rows" };
+        let file = folder.path().join(file);
         let mut bytes = std::fs::read(&file).unwrap();
-        if seed == 1 {
+        if seed <= 2 {
             bytes.fill(0x5a);
         }
         for _ in 0..2_000 {

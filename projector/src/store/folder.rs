@@ -1,12 +1,16 @@
-//! sled, and nobody else knows it. Rows under ascending keys only, where it is fast; one tree for each tenant.
+//! sled, and nobody else knows it. It is told where rows stand, under their sequences: ascending keys only, where it is
+//! fast; one tree for each tenant. The rows themselves are in segments, and sled hears of one only when its bytes are on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::Tenant;
 
+use super::segments::{Place, Segments, Unread};
 use super::{Doubt, Facts, LAYOUT, Unopened, room};
 use crate::row::Row;
 
@@ -14,6 +18,10 @@ use crate::row::Row;
 const META: &str = "meta";
 /// Where the facts stand in it.
 const FACTS: &str = "facts";
+/// The tree of segments' lengths, as far as they are on disk.
+const LENGTHS: &str = "segments";
+/// Where the segments are, within the folder.
+const SEGMENTS_FOLDER: &str = "segments";
 /// Before a tenant's name in the name of its tree.
 const TENANT_PREFIX: &str = "tenant/";
 /// The file that sled locks while it is open.
@@ -28,6 +36,12 @@ const PARAMETERS_FILE: &str = "conf";
 const LOCKED: &str = "could not acquire lock";
 /// sled keeps garbage until its epoch moves on; without this its memory grows without bound.
 const EPOCH_FLUSHES: usize = 16;
+/// So many rows are on disk together at the latest.
+const UNSETTLED_MAX: usize = 8192;
+/// Rows that are moved from one segment to another together.
+const MOVED: usize = 1000;
+/// Places that are counted before others are written.
+const COUNTED: usize = 1 << 16;
 
 impl From<sled::Error> for Doubt {
     fn from(error: sled::Error) -> Self {
@@ -47,6 +61,19 @@ impl From<sled::Error> for Unopened {
 pub(super) struct Folder {
     db: sled::Db,
     meta: sled::Tree,
+    lengths: sled::Tree,
+    segments: Segments,
+    unsettled: Mutex<Unsettled>,
+    /// Whether sled could not do what it was to.
+    failed: AtomicBool,
+}
+
+/// What is in the segments, and not yet told to sled.
+#[derive(Default)]
+struct Unsettled {
+    places: BTreeMap<Tenant, Vec<(u64, Place)>>,
+    count: usize,
+    facts: Option<Facts>,
 }
 
 impl Folder {
@@ -61,7 +88,7 @@ impl Folder {
                 .flush_every_ms(Some(500))
                 .mode(sled::Mode::HighThroughput)
                 .open()?;
-            let meta = db.open_tree(META)?;
+            let (meta, lengths) = (db.open_tree(META)?, db.open_tree(LENGTHS)?);
             let facts = match read_facts(&meta).map_err(Unopened::Doubt)? {
                 Some(facts) => facts,
                 None if db.tree_names().iter().any(|name| name.starts_with(TENANT_PREFIX.as_bytes())) => {
@@ -78,7 +105,11 @@ impl Folder {
             if facts.layout != LAYOUT {
                 return Err(doubt(format!("it has layout {}, this version writes {LAYOUT}", facts.layout)));
             }
-            Ok((Self { db, meta }, facts))
+            let known = read_lengths(&lengths).map_err(Unopened::Doubt)?;
+            let segments = Segments::open(&folder.join(SEGMENTS_FOLDER), &known)
+                .map_err(|error| doubt(format!("its segments cannot be used: {error}")))?;
+            let (unsettled, failed) = (Mutex::default(), AtomicBool::new(false));
+            Ok((Self { db, meta, lengths, segments, unsettled, failed }, facts))
         };
         // Damaged files make sled panic as well as fail.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
@@ -87,7 +118,8 @@ impl Folder {
 
     /// What was last written about the rows.
     pub(super) fn facts(&self) -> Result<Facts, Doubt> {
-        Ok(read_facts(&self.meta)?.unwrap_or_default())
+        let unsettled = self.unsettled().facts.clone();
+        Ok(unsettled.map_or_else(|| read_facts(&self.meta), |facts| Ok(Some(facts)))?.unwrap_or_default())
     }
 
     fn tree(&self, tenant: &Tenant) -> Result<sled::Tree, Doubt> {
@@ -102,11 +134,12 @@ impl Folder {
         to: u64,
         mut each: impl FnMut(Row) -> bool,
     ) -> Result<(), Doubt> {
+        let mut window = self.segments.window();
         for entry in self.tree(tenant)?.range(from.to_be_bytes()..=to.to_be_bytes()) {
-            let (key, value) = entry?;
-            let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
-            let row = sequence.and_then(|sequence| Row::from_bytes(sequence, &value));
-            if !each(row.ok_or_else(|| Doubt(format!("a row of tenant {tenant} cannot be read")))?) {
+            let (sequence, place) = entry_of(entry?)?;
+            let bytes = window.read(place, sequence).map_err(|unread| unread.of(tenant, sequence))?;
+            let row = Row::from_bytes(sequence, &bytes);
+            if !each(row.ok_or_else(|| Unread::Damaged.of(tenant, sequence))?) {
                 break;
             }
         }
@@ -115,53 +148,184 @@ impl Folder {
 
     /// One row; nothing when it is not there.
     pub(super) fn get(&self, tenant: &Tenant, sequence: u64) -> Result<Option<Row>, Doubt> {
-        let Some(value) = self.tree(tenant)?.get(sequence.to_be_bytes())? else { return Ok(None) };
-        Ok(Row::from_bytes(sequence, &value))
+        let tree = self.tree(tenant)?;
+        let mut moved = false;
+        loop {
+            let Some(value) = tree.get(sequence.to_be_bytes())? else { return Ok(None) };
+            let place = Place::from_bytes(&value).ok_or_else(|| Unread::Damaged.of(tenant, sequence))?;
+            match self.segments.read(place, sequence) {
+                Ok(bytes) => return Ok(Row::from_bytes(sequence, &bytes)),
+                // It was moved between our two questions.
+                Err(Unread::Gone) if !moved => moved = true,
+                Err(unread) => return Err(unread.of(tenant, sequence)),
+            }
+        }
     }
 
     /// Removes rows.
     pub(super) fn remove(&self, tenant: &Tenant, sequences: &[u64]) -> Result<(), Doubt> {
-        let mut batch = sled::Batch::default();
-        for sequence in sequences {
-            batch.remove(&sequence.to_be_bytes());
-        }
-        self.tree(tenant)?.apply_batch(batch)?;
-        Ok(())
+        self.settle(&mut self.unsettled())?;
+        self.told(|| {
+            let mut batch = sled::Batch::default();
+            for sequence in sequences {
+                batch.remove(&sequence.to_be_bytes());
+            }
+            Ok(self.tree(tenant)?.apply_batch(batch)?)
+        })
     }
 
     /// Leaves no row of a tenant before a sequence.
     pub(super) fn drop_before(&self, tenant: &Tenant, sequence: u64) -> Result<(), Doubt> {
-        let tree = self.tree(tenant)?;
-        for entry in tree.range(..sequence.to_be_bytes()).keys() {
-            tree.remove(entry?)?;
-        }
-        Ok(())
+        self.settle(&mut self.unsettled())?;
+        self.told(|| {
+            let tree = self.tree(tenant)?;
+            for entry in tree.range(..sequence.to_be_bytes()).keys() {
+                tree.remove(entry?)?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes rows, then the facts that include them. A crash in between leaves rows beyond the position, which the
-    /// next start ignores and writes again.
+    /// next start ignores and writes again. They are found once they are on disk, at the latest after a flush.
     pub(super) fn write(&self, rows: &BTreeMap<Tenant, Vec<Row>>, facts: &Facts) -> Result<(), Doubt> {
-        let mut bytes = Vec::new();
+        let mut unsettled = self.unsettled();
+        let mut places = self.segments.append(rows.values().flatten()).map_err(unwritten)?.into_iter();
         for (tenant, rows) in rows {
-            let mut batch = sled::Batch::default();
-            for row in rows {
-                bytes.clear();
-                row.put(&mut bytes);
-                batch.insert(&row.sequence.to_be_bytes(), bytes.as_slice());
-            }
-            self.tree(tenant)?.apply_batch(batch)?;
+            let places = rows.iter().map(|row| row.sequence).zip(&mut places);
+            unsettled.places.entry(tenant.clone()).or_default().extend(places);
+            unsettled.count += rows.len();
         }
-        write_facts(&self.meta, facts)?;
+        unsettled.facts = Some(facts.clone());
+        if unsettled.count >= UNSETTLED_MAX { self.settle(&mut unsettled) } else { Ok(()) }
+    }
+
+    /// Everything that was written is on disk afterwards.
+    pub(super) fn flush(&self) -> Result<(), Doubt> {
+        self.settle(&mut self.unsettled())?;
+        self.told(|| self.db.flush().map(drop).map_err(Doubt::from))
+    }
+
+    /// Has sled say the error that it keeps to whoever waits for it.
+    pub(super) fn wake(&self) {
+        let _ = self.db.flush();
+    }
+
+    /// Tells sled of all rows, once their bytes are on disk: what it may know after a power failure, can be read.
+    fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Doubt> {
+        let lengths = self.segments.sync().map_err(unwritten)?;
+        self.told(|| {
+            for (segment, length) in lengths {
+                self.lengths.insert(segment.to_be_bytes(), &length.to_be_bytes())?;
+            }
+            for (tenant, places) in &unsettled.places {
+                self.place(tenant, places)?;
+            }
+            unsettled.facts.iter().try_for_each(|facts| write_facts(&self.meta, facts))
+        })?;
+        *unsettled = Unsettled::default();
         for _ in 0..EPOCH_FLUSHES {
             crossbeam_epoch::pin().flush();
         }
         Ok(())
     }
 
-    /// Everything that was written is on disk afterwards.
-    pub(super) fn flush(&self) -> Result<(), Doubt> {
-        self.db.flush()?;
+    fn place(&self, tenant: &Tenant, places: &[(u64, Place)]) -> Result<(), Doubt> {
+        let mut batch = sled::Batch::default();
+        for (sequence, place) in places {
+            batch.insert(&sequence.to_be_bytes(), &place.to_bytes());
+        }
+        Ok(self.tree(tenant)?.apply_batch(batch)?)
+    }
+
+    /// Moves what is left in segments of which most was removed, and removes them. Rows may be written in between.
+    pub(super) fn reclaim(&self, between: &mut dyn FnMut()) -> Result<(), Doubt> {
+        self.settle(&mut self.unsettled())?;
+        let last = self.segments.last();
+        let trees = self.db.tree_names();
+        let tenants = trees.iter().filter_map(|name| {
+            std::str::from_utf8(name).ok()?.strip_prefix(TENANT_PREFIX)?.parse::<Tenant>().ok()
+        });
+        let tenants: Vec<Tenant> = tenants.collect();
+        let mut used: BTreeMap<u32, u64> = BTreeMap::new();
+        for tenant in &tenants {
+            for (number, entry) in self.tree(tenant)?.iter().enumerate() {
+                let (_, place) = entry_of(entry?)?;
+                *used.entry(place.segment).or_default() += u64::from(place.length);
+                if number % COUNTED == COUNTED - 1 {
+                    between();
+                }
+            }
+        }
+        let mut spare = self.segments.spare(&used, last).map_err(unwritten)?;
+        if spare.is_empty() {
+            return Ok(());
+        }
+        for tenant in &tenants {
+            for damaged in self.move_out(tenant, &spare, between)? {
+                spare.remove(&damaged);
+            }
+        }
+        self.told(|| {
+            self.db.flush()?;
+            for segment in &spare {
+                self.lengths.remove(segment.to_be_bytes())?;
+            }
+            self.db.flush().map(drop).map_err(Doubt::from)
+        })?;
+        self.segments.remove(&spare).map_err(unwritten)?;
+        metrics::counter!("rollcall_projection_segments_reclaimed_total").increment(spare.len() as u64);
         Ok(())
+    }
+
+    /// Gives a tenant's rows that stand in these segments another place. Returns those that must stay, because a row of
+    /// them cannot be read.
+    fn move_out(
+        &self,
+        tenant: &Tenant,
+        spare: &BTreeSet<u32>,
+        between: &mut dyn FnMut(),
+    ) -> Result<BTreeSet<u32>, Doubt> {
+        let (mut window, mut damaged) = (self.segments.window(), BTreeSet::new());
+        let mut rows = Vec::new();
+        let move_all = |rows: &mut Vec<Row>| {
+            let mut unsettled = self.unsettled();
+            let places = self.segments.append(rows.iter()).map_err(unwritten)?;
+            let moved = rows.drain(..).map(|row| row.sequence).zip(places);
+            unsettled.places.entry(tenant.clone()).or_default().extend(moved);
+            self.settle(&mut unsettled)
+        };
+        for entry in self.tree(tenant)?.iter() {
+            let (sequence, place) = entry_of(entry?)?;
+            if spare.contains(&place.segment) {
+                match window.read(place, sequence).ok().and_then(|bytes| Row::from_bytes(sequence, &bytes)) {
+                    Some(row) => rows.push(row),
+                    None => {
+                        tracing::error!(%tenant, sequence, "a row is damaged in the projection, so the room around it is not given back");
+                        damaged.insert(place.segment);
+                    }
+                }
+            }
+            if rows.len() >= MOVED {
+                move_all(&mut rows)?;
+                between();
+            }
+        }
+        move_all(&mut rows)?;
+        Ok(damaged)
+    }
+
+    /// Has sled change something, and remembers when it could not.
+    fn told(&self, change: impl FnOnce() -> Result<(), Doubt>) -> Result<(), Doubt> {
+        let changed = change();
+        if changed.is_err() {
+            self.failed.store(true, Ordering::Release);
+        }
+        changed
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether sled keeps an error of its disk: it answers everything that is to be written with it, until it is opened
@@ -169,6 +333,28 @@ impl Folder {
     pub(super) fn is_stuck(&self) -> bool {
         self.db.context.global_error().is_err()
     }
+
+    /// Whether sled failed and keeps no error: it may wait for ever for what it did not write, also when it is read or
+    /// closed.
+    pub(super) fn is_lost(&self) -> bool {
+        self.failed.load(Ordering::Acquire) && !self.is_stuck()
+    }
+}
+
+impl Unread {
+    fn of(self, tenant: &Tenant, sequence: u64) -> Doubt {
+        Doubt(format!("the row of tenant {tenant} at sequence {sequence} cannot be read: {self}"))
+    }
+}
+
+fn unwritten(error: std::io::Error) -> Doubt {
+    Doubt(format!("its segments cannot be written: {error}"))
+}
+
+/// A row's sequence and place.
+fn entry_of((key, value): (sled::IVec, sled::IVec)) -> Result<(u64, Place), Doubt> {
+    let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
+    sequence.zip(Place::from_bytes(&value)).ok_or_else(|| Doubt("a row's place cannot be read".to_string()))
 }
 
 /// Whether another process has the folder open.
@@ -208,6 +394,18 @@ fn sweep(folder: &Path) -> Result<(), Unopened> {
         }
     }
     Ok(())
+}
+
+fn read_lengths(lengths: &sled::Tree) -> Result<BTreeMap<u32, u32>, Doubt> {
+    let unreadable = || Doubt("the lengths of its segments cannot be read".to_string());
+    let number = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).map(u32::from_be_bytes).map_err(|_| unreadable());
+    lengths
+        .iter()
+        .map(|entry| {
+            let (segment, length) = entry?;
+            Ok((number(&segment)?, number(&length)?))
+        })
+        .collect()
 }
 
 fn write_facts(meta: &sled::Tree, facts: &Facts) -> Result<(), Doubt> {

@@ -62,8 +62,7 @@ impl Handle {
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Folder) -> Result<T, Doubt>) -> Result<T, Doubt> {
         let refused = |reason: &str| Doubt(format!("the store {reason}, until it can be opened anew"));
         let held = self.held().ok_or_else(|| refused("is closed"))?;
-        // Without an error that it kept, sled may wait for ever for what it did not write, also when it is read.
-        if self.failed.load(Ordering::Acquire) && !held.folder.is_stuck() {
+        if held.folder.is_lost() {
             return Err(refused("is not asked any more"));
         }
         catch_unwind(AssertUnwindSafe(|| ask(&held.folder)))
@@ -85,8 +84,7 @@ impl Handle {
         self.wake();
         room::find(&self.path)
             .map_err(|error| Unusable::NoRoom(Doubt(format!("there is no room: {error}"))))?;
-        // Then sled could wait for ever while it is closed.
-        if self.held().is_some_and(|held| !held.folder.is_stuck()) {
+        if self.held().is_some_and(|held| held.folder.is_lost()) {
             let reason = "the store failed in a way after which it cannot be closed";
             return Err(Unusable::Never(Doubt(reason.to_string())));
         }
@@ -115,8 +113,7 @@ impl Handle {
         if let Some(held) = self.held()
             && held.folder.is_stuck()
         {
-            // It says what it kept, at once.
-            let _ = held.folder.flush();
+            held.folder.wake();
         }
     }
 
@@ -154,8 +151,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(held) = held
-            && self.failed.load(Ordering::Acquire)
-            && !held.folder.is_stuck()
+            && held.folder.is_lost()
         {
             // Closing it could take for ever; the process that is about to end lets go of the folder.
             std::mem::forget(held);
@@ -179,8 +175,9 @@ mod tests {
     use crate::row::Row;
 
     const CACHE_BYTES: u64 = 8 << 20;
-    /// So large a row gets a file of its own.
-    const LARGE: usize = 300 << 10;
+    /// More than fits on the disk.
+    const LARGE: usize = 50 << 20;
+    const TENANTS: usize = 20_000;
 
     /// A small disk of its own, gone when this is dropped; nothing where only root may mount and we are not root.
     struct Disk(tempfile::TempDir);
@@ -256,8 +253,9 @@ mod tests {
                 assert!(begun < 1_000, "there is room");
             }
             assert!(matches!(handle.reopen(), Err(Unusable::NoRoom(_))));
-            // Who reads is answered, or told to read elsewhere.
-            assert!(!matches!(handle.read(|folder| folder.get(&corp(), 1)), Ok(None)));
+            // Who reads what was flushed is answered, or told to read elsewhere.
+            let is_there = facts.position.is_some();
+            assert!(!is_there || !matches!(handle.read(|folder| folder.get(&corp(), 1)), Ok(None)));
             disk.make_room();
             let found = handle.reopen().unwrap();
             let sequence = |facts: &Facts| facts.position.map(|position| position.sequence);
@@ -290,13 +288,91 @@ mod tests {
         let (handle, facts) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
         let facts = write(&handle, &facts, 1..20, 100).unwrap();
         disk.fill();
-        // A file of its own has no room, and sled does not keep that error.
-        let rows = BTreeMap::from([(corp(), vec![row(20, LARGE)])]);
-        assert!(handle.write(|folder| folder.write(&rows, &facts)).is_err());
+        // sled gives so long a value a file of its own. It has no room, and sled does not keep that error.
+        let tenants = (0..TENANTS).map(|number| (format!("tenant-{number}").parse().unwrap(), Vec::new()));
+        let facts = facts.with(&tenants.collect(), &BTreeMap::new(), facts.position.unwrap());
+        let written = handle.write(|folder| folder.write(&BTreeMap::new(), &facts));
+        assert!(written.and_then(|()| handle.write(Folder::flush)).is_err());
         disk.make_room();
         assert!(matches!(handle.reopen(), Err(Unusable::Never(_))));
         assert!(handle.read(|folder| folder.get(&corp(), 7)).is_err());
         drop(handle);
+    }
+
+    #[test]
+    fn what_only_the_segments_could_not_take_hinders_nobody() {
+        let Some(disk) = Disk::mount() else { return };
+        let (handle, facts) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        let facts = write(&handle, &facts, 1..20, 100).unwrap();
+        let rows = BTreeMap::from([(corp(), vec![row(20, LARGE)])]);
+        assert!(handle.write(|folder| folder.write(&rows, &facts)).is_err());
+        assert!(!handle.is_whole());
+        assert!(handle.read(|folder| folder.get(&corp(), 7)).unwrap().is_some());
+        assert_eq!(handle.reopen().unwrap(), facts);
+        let facts = write(&handle, &facts, 20..40, 100).unwrap();
+        drop(handle);
+        let (handle, found) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        assert_eq!(found, facts);
+        for sequence in 1..40 {
+            let found = handle.read(|folder| folder.get(&corp(), sequence)).unwrap().unwrap();
+            assert_eq!(found.payload, row(sequence, 100).payload);
+        }
+    }
+
+    #[test]
+    fn room_of_rows_that_were_removed_is_given_back_and_the_others_stay() {
+        const SIZE: usize = 8_000;
+        let folder = tempfile::tempdir().unwrap();
+        let (handle, mut facts) = Handle::open(folder.path(), CACHE_BYTES).unwrap();
+        for start in (1..401).step_by(20) {
+            facts = write(&handle, &facts, start..start + 20, SIZE).unwrap();
+        }
+        let bytes = || -> u64 {
+            let segments = std::fs::read_dir(folder.path().join("segments")).unwrap();
+            segments.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+        };
+        assert!(bytes() > 400 * SIZE as u64);
+        // Of the first half every fourth row is left.
+        let removed: Vec<u64> = (1..200).filter(|sequence| sequence % 4 != 0).collect();
+        handle.write(|folder| folder.remove(&corp(), &removed)).unwrap();
+        handle.write(|folder| folder.reclaim(&mut || ())).unwrap();
+        assert!(bytes() < 320 * SIZE as u64, "{}", bytes());
+        let there = |handle: &Handle| {
+            for sequence in 1..401 {
+                let found = handle.read(|folder| folder.get(&corp(), sequence)).unwrap();
+                let expected = (!removed.contains(&sequence)).then(|| row(sequence, SIZE).payload);
+                assert_eq!(found.map(|row| row.payload), expected, "{sequence}");
+            }
+        };
+        there(&handle);
+        drop(handle);
+        let (handle, found) = Handle::open(folder.path(), CACHE_BYTES).unwrap();
+        assert_eq!(found, facts);
+        there(&handle);
+        write(&handle, &facts, 401..411, SIZE).unwrap();
+        there(&handle);
+        handle.write(|folder| folder.drop_before(&corp(), 405)).unwrap();
+        handle.write(|folder| folder.reclaim(&mut || ())).unwrap();
+        assert!(bytes() < 2 << 20, "{}", bytes());
+    }
+
+    #[test]
+    fn a_damaged_row_keeps_its_segment_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (handle, facts) = Handle::open(folder.path(), CACHE_BYTES).unwrap();
+        let mut between = 0;
+        write(&handle, &facts, 1..401, 8_000).unwrap();
+        let left = [10, 150, 390];
+        let removed: Vec<u64> = (1..401).filter(|sequence| !left.contains(sequence)).collect();
+        handle.write(|folder| folder.remove(&corp(), &removed)).unwrap();
+        let segment = |number: u32| folder.path().join(format!("segments/{number:08}.rows"));
+        let mut bytes = std::fs::read(segment(1)).unwrap();
+        bytes[8_100 * 9 + 4_000] ^= 1;
+        std::fs::write(segment(1), bytes).unwrap();
+        handle.write(|folder| folder.reclaim(&mut || between += 1)).unwrap();
+        assert!(segment(1).exists() && !segment(2).exists());
+        let found = left.map(|sequence| handle.read(|folder| folder.get(&corp(), sequence)).is_ok());
+        assert_eq!(found, [false, true, true]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use proto::Tenant;
 
 use super::{Doubt, Facts, LAYOUT};
@@ -15,7 +16,7 @@ pub struct MemoryStore(Arc<Mutex<Held>>);
 
 #[derive(Debug, Default)]
 struct Held {
-    rows: BTreeMap<Tenant, BTreeMap<u64, Vec<u8>>>,
+    rows: BTreeMap<Tenant, BTreeMap<u64, Bytes>>,
     facts: Option<Facts>,
     /// What was written since the last flush, in order, and undoes it.
     unflushed: Vec<Undo>,
@@ -123,7 +124,7 @@ impl Opened {
             let there = held.rows.entry(tenant.clone()).or_default();
             let new = rows.iter().filter(|row| !there.contains_key(&row.sequence));
             let sequences = new.map(|row| row.sequence).collect();
-            there.extend(rows.iter().map(|row| (row.sequence, row.to_bytes())));
+            there.extend(rows.iter().map(|row| (row.sequence, row.to_bytes().into())));
             held.unflushed.push(Undo::Rows(tenant.clone(), sequences));
         }
         let before = held.facts.replace(facts.clone());

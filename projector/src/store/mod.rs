@@ -1,9 +1,11 @@
-//! Where rows stand: in sled, or in its twin in memory. What it holds is a cache of the log.
+//! Where rows stand: in segments, of which sled knows the places, or in a twin of both in memory. What it holds is a cache
+//! of the log.
 
 mod folder;
 mod handle;
 mod memory;
 mod room;
+mod segments;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +18,7 @@ use crate::row::Row;
 pub use memory::MemoryStore;
 
 /// The layout; another number means that the folder was written by another version.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 /// Where a projection keeps its rows.
 #[derive(Clone, Debug)]
@@ -223,6 +225,15 @@ impl Store {
                 store.write(rows, facts);
                 Ok(())
             }
+        }
+    }
+
+    /// Gives back the room of rows that were removed, where they leave enough of it. That can take long; in between others
+    /// may be written.
+    pub(crate) fn reclaim(&self, between: &mut dyn FnMut()) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.write(|folder| folder.reclaim(between)),
+            Self::Memory(_) => Ok(()),
         }
     }
 
