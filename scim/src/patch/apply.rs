@@ -312,12 +312,11 @@ impl Step<'_> {
                     return Err(self.no_target());
                 }
                 PatchOp::Add | PatchOp::Replace => {
-                    let blank = match filter {
-                        Some(filter) => filter.equalities().ok_or_else(|| self.no_target())?,
-                        None => Object::new(),
-                    };
-                    touched.insert(values.len());
-                    values.push(Value::Object(blank));
+                    if let Some(made) = self.made(filter, sub)? {
+                        touched.insert(values.len());
+                        values.push(Value::Object(made));
+                    }
+                    return Ok(touched);
                 }
             }
         }
@@ -335,6 +334,29 @@ impl Step<'_> {
             }
         }
         Ok(touched)
+    }
+
+    /// A value as the filter describes it, with what the operation gives; nothing when it gives nothing.
+    fn made(&self, filter: Option<&Filter>, sub: Option<&Attribute>) -> Result<Option<Object>, Error> {
+        let mut made = match filter {
+            Some(filter) => filter.equalities().ok_or_else(|| self.no_target())?,
+            None => Object::new(),
+        };
+        match sub {
+            Some(sub) => {
+                self.set_sub(&mut made, sub)?;
+                Ok(made.contains_key(&sub.name).then_some(made))
+            }
+            // RFC 7644 §3.5.2.3: replace is the whole value.
+            None => Ok(match (self.one_value()?, self.operation.op) {
+                (Some(Value::Object(given)), PatchOp::Replace) => Some(given),
+                (Some(Value::Object(given)), _) => {
+                    made.extend(given);
+                    Some(made)
+                }
+                (Some(_) | None, _) => None,
+            }),
+        }
     }
 
     /// The one value that a filtered path takes.
