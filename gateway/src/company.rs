@@ -54,7 +54,7 @@ impl<'a> Company<'a> {
         {
             return false;
         }
-        match inner.main_key(self.caller, kind, parts) {
+        match inner.main_key(self.caller, kind, parts).map(|(_, key)| key) {
             Some(key) => self.keys.insert((kind.name.clone(), key)),
             None => true,
         }

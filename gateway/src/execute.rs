@@ -171,7 +171,7 @@ impl Gateway {
         }
         for attempt in 0..inner.limits.attempts_max.max(1) {
             let found = match command {
-                Command::Create { parts, .. } => inner.rival(caller, kind, &rules, parts).await?,
+                Command::Create { parts, .. } => inner.rival(terms, parts).await?,
                 Command::Replace { .. } | Command::Patch { .. } | Command::Delete { .. } => Found::Nobody,
             };
             let named = match command {

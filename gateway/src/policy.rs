@@ -44,7 +44,7 @@ pub struct SourcePolicy {
     pub owns: Option<Vec<String>>,
     /// Attributes by which a POST finds the same person that another source made, in this order.
     pub join: Vec<String>,
-    /// Whether the same POST again (same `externalId` and body, within 24 hours) is answered 201.
+    /// Whether the same POST again (same `externalId`, within 24 hours) is answered 201.
     pub repeat: Option<bool>,
     /// Whether a POST for somebody of its own who is inactive brings the account back.
     pub reactivate: Option<bool>,

@@ -5,12 +5,12 @@ use projector::{Lens, Part, Query, Stored, Window};
 use proto::ResourceId;
 use proto::subject::{self, Key};
 use scim::validate::Parts;
-use scim::{Dialect, Filter, Object, ResourceType};
+use scim::{Dialect, Filter, ResourceType};
 use serde_json::Value;
 
 use crate::Inner;
 use crate::command::Caller;
-use crate::decide::Rival;
+use crate::decide::{Rival, Terms, is_as_begun, is_met};
 use crate::execute::Failure;
 use crate::policy::Rules;
 
@@ -21,6 +21,7 @@ pub(crate) enum Found {
     Nobody,
     Holder {
         stored: Box<Stored>,
+        attribute: String,
         repeated: bool,
     },
     Joined(Box<Stored>),
@@ -32,7 +33,9 @@ impl Found {
     pub(crate) fn rival(&self) -> Rival<'_> {
         match self {
             Self::Nobody => Rival::None,
-            Self::Holder { stored, repeated } => Rival::Holder { stored, repeated: *repeated },
+            Self::Holder { stored, attribute, repeated } => {
+                Rival::Holder { stored, attribute, repeated: *repeated }
+            }
             Self::Joined(stored) => Rival::Joined(stored),
             Self::Ambiguous => Rival::Ambiguous,
             Self::Former(id) => Rival::Former(*id),
@@ -50,30 +53,22 @@ impl Found {
 
 impl Inner {
     /// Looks for somebody who may be meant, as far as the rules let a POST mean somebody who exists.
-    pub(crate) async fn rival(
-        &self,
-        caller: &Caller,
-        kind: &ResourceType,
-        rules: &Rules,
-        parts: &Parts,
-    ) -> Result<Found, Failure> {
-        let (projection, tenant) = (&self.projection, &caller.tenant);
+    pub(crate) async fn rival(&self, terms: Terms<'_>, parts: &Parts) -> Result<Found, Failure> {
+        let Terms { caller, rules, context, .. } = terms;
+        let (projection, tenant, kind) = (&self.projection, &caller.tenant, context.kind);
         if !rules.join.is_empty() {
-            match self.joined(caller, kind, rules, parts).await? {
+            match self.joined(terms, parts).await? {
                 Found::Nobody => {}
                 found => return Ok(found),
             }
         }
-        let Some(key) = self.main_key(caller, kind, parts) else { return Ok(Found::Nobody) };
+        let Some((attribute, key)) = self.main_key(caller, kind, parts) else { return Ok(Found::Nobody) };
         let holder = projection.key(tenant, &kind.name, &key).holder;
         match holder {
             Some(id) if rules.repeat.is_some() || rules.reactivate => {
                 match projection.resource(tenant, &kind.name, id).await? {
                     None => Ok(Found::Nobody),
-                    Some(stored) => {
-                        let repeated = self.repeated(caller, rules, parts, &stored).await?;
-                        Ok(Found::Holder { stored: Box::new(stored), repeated })
-                    }
+                    Some(stored) => self.holder(terms, parts, stored, attribute).await,
                 }
             }
             Some(_) => Ok(Found::Nobody),
@@ -81,39 +76,50 @@ impl Inner {
         }
     }
 
-    /// The key of the unique value; nothing where the type has none.
-    pub(crate) fn main_key(&self, caller: &Caller, kind: &ResourceType, parts: &Parts) -> Option<Key> {
-        let attribute = self.registry.unique_attribute(kind)?;
-        let value = parts.document.get(&attribute.name)?.as_str()?;
-        Some(subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value))
+    async fn holder(
+        &self,
+        terms: Terms<'_>,
+        parts: &Parts,
+        stored: Stored,
+        attribute: String,
+    ) -> Result<Found, Failure> {
+        let repeated = self.repeated(terms, parts, &stored).await?;
+        Ok(Found::Holder { stored: Box::new(stored), attribute, repeated })
     }
 
-    /// Whether the resource was made by this very request: same source, same `externalId`, same body, not long ago.
-    async fn repeated(
+    /// The unique attribute and the key of its value; nothing where the type has none.
+    pub(crate) fn main_key(
         &self,
         caller: &Caller,
-        rules: &Rules,
+        kind: &ResourceType,
         parts: &Parts,
-        stored: &Stored,
-    ) -> Result<bool, Failure> {
+    ) -> Option<(String, Key)> {
+        let attribute = self.registry.unique_attribute(kind)?;
+        let value = parts.document.get(&attribute.name)?.as_str()?;
+        let key = subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value);
+        Some((attribute.name.clone(), key))
+    }
+
+    /// Whether this very request was carried out not long ago: by the same source for the same `externalId`, and it made the
+    /// resource, or all that it asks for is so since it brought the resource back or joined it.
+    async fn repeated(&self, terms: Terms<'_>, parts: &Parts, stored: &Stored) -> Result<bool, Failure> {
+        let Terms { caller, rules, .. } = terms;
         let Some(window) = rules.repeat else { return Ok(false) };
         let external_id = stored.external_ids.get(&caller.source);
         if external_id.is_none() || external_id != parts.external_id.as_ref() {
             return Ok(false);
         }
-        if clock::now().duration_since(stored.created) > window {
+        let is_recent = |time| clock::now().duration_since(time) <= window;
+        if is_recent(stored.last_modified) && is_met(terms, stored, parts) {
+            return Ok(true);
+        }
+        if !is_recent(stored.created) {
             return Ok(false);
         }
-        let Some((source, body)) = self.projection.beginning(&caller.tenant, stored.id).await? else {
-            return Ok(false);
-        };
-        let mut wanted = Object::clone(&parts.document);
-        if let Some(active) = body.document.get("active") {
-            wanted.entry("active").or_insert_with(|| active.clone());
-        }
-        // Who was switched off since is not what was asked for.
-        let as_asked = stored.document.get("active") == wanted.get("active");
-        Ok(source == caller.source && as_asked && *body.document == wanted)
+        let beginning = self.projection.beginning(&caller.tenant, stored.id).await?;
+        Ok(beginning.is_some_and(|(source, body)| {
+            source == caller.source && is_as_begun(terms, stored, &body.document, parts)
+        }))
     }
 
     /// The same person under the former id: a deletion that is taken back.
@@ -137,13 +143,9 @@ impl Inner {
     }
 
     /// Somebody whom another source made, by the first join key that finds anybody.
-    async fn joined(
-        &self,
-        caller: &Caller,
-        kind: &ResourceType,
-        rules: &Rules,
-        parts: &Parts,
-    ) -> Result<Found, Failure> {
+    async fn joined(&self, terms: Terms<'_>, parts: &Parts) -> Result<Found, Failure> {
+        let Terms { caller, rules, context, .. } = terms;
+        let kind = context.kind;
         for path in &rules.join {
             let Some(Value::String(value)) = path.values(&parts.document).first().copied() else { continue };
             let text = format!("{path} eq {}", Value::String(value.clone()));
@@ -162,12 +164,15 @@ impl Inner {
             match found.as_slice() {
                 [] => {}
                 [one] => {
-                    let known = one.external_ids.get(&caller.source);
-                    // Whom this source made or joined itself is its own matter.
-                    return Ok(match known {
-                        None if !self.made_by(caller, one).await? => Found::Joined(Box::new(one.clone())),
-                        Some(_) | None => Found::Nobody,
-                    });
+                    return match one.external_ids.get(&caller.source) {
+                        None if !self.made_by(caller, one).await? => Ok(Found::Joined(Box::new(one.clone()))),
+                        // The same person, whatever name another source keeps for it.
+                        Some(known) if parts.external_id.as_ref() == Some(known) => {
+                            self.holder(terms, parts, one.clone(), path.to_string()).await
+                        }
+                        // Whom this source made or joined itself is its own matter.
+                        Some(_) | None => Ok(Found::Nobody),
+                    };
                 }
                 _ => return Ok(Found::Ambiguous),
             }

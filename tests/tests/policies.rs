@@ -116,6 +116,47 @@ fn oktas_retries_and_returns() {
     assert_eq!(house.events("corp").iter().filter(|event| event["kind"] == "Created").count(), 3);
 }
 
+/// A retry is heard whatever the POST before it came to: a new account, one that returned, one that was joined.
+#[test]
+fn a_retry_is_heard_whatever_the_first_one_came_to() {
+    let house = house(&format!(
+        "[tenant.corp.source.hr]\nowns = [\"title\", \"userName\", \"{ENTERPRISE}\"]\n\
+         [tenant.corp.source.okta]\njoin = [\"{ENTERPRISE}:employeeNumber\"]\n"
+    ));
+    let (hr, okta) = (client(&house, "hr", "rfc"), client(&house, "okta", "okta"));
+    let numbered = |name: &str, external_id: &str, number: &str| {
+        let mut person = known_as(name, external_id);
+        person["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", ENTERPRISE]);
+        person["title"] = json!("Miss");
+        person[ENTERPRISE] = json!({"employeeNumber": number});
+        person
+    };
+    let twice = |body: &Value| {
+        let first = okta.post("/Users", body).expect(201);
+        let again = okta.post("/Users", body).expect(201);
+        assert_eq!((again.id(), again.header("etag")), (first.id(), first.header("etag")));
+        first.id()
+    };
+
+    // Made without what another source owns.
+    let ada = numbered("ada", "1", "17");
+    let made = twice(&ada);
+    // Back again, with something new.
+    okta.patch(&format!("/Users/{made}"), json!([{"op": "replace", "value": {"active": false}}])).expect(200);
+    let mut back = ada.clone();
+    back["nickName"] = json!("A");
+    assert_eq!(twice(&back), made);
+    // Joined, under the name that HR gave and Okta does not own.
+    let eve = hr.post("/Users", &numbered("eve", "hr-2", "18")).expect(201).id();
+    assert_eq!(twice(&numbered("eve@okta", "2", "18")), eve);
+    assert_eq!(hr.get("/Users?count=0").expect(200).body["totalResults"], 2);
+
+    // What asks for something else is no retry.
+    let mut other = numbered("eve@okta", "2", "18");
+    other["nickName"] = json!("E");
+    assert_eq!(okta.post("/Users", &other).expect(409).body["scimType"], "uniqueness");
+}
+
 #[test]
 fn a_strict_client_gets_none_of_that_and_a_policy_overrules_the_dialect() {
     let house = house(

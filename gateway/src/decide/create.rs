@@ -26,15 +26,12 @@ pub(super) fn create(
             terms.context.speech.note(Quirk::CreateRepeated);
             Ok(Decision::Nothing)
         }
-        Rival::Holder { stored, repeated: false } => match returning(terms, stored, parts) {
+        Rival::Holder { stored, attribute, repeated: false } => match returning(terms, stored, parts) {
             Some(parts) => {
                 terms.context.speech.note(Quirk::CreateReturns);
                 change(state, terms, stored, parts)
             }
-            None => {
-                let attribute = unique_value(terms.context, &parts.document).map(|(name, _)| name);
-                Err(Rejection::NameTaken { attribute: attribute.unwrap_or_default() })
-            }
+            None => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
         },
         Rival::Joined(stored) => match change(state, terms, stored, joined(stored, parts))? {
             Decision::Nothing => Ok(Decision::Nothing),
@@ -115,10 +112,40 @@ fn joined(stored: &Stored, parts: &Parts) -> Parts {
     Parts { document: document.into(), members: None, ..parts.clone() }
 }
 
+/// Whether all that a POST asks for is so already, as far as its source may write it.
+pub(crate) fn is_met(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> bool {
+    let mut wanted = joined(stored, parts);
+    if has(terms.context, "active") && !parts.document.contains_key("active") {
+        Arc::make_mut(&mut wanted.document).insert("active".to_string(), true.into());
+    }
+    restrict(terms, &mut wanted, Some(stored));
+    *wanted.document == *stored.document
+}
+
+/// Whether a POST is the one that a resource began with. Who was switched off since is not what was asked for.
+pub(crate) fn is_as_begun(terms: Terms<'_>, stored: &Stored, beginning: &Object, parts: &Parts) -> bool {
+    let mut wanted = parts.clone();
+    restrict(terms, &mut wanted, None);
+    let document = Arc::make_mut(&mut wanted.document);
+    if let Some(active) = beginning.get("active") {
+        document.entry("active").or_insert_with(|| active.clone());
+    }
+    stored.document.get("active") == document.get("active") && beginning == document
+}
+
 /// What another source owns stays as it is; of a new resource it is left out, unless it is required.
 pub(super) fn mask(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>) {
+    let ignored = restrict(terms, parts, current);
+    if ignored > 0 {
+        metrics::counter!("rollcall_unowned_attributes_total", "source" => terms.caller.source.clone())
+            .increment(ignored);
+    }
+}
+
+/// The same; how many attributes stay as they are.
+fn restrict(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>) -> u64 {
     if matches!(terms.rules.owns, crate::policy::Ownership::All) {
-        return;
+        return 0;
     }
     let registry = terms.context.registry;
     let empty = Object::new();
@@ -149,10 +176,7 @@ pub(super) fn mask(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>
         parts.members = None;
         ignored += 1;
     }
-    if ignored > 0 {
-        metrics::counter!("rollcall_unowned_attributes_total", "source" => terms.caller.source.clone())
-            .increment(ignored);
-    }
+    ignored
 }
 
 /// Whether a value was put back because the source may not write it.

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::Limits;
 use crate::command::{Caller, Command};
 use crate::policy::{Claimable, Rules};
+pub(crate) use create::{is_as_begun, is_met};
 
 /// What a decision may look at.
 pub(crate) struct State<'a> {
@@ -34,8 +35,8 @@ pub(crate) struct State<'a> {
 pub(crate) enum Rival<'a> {
     /// Nobody.
     None,
-    /// The holder of the unique value; `repeated` when the same request made it a while ago.
-    Holder { stored: &'a Stored, repeated: bool },
+    /// The holder of this attribute's value; `repeated` when the same request was carried out a while ago.
+    Holder { stored: &'a Stored, attribute: &'a str, repeated: bool },
     /// Found by a join key, and not yet known to the caller's source.
     Joined(&'a Stored),
     /// Join keys find several.

@@ -161,7 +161,7 @@ impl Given {
         let stored = || self.current.as_ref().unwrap();
         let rival = match self.rival {
             Asked::Nobody => Rival::None,
-            Asked::Holder { repeated } => Rival::Holder { stored: stored(), repeated },
+            Asked::Holder { repeated } => Rival::Holder { stored: stored(), attribute: "userName", repeated },
             Asked::Joined => Rival::Joined(stored()),
             Asked::Ambiguous => Rival::Ambiguous,
             Asked::Former(id) => Rival::Former(id),
