@@ -3,8 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 use scim::{AttrPath, Object, Registry, Resolved, Type};
 use serde::Deserialize;
 
@@ -132,17 +131,14 @@ fn path(registry: &Registry, text: &str) -> Result<AttrPath, String> {
 /// it counts as a whole.
 fn instant(text: &str, is_end: bool) -> Option<Timestamp> {
     let text = text.trim();
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Some(instant);
-    }
-    let utc = |time: DateTime| TimeZone::UTC.to_timestamp(time).ok();
     // A text with a time is none of a day only.
     if text.len() > "2026-01-01".len() {
-        return utc(text.parse::<DateTime>().ok()?);
+        return scim::instant(&text.replacen(' ', "T", 1));
     }
     let day = text.parse::<Date>().ok()?;
-    let day = if is_end { day.tomorrow().ok()? } else { day };
-    utc(day.at(0, 0, 0, 0))
+    // The last day that there is has no other after it: as an end it says "never".
+    let day = if is_end { day.tomorrow().unwrap_or(day) } else { day };
+    scim::instant(&format!("{day}T00:00:00Z"))
 }
 
 #[cfg(test)]
@@ -179,6 +175,13 @@ mod tests {
         check("", "2026-06-14", Standing::Over);
         check("", "2026-06-15T12:00:00Z", Standing::Over);
         check("2027-01-01", "2026-01-01", Standing::Over);
+        // What HR systems write for "never".
+        for never in
+            ["9999-12-31", "9999-12-31T00:00:00Z", "9999-12-31 23:59:59", "9999-12-31T23:59:59.9999999Z"]
+        {
+            check("2026-06-15", never, Standing::Present { until: Some(Timestamp::MAX) });
+            check(never, "", Standing::Early { until: Timestamp::MAX });
+        }
         check("soon", "2026-06-14", Standing::Over);
         check("soon", "", Standing::Unclear("the start date cannot be read"));
         check("", "2026-02-30", Standing::Unclear("the end date cannot be read"));

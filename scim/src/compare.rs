@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use serde_json::{Number, Value};
 
 use crate::filter::Rule;
@@ -113,12 +113,15 @@ pub fn number(number: &Number) -> String {
     }
 }
 
-/// An xsd:dateTime; one without an offset is taken as UTC.
+/// An xsd:dateTime; one without an offset is taken as UTC. What is later than a [`Timestamp`] can be, in the last hours of the
+/// year 9999, is the last one: it says "never".
 pub fn instant(text: &str) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {
         text.contains('T').then_some(())?;
-        let civil: DateTime = text.parse().ok()?;
-        TimeZone::UTC.to_timestamp(civil).ok()
+        let pieces = Pieces::parse(text).ok()?;
+        let civil = pieces.date().to_datetime(pieces.time()?);
+        let instant = pieces.to_numeric_offset().unwrap_or(Offset::UTC).to_timestamp(civil).ok();
+        instant.or((civil.year() > 0).then_some(Timestamp::MAX))
     })
 }
 
@@ -149,6 +152,28 @@ mod tests {
         ] {
             assert_eq!(same_reference(one, other), expected, "{one} {other}");
             assert_eq!(same_reference(other, one), expected, "{other} {one}");
+        }
+    }
+
+    /// HR systems and directories write the last day there is, or its last moment, for "never".
+    #[test]
+    fn the_end_of_time_is_an_instant() {
+        let at = |text: &str| instant(text).unwrap_or_else(|| panic!("{text} is an instant"));
+        for never in [
+            "9999-12-31T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T23:59:59",
+            "9999-12-31T23:59:59-12:00",
+        ] {
+            assert_eq!(at(never), Timestamp::MAX, "{never}");
+        }
+        assert_eq!(at("9999-12-31T00:00:00+14:00"), at("9999-12-30T10:00:00Z"));
+        assert!(at("0001-01-01T00:00:00+14:00") < at("0001-01-01T00:00:00.0000000Z"));
+        for none in
+            ["9999-12-31", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z", "-009999-01-01T00:00:00Z", "soon"]
+        {
+            assert_eq!(instant(none), None, "{none}");
         }
     }
 
