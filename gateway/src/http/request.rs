@@ -33,7 +33,7 @@ const HOST_BYTES_MAX: usize = 255 + ":65535".len();
 /// A request whose sender is known.
 pub(crate) struct Asked {
     pub(crate) caller: Caller,
-    pub(crate) parameters: BTreeMap<String, String>,
+    parameters: BTreeMap<String, String>,
     pub(crate) headers: HeaderMap,
     endpoint: String,
     pub(crate) id: String,
@@ -53,7 +53,7 @@ impl Asked {
 
     /// What the parameters ask of a list.
     pub(crate) fn question(&self) -> Result<Question, Problem> {
-        Ok(Question::of_parameters(|name| self.parameters.get(name).map(String::as_str))?)
+        Ok(Question::of_parameters(|name| self.parameter(name))?)
     }
 
     /// The same request on the resource of the subject that the credential stands for (RFC 7644 §3.11).
@@ -75,12 +75,15 @@ impl Asked {
     }
 
     pub(crate) fn selection(&self, gateway: &Gateway) -> Result<AttributeSelection, Problem> {
-        let parameter = |name: &str| self.parameters.get(name).map(String::as_str);
         Ok(AttributeSelection::parse(
-            parameter("attributes"),
-            parameter("excludedAttributes"),
+            self.parameter("attributes"),
+            self.parameter("excludedAttributes"),
             &gateway.inner.registry,
         )?)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(&name.to_ascii_lowercase()).map(String::as_str)
     }
 
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
@@ -164,7 +167,7 @@ impl FromRequestParts<Gateway> for Asked {
         }
         let freshness = freshness(&parts.headers)?;
         let heard = Heard::of(&token.tenant, &token.source);
-        let (parameters, plus) = parameters(parts);
+        let (parameters, plus) = parameters(parts.uri.query().unwrap_or_default());
         let caller = Caller {
             tenant: token.tenant,
             source: token.source,
@@ -202,7 +205,7 @@ impl FromRequestParts<Gateway> for Discovering {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
-        if parameters(parts).0.contains_key("filter") {
+        if parameters(parts.uri.query().unwrap_or_default()).0.contains_key("filter") {
             return Err(Error::status(403, "discovery endpoints cannot be filtered").into());
         }
         let Path { tenant, id, .. } = path_parameters(parts, gateway).await?;
@@ -240,21 +243,21 @@ async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> Result<Path, P
     }
 }
 
-/// The query, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
-fn parameters(parts: &Parts) -> (BTreeMap<String, String>, bool) {
-    let query = parts.uri.query().unwrap_or_default();
-    if query.is_empty() {
-        return (BTreeMap::new(), false);
-    }
+/// The query, by names in small letters, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
+/// A `Filter` that nobody heard would be answered with everybody.
+fn parameters(query: &str) -> (BTreeMap<String, String>, bool) {
+    let read = |query: &str| -> BTreeMap<String, String> {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned())).collect()
+    };
     if !query.contains('+') {
-        return (form_urlencoded::parse(query.as_bytes()).into_owned().collect(), false);
+        return (read(query), false);
     }
     let literal = |pair: &str| pair.contains('+') && pair.contains("%20");
     let plus = query.split('&').any(literal);
     let pairs =
         query.split('&').map(|pair| if literal(pair) { pair.replace('+', "%2B") } else { pair.to_string() });
-    let query = pairs.collect::<Vec<_>>().join("&");
-    (form_urlencoded::parse(query.as_bytes()).into_owned().collect(), plus)
+    (read(&pairs.collect::<Vec<_>>().join("&")), plus)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -344,6 +347,27 @@ mod tests {
         check(&["[2001:db8::7]:4711"], Some("2001:db8::7"));
         check(&["203.0.113.7, unknown"], None);
         check(&["203.0.113.7, <script>"], None);
+    }
+
+    #[test]
+    fn a_query_is_read_as_it_was_meant() {
+        let check = |query: &str, expected: &[(&str, &str)], plus: bool| {
+            let expected = expected.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string()));
+            assert_eq!(parameters(query), (expected.collect(), plus), "{query}");
+        };
+        check("", &[], false);
+        check(
+            "startindex=3&COUNT=2&sortBy=id",
+            &[("startindex", "3"), ("count", "2"), ("sortby", "id")],
+            false,
+        );
+        check("Filter=userName+eq+%22a%2Bb%22", &[("filter", "userName eq \"a+b\"")], false);
+        check(
+            "filter=userName%20eq%20%22a+b%22&x=1+2",
+            &[("filter", "userName eq \"a+b\""), ("x", "1 2")],
+            true,
+        );
+        check("cursor&count=", &[("cursor", ""), ("count", "")], false);
     }
 
     #[test]
