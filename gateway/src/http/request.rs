@@ -144,7 +144,9 @@ fn is_json(content_type: &str) -> bool {
     let known = |essence: String| matches!(essence.as_str(), "application/scim+json" | "application/json");
     parts.next().is_some_and(known)
         && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, charset)) if name.trim() == "charset" => charset.trim().trim_matches('"') == "utf-8",
+            Some((name, charset)) if name.trim() == "charset" => {
+                matches!(charset.trim().trim_matches('"'), "utf-8" | "utf8")
+            }
             Some(_) | None => true,
         })
 }
@@ -393,6 +395,7 @@ mod tests {
             "application/scim+json; Charset=\"UTF-8\"",
             "application/json; profile=\"x\"",
             "application/json;",
+            "application/scim+json; charset=utf8",
         ] {
             assert!(is_json(good), "{good}");
         }
