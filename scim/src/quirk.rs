@@ -16,6 +16,8 @@ pub enum Quirk {
     BooleanAsText,
     /// `roles[primary eq "True"]`.
     BooleanAsTextInFilter,
+    /// `userName eq ada`.
+    TextUnquotedInFilter,
     /// A schema that the type does not have, in `schemas`.
     UnknownSchema,
     /// A body without `schemas`, or without the one that is required.
@@ -65,13 +67,15 @@ const EVERY: &[Dialect] = &Dialect::ALL;
 const LARGE: &[Dialect] = &[Dialect::Okta, Dialect::Entra];
 const OKTA: &[Dialect] = &[Dialect::Okta];
 const ENTRA: &[Dialect] = &[Dialect::Entra];
+const UNKNOWN: &[Dialect] = &[Dialect::Lenient];
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::OperationCase,
         Self::BooleanAsText,
         Self::BooleanAsTextInFilter,
+        Self::TextUnquotedInFilter,
         Self::UnknownSchema,
         Self::SchemasMissing,
         Self::ExtensionUnlisted,
@@ -109,6 +113,12 @@ impl Quirk {
                 "boolean_as_text_in_filter",
                 ENTRA,
                 "Entra writes `roles[primary eq \"True\"]`. Read as the boolean.",
+            ),
+            Self::TextUnquotedInFilter => (
+                "text_unquoted_in_filter",
+                UNKNOWN,
+                "Scripts and test suites write `userName eq ada@corp.test`; RFC 7644 §3.4.2.2 wants quotes. Read as text up to \
+                 the next space or bracket.",
             ),
             Self::UnknownSchema => (
                 "unknown_schema",

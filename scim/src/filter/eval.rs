@@ -216,6 +216,38 @@ mod tests {
     }
 
     #[test]
+    fn text_without_quotes_is_for_those_whose_client_nobody_knows() {
+        let registry = Registry::built_in().unwrap();
+        let kind = registry.by_name("User").unwrap();
+        let parse =
+            |text: &str, dialect| Filter::parse(text, &FilterLimits::default(), dialect, &registry, kind);
+        for (text, same) in [
+            ("userName eq bjensen", r#"userName eq "bjensen""#),
+            ("(userName eq b@x.test and active eq True)", r#"userName eq "b@x.test" and active eq true"#),
+            ("emails[type eq work].value co example", r#"emails[type eq "work"].value co "example""#),
+            (
+                "meta.created gt 2015-10-10T14:38:21.86-07:00",
+                r#"meta.created gt "2015-10-10T14:38:21.86-07:00""#,
+            ),
+        ] {
+            assert_eq!(parse(text, Dialect::Lenient).unwrap(), parse(same, Dialect::Rfc).unwrap(), "{text}");
+            for strict in [Dialect::Rfc, Dialect::Okta, Dialect::Entra] {
+                let refused = parse(text, strict).map_err(|error| error.scim_type);
+                assert_eq!(refused, Err(Some(ScimType::InvalidFilter)), "{text}");
+            }
+        }
+        for mistake in [
+            "userName eq",
+            "userName eq 'bjensen'",
+            "userName eq bjensen b",
+            "userName eq \"b",
+            "userName eq (b)",
+        ] {
+            assert!(parse(mistake, Dialect::Lenient).is_err(), "{mistake}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         for text in [
             "",

@@ -306,6 +306,14 @@ impl<'a> Parser<'a> {
                 return Ok(value);
             }
             self.at = start;
+            let ends = |letter: char| letter.is_whitespace() || matches!(letter, '(' | ')' | '[' | ']' | '"');
+            let word = self.take(|letter| !ends(letter));
+            if !(word.is_empty() || word.starts_with('\''))
+                && self.speech.forgives(Quirk::TextUnquotedInFilter)
+            {
+                return Ok(word.into());
+            }
+            self.at = start;
         }
         Err(self.unexpected("a value: a string in double quotes, a number, true, false or null"))
     }
