@@ -109,6 +109,10 @@ fn bad_requests_are_refused_and_write_nothing() {
         }
     }
     corp.send("POST", "/Users", &[("Content-Type", "text/xml")], Some(b"<user/>".to_vec())).expect(415);
+    let packed = corp
+        .send("POST", "/Users", &[("Content-Encoding", "gzip")], Some(vec![0x1f, 0x8b, 8, 0]))
+        .expect(415);
+    assert!(packed.body["detail"].as_str().unwrap().contains("Content-Encoding"), "{}", packed.text);
     let invalid = corp.send("POST", "/Users", &[], Some(vec![b'{', b'"', 0xff, b'"', b'}'])).expect(400);
     assert_eq!(invalid.body["scimType"], "invalidSyntax");
     assert_eq!(house.events("corp").len(), events, "something was written");
@@ -122,7 +126,11 @@ fn answers_are_named_as_the_client_asks() {
     let body = || Some(user("ada").to_string().into_bytes());
     let latin = [("Content-Type", "application/json; charset=iso-8859-1")];
     corp.send("POST", "/Users", &latin, body()).expect(415);
-    let utf_8 = [("Content-Type", "application/json; charset=UTF-8"), ("Accept", "application/json")];
+    let utf_8 = [
+        ("Content-Type", "application/json; charset=UTF-8"),
+        ("Content-Encoding", "identity"),
+        ("Accept", "application/json"),
+    ];
     let made = corp.send("POST", "/Users", &utf_8, body()).expect(201);
     assert_eq!(made.header("content-type"), Some("application/json"));
     let one = format!("/Users/{}", made.id());

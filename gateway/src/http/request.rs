@@ -105,6 +105,11 @@ impl Asked {
             let detail = "the body must be application/scim+json or application/json, in UTF-8";
             return Err(Error::status(415, detail).into());
         }
+        // RFC 9110 §8.4: what is packed would be called no JSON, which helps nobody.
+        let coding = self.header(header::CONTENT_ENCODING);
+        if coding.is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity")) {
+            return Err(Error::status(415, "the body must not be packed: leave out Content-Encoding").into());
+        }
         let announced = self.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
         if announced.is_some_and(|length| length > limit) {
             return Err(too_large());
