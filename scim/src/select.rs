@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::written::{self, Sent};
-use crate::{AttrPath, Attribute, Error, Mutability, Object, Registry, ResourceType, Returned};
+use crate::{
+    AttrPath, Attribute, Error, Mutability, Object, Quirk, Registry, Resolved, ResourceType, Returned, Speech,
+};
 
 /// The parameters `attributes` and `excludedAttributes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,16 +24,17 @@ const NAMES_MAX: usize = 1_000;
 impl AttributeSelection {
     /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once, and
     /// one of more than 1,000 names, are `invalidValue`.
-    pub fn parse(
+    pub fn parse<'a>(
         attributes: Option<&str>,
         excluded: Option<&str>,
         registry: &Registry,
+        speech: impl Into<Speech<'a>>,
     ) -> Result<Self, Error> {
+        let speech = speech.into();
         let given = |text: Option<&str>| -> Option<Vec<AttrPath>> {
             let names = text?.split(',').map(str::trim).filter(|name| !name.is_empty());
-            let paths: Vec<AttrPath> =
-                names.filter_map(|name| AttrPath::parse(name, registry).ok()).collect();
-            Some(paths)
+            let paths = names.filter_map(|name| AttrPath::parse(name, registry).ok());
+            Some(paths.map(|path| meant(path, registry, speech)).collect())
         };
         let is_long = |text: Option<&str>| text.is_some_and(|text| text.split(',').nth(NAMES_MAX).is_some());
         if is_long(attributes) || is_long(excluded) {
@@ -195,6 +198,21 @@ impl AttributeSelection {
     }
 }
 
+/// The path, with the URN of an extension where no type has such an attribute without one.
+fn meant(path: AttrPath, registry: &Registry, speech: Speech<'_>) -> AttrPath {
+    let kinds = registry.resource_types();
+    if path.schema.is_some() || kinds.iter().any(|kind| registry.resolve(kind, &path).is_some()) {
+        return path;
+    }
+    let mut extended = kinds.iter().filter_map(|kind| registry.in_extensions(kind, &path));
+    match extended.next() {
+        Some(Resolved::Attribute { extension: Some(schema), .. }) if speech.forgives(Quirk::UrnMissing) => {
+            AttrPath { schema: Some(schema.id.clone()), ..path }
+        }
+        Some(_) | None => path,
+    }
+}
+
 fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
     match value {
         Value::Array(values) => {
@@ -220,6 +238,7 @@ fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect;
     use serde_json::json;
 
     #[track_caller]
@@ -231,7 +250,7 @@ mod tests {
             "emails": [{"value": "a", "type": "work"}], "meta": {"version": "1", "location": "x"},
             "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"department": "D", "manager": {"value": "2"}},
         });
-        let selection = AttributeSelection::parse(attributes, excluded, &registry).unwrap();
+        let selection = AttributeSelection::parse(attributes, excluded, &registry, Dialect::Rfc).unwrap();
         let kept = selection.apply(&registry, user, resource.as_object().unwrap().clone());
         let mut paths: Vec<String> = crate::diff(&Object::new(), &kept)
             .into_iter()
@@ -272,14 +291,16 @@ mod tests {
     fn a_urn_alone_wants_what_its_schema_has() {
         let registry = Registry::built_in().unwrap();
         let wants = |attributes: &str, name: &str| {
-            AttributeSelection::parse(Some(attributes), None, &registry).unwrap().wants(&registry, name)
+            AttributeSelection::parse(Some(attributes), None, &registry, Dialect::Rfc)
+                .unwrap()
+                .wants(&registry, name)
         };
         assert!(wants("urn:ietf:params:scim:schemas:core:2.0:Group", "members"));
         assert!(wants("URN:ietf:params:scim:schemas:core:2.0:user", "groups"));
         assert!(!wants("urn:ietf:params:scim:schemas:core:2.0:User", "members"));
         assert!(!wants("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "groups"));
         let excluded = Some("urn:ietf:params:scim:schemas:core:2.0:Group");
-        let selection = AttributeSelection::parse(None, excluded, &registry).unwrap();
+        let selection = AttributeSelection::parse(None, excluded, &registry, Dialect::Rfc).unwrap();
         assert!(!selection.wants(&registry, "members") && selection.wants(&registry, "groups"));
     }
 
@@ -301,7 +322,7 @@ mod tests {
         let user = registry.by_name("User").unwrap();
         let safe = json!({"hint": "h", "pin": "1", "owner": {"value": "o", "note": "n"}, "locks": [{"value": "l", "note": "m"}]});
         let shown = |sent: Sent<'_>, attributes: Option<&str>, excluded: Option<&str>| {
-            let selection = AttributeSelection::parse(attributes, excluded, &registry).unwrap();
+            let selection = AttributeSelection::parse(attributes, excluded, &registry, Dialect::Rfc).unwrap();
             let resource = json!({"id": "1", "userName": "ada", "urn:example:scim:Safe": safe});
             let resource = resource.as_object().unwrap().clone();
             let selection = selection.after(&registry, user, sent);
@@ -336,6 +357,27 @@ mod tests {
     }
 
     #[test]
+    fn an_extension_is_found_without_its_urn_by_those_who_may() {
+        let registry = Registry::built_in().unwrap();
+        let user = registry.by_name("User").unwrap();
+        let urn = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+        let resource =
+            json!({"userName": "ada", urn: {"department": "D", "manager": {"value": "2", "$ref": "x"}}});
+        let shown = |attributes: Option<&str>, excluded: Option<&str>, dialect| {
+            let selection = AttributeSelection::parse(attributes, excluded, &registry, dialect).unwrap();
+            selection.apply(&registry, user, resource.as_object().unwrap().clone()).remove(urn)
+        };
+        let names = Some("userName,Department,manager.value");
+        let named = json!({"department": "D", "manager": {"value": "2"}});
+        for (dialect, expected) in
+            [(Dialect::Rfc, None), (Dialect::Entra, Some(named.clone())), (Dialect::Lenient, Some(named))]
+        {
+            assert_eq!(shown(names, None, dialect), expected, "{dialect:?}");
+        }
+        assert_eq!(shown(None, Some("manager"), Dialect::Entra), Some(json!({"department": "D"})));
+    }
+
+    #[test]
     fn both_lists_at_once_and_long_ones_are_refused() {
         let registry = Registry::built_in().unwrap();
         let many = |count: usize| vec!["title"; count].join(",");
@@ -345,9 +387,14 @@ mod tests {
             (None, Some(many(NAMES_MAX)), true),
             (None, Some(many(NAMES_MAX + 1)), false),
         ] {
-            let found = AttributeSelection::parse(attributes.as_deref(), excluded.as_deref(), &registry);
+            let found = AttributeSelection::parse(
+                attributes.as_deref(),
+                excluded.as_deref(),
+                &registry,
+                Dialect::Rfc,
+            );
             assert_eq!(found.is_ok(), expected);
         }
-        assert!(AttributeSelection::parse(Some("a"), Some("b"), &registry).is_err());
+        assert!(AttributeSelection::parse(Some("a"), Some("b"), &registry, Dialect::Rfc).is_err());
     }
 }

@@ -65,6 +65,7 @@ async fn answer(
         question.attributes.as_deref(),
         question.excluded_attributes.as_deref(),
         &inner.registry,
+        asked.caller.speech(),
     )?;
     let read = |kind| -> Result<Reading<'_>, Error> {
         let (limits, speech) = (inner.limits.filter(), asked.caller.speech());

@@ -79,6 +79,7 @@ impl Asked {
             self.parameter("attributes"),
             self.parameter("excludedAttributes"),
             &gateway.inner.registry,
+            self.caller.speech(),
         )?)
     }
 
