@@ -1,5 +1,7 @@
 //! Who may already be the one that a POST asks for.
 
+use std::collections::BTreeSet;
+
 use eventlog::clock;
 use projector::{Lens, Part, Query, Stored, Window};
 use proto::ResourceId;
@@ -108,6 +110,14 @@ impl Inner {
         let external_id = stored.external_ids.get(&caller.source);
         if external_id.is_none() || external_id != parts.external_id.as_ref() {
             return Ok(false);
+        }
+        if let Some(wanted) = &parts.members {
+            let held = self.projection.members(&caller.tenant, stored.id);
+            let held: BTreeSet<ResourceId> = held.into_iter().collect();
+            let wanted: Option<BTreeSet<ResourceId>> = wanted.iter().map(|id| id.parse().ok()).collect();
+            if wanted.is_none_or(|wanted| wanted != held) {
+                return Ok(false);
+            }
         }
         let is_recent = |time| clock::now().duration_since(time) <= window;
         if is_recent(stored.last_modified) && is_met(terms, stored, parts) {

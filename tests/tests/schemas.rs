@@ -244,3 +244,41 @@ fn mistakes_in_schemas_and_policies_are_all_told() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+/// A type whose name is unique and that has members: a POST that names others than there are asks for something else.
+#[test]
+fn a_post_again_with_other_members_is_no_retry() {
+    const TEAM: &str = "urn:example:scim:Team";
+    let schemas = json!([{"id": TEAM, "name": "Team", "attributes": [
+        {"name": "name", "type": "string", "required": true, "uniqueness": "server"},
+        {"name": "members", "type": "complex", "multiValued": true, "subAttributes": [
+            {"name": "value", "type": "string"}, {"name": "$ref", "type": "reference", "referenceTypes": ["User"]}]},
+    ]}]);
+    let types = json!({"id": "Team", "name": "Team", "endpoint": "/Teams", "schema": TEAM});
+    let house = House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some(
+            "[scim]\nschemas = [\"*.schema.json\"]\nresource_types = [\"types.json\"]\n".to_string(),
+        ),
+        files: vec![
+            ("own.schema.json".to_string(), schemas.to_string()),
+            ("types.json".to_string(), types.to_string()),
+        ],
+    });
+    let okta = house.corp().with_token(&house.token_of("corp", "okta", "okta"));
+    let (ada, eve) = (
+        okta.post("/Users", &user("ada")).expect(201).id(),
+        okta.post("/Users", &user("eve")).expect(201).id(),
+    );
+    let team = |members: &[&String]| {
+        let members: Vec<Value> = members.iter().map(|id| json!({"value": id})).collect();
+        json!({"schemas": [TEAM], "name": "Red", "externalId": "t1", "members": members})
+    };
+    let made = okta.post("/Teams", &team(&[&ada, &eve])).expect(201).id();
+    assert_eq!(okta.post("/Teams", &team(&[&eve, &ada])).expect(201).id(), made);
+    assert_eq!(okta.post("/Teams", &team(&[&ada])).expect(409).body["scimType"], "uniqueness");
+    let gone = json!([{"op": "remove", "path": format!("members[value eq \"{eve}\"]")}]);
+    okta.patch(&format!("/Teams/{made}"), gone).expect(200);
+    okta.post("/Teams", &team(&[&ada, &eve])).expect(409);
+    assert_eq!(okta.post("/Teams", &team(&[&ada])).expect(201).id(), made);
+}
