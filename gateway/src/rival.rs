@@ -111,25 +111,23 @@ impl Inner {
         if external_id.is_none() || external_id != parts.external_id.as_ref() {
             return Ok(false);
         }
-        if let Some(wanted) = &parts.members {
-            let held = self.projection.members(&caller.tenant, stored.id);
-            let held: BTreeSet<ResourceId> = held.into_iter().collect();
-            let wanted: Option<BTreeSet<ResourceId>> = wanted.iter().map(|id| id.parse().ok()).collect();
-            if wanted.is_none_or(|wanted| wanted != held) {
+        let Some((source, body)) = self.projection.beginning(&caller.tenant, stored.id).await? else {
+            return Ok(false);
+        };
+        let is_own = source == caller.source;
+        if let Some(named) = &parts.members {
+            let held: BTreeSet<ResourceId> =
+                self.projection.members(&caller.tenant, stored.id).into_iter().collect();
+            let named: Option<BTreeSet<ResourceId>> = named.iter().map(|id| id.parse().ok()).collect();
+            // What was joined has the members of both.
+            let is_so = |named: BTreeSet<_>| if is_own { named == held } else { named.is_subset(&held) };
+            if !named.is_some_and(is_so) {
                 return Ok(false);
             }
         }
         let is_recent = |time| clock::now().duration_since(time) <= window;
-        if is_recent(stored.last_modified) && is_met(terms, stored, parts) {
-            return Ok(true);
-        }
-        if !is_recent(stored.created) {
-            return Ok(false);
-        }
-        let beginning = self.projection.beginning(&caller.tenant, stored.id).await?;
-        Ok(beginning.is_some_and(|(source, body)| {
-            source == caller.source && is_as_begun(terms, stored, &body.document, parts)
-        }))
+        Ok(is_recent(stored.last_modified) && is_met(terms, stored, parts)
+            || is_own && is_recent(stored.created) && is_as_begun(terms, stored, &body.document, parts))
     }
 
     /// The same person under the former id: a deletion that is taken back.

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use street::House;
 use street::house::{Client, Options, group, user};
@@ -71,6 +73,27 @@ fn two_sources_keep_one_person() {
     assert!(hr.find("/Users", "externalId", "idp-1").is_none());
     // Who joined already does not join again.
     assert_eq!(idp.post("/Users", &known_as("ada", "idp-2")).expect(409).body["scimType"], "uniqueness");
+}
+
+/// A group that two sources know by its name has the members of both.
+#[test]
+fn whoever_joins_a_group_brings_its_members() {
+    let house = house("[tenant.corp.source.idp]\njoin = [\"displayName\"]\nrepeat = true\n");
+    let (hr, idp) = (client(&house, "hr", "rfc"), client(&house, "idp", "rfc"));
+    let [ada, eve, bob] = ["ada", "eve", "bob"].map(|name| hr.post("/Users", &user(name)).expect(201).id());
+    let made = hr.post("/Groups", &group("Team", &[&ada, &eve])).expect(201).id();
+    let mut same = group("team", &[&eve, &bob]);
+    same["externalId"] = json!("g1");
+    let members = |reply: &Value| {
+        let members = reply["members"].as_array().unwrap();
+        members.iter().map(|member| member["value"].as_str().unwrap().to_string()).collect::<BTreeSet<_>>()
+    };
+    let all = BTreeSet::from([ada, eve, bob]);
+    let joined = idp.post("/Groups", &same).expect(201);
+    assert_eq!((joined.id(), members(&joined.body)), (made.clone(), all.clone()), "{}", joined.text);
+    let again = idp.post("/Groups", &same).expect(201);
+    assert_eq!((again.id(), again.header("etag")), (made.clone(), joined.header("etag")));
+    assert_eq!(members(&hr.get(&format!("/Groups/{made}")).expect(200).body), all);
 }
 
 #[test]

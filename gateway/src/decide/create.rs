@@ -33,13 +33,20 @@ pub(super) fn create(
             }
             None => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
         },
-        Rival::Joined(stored) => match change(state, terms, stored, joined(stored, parts))? {
-            Decision::Nothing => Ok(Decision::Nothing),
-            written => {
-                metrics::counter!("rollcall_joined_total").increment(1);
-                Ok(written)
+        Rival::Joined(stored) => {
+            let mut joined = joined(stored, parts);
+            joined.members = parts.members.as_ref().map(|named| {
+                let held = state.directory.members().into_iter().map(|id| id.to_string());
+                held.chain(named.iter().cloned()).collect()
+            });
+            match change(state, terms, stored, joined)? {
+                Decision::Nothing => Ok(Decision::Nothing),
+                written => {
+                    metrics::counter!("rollcall_joined_total").increment(1);
+                    Ok(written)
+                }
             }
-        },
+        }
         Rival::Ambiguous => Err(Rejection::Ambiguous),
         Rival::Former(former) => {
             terms.context.speech.note(Quirk::CreateAfterDelete);
@@ -98,7 +105,7 @@ fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> 
     Some(parts)
 }
 
-/// The resource that another source made, with what this source adds; nothing is cleared.
+/// The resource that another source made, with what this source adds, members aside; nothing is cleared.
 fn joined(stored: &Stored, parts: &Parts) -> Parts {
     let mut document = Object::clone(&stored.document);
     for (name, value) in &*parts.document {
