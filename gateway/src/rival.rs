@@ -8,7 +8,6 @@ use proto::ResourceId;
 use proto::subject::{self, Key};
 use scim::validate::Parts;
 use scim::{Dialect, Filter, ResourceType};
-use serde_json::Value;
 
 use crate::Inner;
 use crate::command::Caller;
@@ -155,8 +154,14 @@ impl Inner {
         let Terms { caller, rules, context, .. } = terms;
         let kind = context.kind;
         for path in &rules.join {
-            let Some(Value::String(value)) = path.values(&parts.document).first().copied() else { continue };
-            let text = format!("{path} eq {}", Value::String(value.clone()));
+            // An empty text says nothing, and whoever has one too is somebody else.
+            let values = path.values(&parts.document).into_iter();
+            let values = values.filter(|value| value.as_str().is_some_and(|text| !text.trim().is_empty()));
+            let texts: Vec<String> = values.map(|value| format!("{path} eq {value}")).collect();
+            if texts.is_empty() {
+                continue;
+            }
+            let text = texts.join(" or ");
             let filter = Filter::parse(&text, &self.limits.filter(), Dialect::Rfc, &self.registry, kind);
             let Ok(filter) = filter else { continue };
             let part = [Part { kind, filter: Some(&filter), sort: None }];

@@ -96,6 +96,28 @@ fn whoever_joins_a_group_brings_its_members() {
     assert_eq!(members(&hr.get(&format!("/Groups/{made}")).expect(200).body), all);
 }
 
+/// An empty field, which templates send for what nobody filled in, names nobody; of many values each may name somebody.
+#[test]
+fn a_join_key_names_somebody_by_any_value_that_says_something() {
+    let number = format!("{ENTERPRISE}:employeeNumber");
+    let house = house(&format!("[tenant.corp.source.idp]\njoin = [\"{number}\", \"emails.value\"]\n"));
+    let (hr, idp) = (client(&house, "hr", "rfc"), client(&house, "idp", "rfc"));
+    let person = |name: &str, number: &str, addresses: &[&str]| {
+        let mut person = known_as(name, name);
+        person["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", ENTERPRISE]);
+        person[ENTERPRISE] = json!({"employeeNumber": number});
+        person["emails"] = addresses.iter().map(|address| json!({"value": address})).collect();
+        person
+    };
+    let eve = hr.post("/Users", &person("eve", "", &["", "eve@corp.test"])).expect(201).id();
+    let ada = idp.post("/Users", &person("ada", "", &["", "ada@corp.test"])).expect(201);
+    assert_ne!(ada.id(), eve, "{}", ada.text);
+    let same = idp.post("/Users", &person("eva", " ", &["eva@home.test", "EVE@corp.test"])).expect(201);
+    assert_eq!(same.id(), eve, "{}", same.text);
+    let both = person("both", "", &["ada@corp.test", "eve@corp.test"]);
+    assert_eq!(idp.post("/Users", &both).expect(409).body["scimType"], "uniqueness");
+}
+
 #[test]
 fn several_that_may_be_meant_are_held() {
     let house = house("[tenant.corp.source.idp]\njoin = [\"emails.value\"]\n");
