@@ -249,6 +249,12 @@ fn a_tenant_may_want_more() {
     corp.patch(&format!("/Groups/{other}"), rename.clone()).expect(409);
     corp.delete(&format!("/Groups/{team}")).expect(204);
     corp.patch(&format!("/Groups/{other}"), rename).expect(200);
+    // What nobody filled in is no value that another could have taken.
+    for name in ["eve", "bob"] {
+        let mut blank = user(name);
+        blank["nickName"] = json!("");
+        corp.post("/Users", &blank).expect(201);
+    }
     let mut long = user("long");
     long["title"] = json!("x".repeat(5000));
     corp.post("/Users", &long).expect(413);

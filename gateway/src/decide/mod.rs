@@ -300,7 +300,9 @@ fn claims(
     for Claimable { path, case_exact } in &terms.rules.claims {
         let attribute = path.to_string();
         let key_in = |document: &Object| {
-            let text = path.values(document).first().map(|value| match value {
+            // An empty text, as templates send it for what nobody filled in, is nobody's.
+            let says = |value: &&&Value| value.as_str().is_none_or(|text| !text.trim().is_empty());
+            let text = path.values(document).first().filter(says).map(|value| match value {
                 Value::String(text) if *case_exact => text.clone(),
                 Value::String(text) => scim::fold(text),
                 other => other.to_string(),
