@@ -159,6 +159,12 @@ fn oktas_retries_and_returns() {
     okta.delete(&path).expect(204);
     assert_ne!(okta.post("/Users", &known_as("ada", "00u2")).expect(201).id(), made.id());
     assert_eq!(house.events("corp").iter().filter(|event| event["kind"] == "Created").count(), 3);
+    // An empty identifier is none, so nobody is known by it.
+    let eve = okta.post("/Users", &known_as("eve", "")).expect(201);
+    assert!(eve.body.get("externalId").is_none(), "{}", eve.text);
+    okta.post("/Users", &known_as("eve", "")).expect(409);
+    okta.delete(&format!("/Users/{}", eve.id())).expect(204);
+    assert_ne!(okta.post("/Users", &known_as("eve", "")).expect(201).id(), eve.id());
 }
 
 /// A retry is heard whatever the POST before it came to: a new account, one that returned, one that was joined.

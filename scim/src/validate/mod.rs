@@ -110,7 +110,8 @@ fn is_immutable(attribute: &Attribute) -> bool {
 /// Takes a full document apart.
 pub fn split(context: Context<'_>, mut full: Object) -> Parts {
     let external_id = match full.remove("externalId") {
-        Some(Value::String(id)) => Some(id),
+        // An empty one identifies nobody.
+        Some(Value::String(id)) if !id.trim().is_empty() => Some(id),
         Some(_) | None => None,
     };
     let members = members::take(context, &mut full);
