@@ -129,7 +129,7 @@ fn answers_are_named_as_the_client_asks() {
     let utf_8 = [
         ("Content-Type", "application/json; charset=UTF-8"),
         ("Content-Encoding", "identity"),
-        ("Accept", "application/json"),
+        ("Accept", "Application/JSON"),
     ];
     let made = corp.send("POST", "/Users", &utf_8, body()).expect(201);
     assert_eq!(made.header("content-type"), Some("application/json"));

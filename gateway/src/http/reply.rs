@@ -51,7 +51,8 @@ const PLAIN_JSON: &str = "application/json";
 pub(super) fn wants_plain_json(headers: &HeaderMap) -> bool {
     let accepts = |wanted: &str| {
         let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        values.into_iter().any(|value| value.contains(wanted))
+        // RFC 9110 §8.3.1: in any case.
+        values.into_iter().any(|value| value.to_ascii_lowercase().contains(wanted))
     };
     accepts(PLAIN_JSON) && !accepts(SCIM_JSON)
 }
