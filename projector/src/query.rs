@@ -265,11 +265,7 @@ impl Projection {
             }
             wanted.iter().filter_map(|found| Outline::of(directory, found.slot, at)).collect::<Vec<_>>()
         });
-        let outlines = outlines.unwrap_or_default();
-        page.resources.reserve_exact(outlines.len());
-        for outline in outlines {
-            page.resources.push(self.read(tenant, outline).await?);
-        }
+        page.resources = self.read_all(tenant, outlines.unwrap_or_default()).await?;
         Ok(page)
     }
 }

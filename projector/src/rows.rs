@@ -1,19 +1,66 @@
 //! Rows, wherever they are: in the tail, in the store, or, on any doubt, in the log that they were made of.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::{Body, Event, Tenant};
 
 use crate::content::Content;
 use crate::row::Row;
+use crate::scan::DENSE;
 use crate::stored::{Outline, Stored};
 use crate::{Error, Projection};
+
+/// So many rows that are near one another are worth reading together.
+const NEAR_MIN: usize = 4;
 
 impl Projection {
     /// The resource of an outline: with what its row says.
     pub(crate) async fn read(&self, tenant: &Tenant, outline: Outline) -> Result<Stored, Error> {
         let content = self.content(tenant, outline.seen.row).await?;
         Ok(outline.filled(&content, Some(content.clone())))
+    }
+
+    /// The resources of a page. Rows that stand near one another are read together.
+    pub(crate) async fn read_all(
+        &self,
+        tenant: &Tenant,
+        outlines: Vec<Outline>,
+    ) -> Result<Vec<Stored>, Error> {
+        let near = self.near(tenant, &outlines);
+        let mut read = Vec::with_capacity(outlines.len());
+        for outline in outlines {
+            read.push(match near.get(&outline.seen.row) {
+                Some(content) => outline.filled(content, Some(content.clone())),
+                None => self.read(tenant, outline).await?,
+            });
+        }
+        Ok(read)
+    }
+
+    /// What rows say that nobody asked for lately, where they stand near one another. Those that cannot be read like this
+    /// are left out.
+    fn near(&self, tenant: &Tenant, outlines: &[Outline]) -> BTreeMap<u64, Arc<Content>> {
+        let (inner, mut found) = (&self.inner, BTreeMap::new());
+        let rows = outlines.iter().map(|outline| outline.seen.row);
+        let sought: BTreeSet<u64> = rows.filter(|row| inner.hot.peek(*row).is_none()).collect();
+        let Some((first, last)) = sought.first().copied().zip(sought.last().copied()) else { return found };
+        if sought.len() < NEAR_MIN || last - first >= sought.len() as u64 * DENSE {
+            return found;
+        }
+        let cleared = inner.hot.cleared();
+        // What fails here is said when it is read alone.
+        let _ = inner.store.range(tenant, first, last, |row| {
+            if sought.contains(&row.sequence)
+                && let Ok(Some(content)) = inner.reader.content_now(&row)
+            {
+                let content = Arc::new(content);
+                inner.hot.put(row.sequence, content.clone(), cleared);
+                found.insert(row.sequence, content);
+            }
+            true
+        });
+        found
     }
 
     /// What a row says.

@@ -23,7 +23,7 @@ const PIECE: usize = 1024;
 /// Pieces under way for one question.
 pub(crate) const PIECES_MAX: usize = 3;
 /// So many rows between two that are wanted are passed over rather than sought.
-const DENSE: u64 = 3;
+pub(crate) const DENSE: u64 = 3;
 
 /// So much is read of documents before others have a turn, counted once for each comparison of the filter: some are large.
 const PIECE_BYTES: usize = 8 << 20;
