@@ -86,7 +86,7 @@ impl Projection {
     /// Answers a question. `total` is exact.
     pub async fn query(&self, tenant: &Tenant, query: Query<'_>) -> Result<Page, Error> {
         self.settle_aside(tenant).await;
-        let looked = self.with(tenant, |directory| {
+        let looked = self.with_order(tenant, |directory| {
             let at = directory.moment_that_stays(query.lens.moment.0);
             (at, in_order(directory, query, at))
         });
@@ -149,9 +149,8 @@ impl Projection {
         kind: &ResourceType,
         filter: &Filter,
     ) -> Option<Vec<ResourceId>> {
-        self.settle(tenant);
         let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
-        let begun = self.with(tenant, |directory| {
+        let begun = self.with_order(tenant, |directory| {
             let at = directory.moment_that_stays(NOW);
             let (_, sifting, is_exact) = begin(directory, &lens, part, at);
             is_exact.then_some((sifting, at))
@@ -203,8 +202,7 @@ impl Projection {
 
     /// How a question would be answered: a line for each step, with about how many resources it looks at.
     pub fn explain(&self, tenant: &Tenant, part: Part<'_>, lens: &Lens) -> Vec<String> {
-        self.settle(tenant);
-        self.with(tenant, |directory| {
+        self.with_order(tenant, |directory| {
             let at = directory.moment_that_stays(lens.moment.0);
             let planner = planner(directory, lens, part, at);
             let mut lines = Vec::new();

@@ -69,7 +69,24 @@ impl Projection {
         }
     }
 
-    /// The same, on a thread of its own when it takes long.
+    /// Asks a tenant's directory while its indexes say all that is applied. What comes between putting them in order and
+    /// asking would be applied, and found by none of them.
+    pub(crate) fn with_order<T>(&self, tenant: &Tenant, ask: impl FnOnce(&Directory) -> T) -> Option<T> {
+        self.settle(tenant);
+        {
+            let state = self.state();
+            let directory = state.tenants.get(tenant)?;
+            if directory.waiting() == 0 {
+                return Some(ask(directory));
+            }
+        }
+        let mut state = self.state_mut();
+        let directory = state.tenants.get_mut(tenant)?;
+        directory.settle();
+        Some(ask(directory))
+    }
+
+    /// Puts a tenant's indexes in order, on a thread of its own when it takes long.
     pub(crate) async fn settle_aside(&self, tenant: &Tenant) {
         let waiting = self.with(tenant, Directory::waiting).unwrap_or_default();
         if waiting > IN_PLACE_MAX && !self.inner.store.is_memory() {
@@ -106,5 +123,69 @@ impl Projection {
 
     fn is_near(&self, last: u64) -> bool {
         self.state().applied() + NEAR >= last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use proto::subject::key_of_id;
+    use proto::{Event, EventId, Kind, ResourceId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::row::{ReadRow, Row};
+    use crate::state::Told;
+    use crate::writer::tests::projection;
+
+    const PIECES: u64 = 300;
+    const PIECE: u64 = 16;
+
+    /// Somebody is made, who has one value in an index.
+    fn told(tenant: &Tenant, sequence: u64) -> Told {
+        let (id, time) = (Uuid::from_u128(sequence.into()), Timestamp::UNIX_EPOCH);
+        let event = Event {
+            id: EventId::new(id),
+            tenant: tenant.clone(),
+            resource_type: "User".to_string(),
+            resource_id: ResourceId::new(id),
+            source: String::new(),
+            actor: String::new(),
+            txn: String::new(),
+            occurred_at: time,
+            reason: String::new(),
+            key_ref: None,
+            continued: false,
+            kind: Kind::Created { members_added: Vec::new() },
+        };
+        let row = Row { sequence, time, key: key_of_id(event.resource_id), payload: Bytes::new() };
+        let read = Box::new(ReadRow { row, event, content: None, values: vec![(1, format!("u{sequence}"))] });
+        Told::New { read, broker: time, own: false }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_while_much_comes_finds_all_that_is_applied() {
+        let (projection, tenant) = (projection().await, "corp".parse::<Tenant>().unwrap());
+        let hear = || {
+            for piece in 0..PIECES {
+                let first = piece * PIECE + 1;
+                let some = (first..first + PIECE).map(|sequence| told(&tenant, sequence)).collect();
+                projection.state_mut().hear(some, true).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(hear);
+            let mut applied = 0;
+            while applied < PIECES * PIECE {
+                let found = projection.with_order(&tenant, |directory| {
+                    let found = directory.values().order(1).map_or(0, |order| order.len());
+                    (directory.applied(), found as u64)
+                });
+                let Some((there, found)) = found else { continue };
+                assert_eq!(found, there, "of those who are there not all are found");
+                applied = there;
+            }
+        });
     }
 }

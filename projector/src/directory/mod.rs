@@ -405,8 +405,8 @@ impl Directory {
         self.values.settle();
     }
 
-    /// Takes orders over that were made of a copy of the values, when nobody was erased since then.
-    pub(crate) fn adopt(&mut self, erased: u64, ordered: Vec<Ordered>) {
+    /// Takes orders over that were made of a copy of the values, unless the tenant was dropped since then.
+    pub(crate) fn adopt(&mut self, erased: u64, ordered: Ordered) {
         if erased == self.erased {
             self.values.adopt(ordered);
         }

@@ -48,6 +48,8 @@ pub(crate) struct Values {
     orders: Vec<Order>,
     /// By column: what is not in its order yet.
     waiting: Vec<Vec<Number>>,
+    /// How often orders were changed where they are: those that were made of a copy from before lack that.
+    settled: u64,
     /// By column and resource type: how many values there are now.
     open: Counts,
     /// By column: whether texts were longer than what is kept of them, so that the order is not exact.

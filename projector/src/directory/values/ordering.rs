@@ -7,13 +7,20 @@ use super::{Beginning, Number, Order, Values, beginning, compare, put, text};
 /// So many new values are put into their order one by one; more are sorted together.
 const ONE_BY_ONE_MAX: usize = 64;
 
-/// A column's order with what waited for it.
+/// Orders with what waited for them.
 pub(crate) struct Ordered {
+    /// What tells whether they are as new as those whose places they are to take.
+    settled: u64,
+    columns: Vec<OrderedColumn>,
+}
+
+struct OrderedColumn {
     column: usize,
     /// How many waited.
     taken: usize,
     order: Order,
 }
+
 impl Values {
     /// How many values wait for their order.
     pub(crate) fn waiting(&self) -> usize {
@@ -22,6 +29,7 @@ impl Values {
 
     /// Puts what waits into its order.
     pub(crate) fn settle(&mut self) {
+        self.settled += 1;
         for column in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.get_mut(column) else { return };
             let waiting = std::mem::take(waiting);
@@ -38,7 +46,7 @@ impl Values {
 
     /// The orders as they are with what waits now, for [`Values::adopt`]: to be made of a copy, while the directory goes
     /// on. Columns are shared out between two threads.
-    pub(crate) fn ordered(&self) -> Vec<Ordered> {
+    pub(crate) fn ordered(&self) -> Ordered {
         let mut columns: Vec<(usize, usize)> = self.waiting.iter().map(Vec::len).enumerate().collect();
         columns.retain(|(_, waiting)| *waiting > 0);
         columns.sort_unstable_by_key(|(_, waiting)| *waiting);
@@ -50,21 +58,26 @@ impl Values {
                 let Some((column, taken)) = column else { return done };
                 let waiting = self.waiting.get(column).map(Vec::as_slice).unwrap_or_default();
                 let merged = self.merged(column, waiting, &mut keyed);
-                done.extend(merged.map(|order| Ordered { column, taken, order }));
+                done.extend(merged.map(|order| OrderedColumn { column, taken, order }));
             }
         };
-        std::thread::scope(|scope| {
+        let columns = std::thread::scope(|scope| {
             let other = scope.spawn(work);
             let mut done = work();
             // What is missing stays waiting.
             done.extend(other.join().unwrap_or_default());
             done
-        })
+        });
+        Ordered { settled: self.settled, columns }
     }
 
-    /// Takes over what was made of a copy. What came since then waits; nobody may have been wiped since then.
-    pub(crate) fn adopt(&mut self, ordered: Vec<Ordered>) {
-        for Ordered { column, taken, order } in ordered {
+    /// Takes over what was made of a copy. What came since then waits. Nothing is taken over when somebody was wiped since
+    /// then, or when what waited was put in order here.
+    pub(crate) fn adopt(&mut self, ordered: Ordered) {
+        if ordered.settled != self.settled {
+            return;
+        }
+        for OrderedColumn { column, taken, order } in ordered.columns {
             if let (Some(waiting), Some(former)) = (self.waiting.get_mut(column), self.orders.get_mut(column))
             {
                 *former = order;
@@ -136,6 +149,29 @@ mod tests {
         }
         many.settle();
         assert!(one.order(1).unwrap().iter().eq(many.order(1).unwrap().iter()));
+    }
+
+    /// Others may put in order what waits while a copy is sorted, and more may come: it would be lost with the former order.
+    #[test]
+    fn an_order_that_was_made_of_a_copy_does_not_take_the_place_of_a_newer_one() {
+        let (mut one, mut aside) = (Values::default(), Values::default());
+        let mut come = |aside: &mut Values, slots: std::ops::Range<u32>, later| {
+            for slot in slots {
+                for (values, later) in [(&mut one, false), (&mut *aside, later)] {
+                    values.grow();
+                    values.set(slot, 0, slot, &[(1, format!("{}", slot % 97))], later);
+                }
+            }
+        };
+        come(&mut aside, 0..500, true);
+        let ordered = aside.clone().ordered();
+        come(&mut aside, 500..600, true);
+        aside.settle();
+        come(&mut aside, 600..610, false);
+        come(&mut aside, 610..900, true);
+        aside.adopt(ordered);
+        aside.settle();
+        assert!(one.order(1).unwrap().iter().eq(aside.order(1).unwrap().iter()));
     }
 
     #[test]
