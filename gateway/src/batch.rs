@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use futures::future::join_all;
+use proto::ResourceId;
 use scim::bulk::{self, Operation, Request};
 use scim::{Error, Object, ResourceType};
 use serde_json::Value;
@@ -223,8 +224,29 @@ impl<'a> Run<'a> {
     fn prepared(&self, index: usize, operation: Operation) -> Prepared<'a> {
         match self.batch.done.get(&index) {
             Some(done) => Prepared { index, operation, command: Err(Ok(done.clone())) },
+            None if self.had_its_turn(index, &operation.path) => {
+                let detail =
+                    "it had its turn before this request was interrupted: it changed nothing, or was refused";
+                Prepared { index, operation, command: Err(Err(Error::status(409, detail))) }
+            }
             None => self.asked(index, operation),
         }
+    }
+
+    /// Whether an operation that wrote nothing was carried out before: one behind it changed the same resource, and those on
+    /// one resource keep their order. Done again it would undo the other. Who had to wait for others has no such order.
+    fn had_its_turn(&self, index: usize, path: &str) -> bool {
+        let mut later = self.batch.done.range(index + 1..).map(|(_, done)| done.path.as_str()).peekable();
+        if later.peek().is_none() {
+            return false;
+        }
+        let named = |path: &str| {
+            let (kind, id) = self.target(path).ok()?;
+            Some((kind.name.clone(), id?.parse::<ResourceId>().ok()?))
+        };
+        let waited =
+            self.request.operations.get(index).is_none_or(|operation| !operation.references().is_empty());
+        !waited && named(path).is_some_and(|own| later.any(|other| named(other).as_ref() == Some(&own)))
     }
 
     /// The same, whatever was done before.

@@ -241,3 +241,31 @@ fn a_circle_that_was_cut_is_closed() {
         assert_eq!(shown["members"].as_array().map(Vec::len), Some(1), "{shown}");
     }
 }
+
+/// Somebody who is active is asked to be, which changes nothing, and is switched off. Then everything ended.
+#[test]
+fn what_changed_nothing_is_not_done_again_after_what_came_behind_it() {
+    let house = house();
+    let corp = house.corp().with_token(&house.token_of("corp", "abandoned", "rfc"));
+    let path = |reply: &Reply| format!("/Users/{}", reply.body["id"].as_str().unwrap());
+    let [ada, bob] = ["ada", "bob"].map(|name| path(&corp.post("/Users", &user(name)).expect(201)));
+    let switch = |path: &str, active: bool| {
+        let data = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+                          "Operations": [{"op": "replace", "path": "active", "value": active}]});
+        json!({"method": "PATCH", "path": path, "data": data})
+    };
+    let operations = json!([switch(&ada, true), switch(&ada, false)]);
+    corp.post("/Bulk", &json!({"schemas": [BULK], "Operations": operations})).expect(200);
+    let events = house.events("corp");
+    let txn = events.last().unwrap()["txn"].as_str().unwrap().strip_suffix(":1").unwrap();
+    // What had not been reached is carried out.
+    let operations = json!([operations[0], operations[1], switch(&bob, false)]);
+    abandon(&house, txn, 0, false, &operations);
+    let sets = completed(&corp, txn);
+    let statuses: Vec<&str> =
+        sets.iter().map(|set| set["events"][COMPLETED]["status"].as_str().unwrap()).collect();
+    for path in [&ada, &bob] {
+        assert_eq!(corp.get(path).expect(200).body["active"], false, "{sets:?}");
+    }
+    assert_eq!(statuses, ["409", "200", "200"]);
+}
