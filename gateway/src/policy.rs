@@ -119,7 +119,12 @@ impl Policies {
         let listed = policy.and_then(|policy| policy.unique.get(&kind.name)).into_iter().flatten();
         let mut claims: Vec<Claimable> =
             registry.further_unique(kind).filter_map(|path| claimable(registry, kind, path)).collect();
-        claims.extend(listed.filter_map(|text| claim(registry, kind, text)));
+        for listed in listed.filter_map(|text| claim(registry, kind, text)) {
+            // The schema may say so too. One that is claimed twice in a batch is claimed by nobody.
+            if claims.iter().all(|known| known.path != listed.path) {
+                claims.push(listed);
+            }
+        }
         Rules {
             owns: policy.map_or(Ownership::All, |policy| ownership(policy, &caller.source, &canonical)),
             join: source.map(|source| source.join.iter().filter_map(canonical).collect()).unwrap_or_default(),
@@ -213,5 +218,25 @@ impl Ownership {
             Self::Only(paths) => named(paths),
             Self::Except(paths) => !named(paths),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_unique_twice_is_claimed_once() {
+        let registry = Registry::built_in().unwrap();
+        let listed = ["nickName", "NICKNAME", "title"].map(str::to_string).to_vec();
+        let policy = TenantPolicy {
+            unique: BTreeMap::from([("User".to_string(), listed)]),
+            ..TenantPolicy::default()
+        };
+        let policies = Policies { tenants: BTreeMap::from([("corp".to_string(), policy)]) };
+        let caller = Caller::own(&"corp".parse().unwrap(), "hr", "a", "");
+        let rules = policies.rules(&caller, &registry, registry.by_name("User").unwrap());
+        let paths: Vec<String> = rules.claims.iter().map(|claim| claim.path.to_string()).collect();
+        assert_eq!(paths, ["nickName", "title"]);
     }
 }

@@ -88,13 +88,7 @@ impl Asked {
     }
 
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
-        let mut values = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        let mut joined = values.next()?.to_string();
-        for value in values {
-            joined.push(',');
-            joined.push_str(value);
-        }
-        Some(joined)
+        joined(&self.headers, name)
     }
 
     /// The body as JSON, within its limit.
@@ -124,6 +118,17 @@ impl Asked {
         })?;
         Ok(scim::json::parse(&bytes)?)
     }
+}
+
+/// All that a header says. What is no text is there all the same: a precondition that cannot be read does not hold.
+fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let mut joined = values.next()?.into_owned();
+    for value in values {
+        joined.push(',');
+        joined.push_str(&value);
+    }
+    Some(joined)
 }
 
 /// Why a body was not read.
@@ -333,7 +338,7 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderName;
+    use axum::http::{HeaderName, HeaderValue};
 
     #[test]
     fn only_what_the_proxy_added_is_believed() {
@@ -376,6 +381,19 @@ mod tests {
             true,
         );
         check("cursor&count=", &[("cursor", ""), ("count", "")], false);
+    }
+
+    #[test]
+    fn a_header_that_is_no_text_does_not_pass_for_none() {
+        let of = |values: &[&[u8]]| {
+            let values =
+                values.iter().map(|value| (header::IF_MATCH, HeaderValue::from_bytes(value).unwrap()));
+            joined(&values.collect(), header::IF_MATCH)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[b"\"1-2\"", b"*"]).as_deref(), Some("\"1-2\",*"));
+        assert_eq!(of(&[b"\"\xff\""]).as_deref(), Some("\"\u{fffd}\""));
+        assert_eq!(of(&["\"é\"".as_bytes()]).as_deref(), Some("\"é\""));
     }
 
     #[test]
