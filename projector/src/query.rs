@@ -149,6 +149,7 @@ impl Projection {
         kind: &ResourceType,
         filter: &Filter,
     ) -> Option<Vec<ResourceId>> {
+        self.settle(tenant);
         let (lens, part) = (Lens::default(), Part { kind, filter: Some(filter), sort: None });
         let begun = self.with_order(tenant, |directory| {
             let at = directory.moment_that_stays(NOW);
@@ -202,6 +203,7 @@ impl Projection {
 
     /// How a question would be answered: a line for each step, with about how many resources it looks at.
     pub fn explain(&self, tenant: &Tenant, part: Part<'_>, lens: &Lens) -> Vec<String> {
+        self.settle(tenant);
         self.with_order(tenant, |directory| {
             let at = directory.moment_that_stays(lens.moment.0);
             let planner = planner(directory, lens, part, at);

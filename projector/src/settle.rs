@@ -69,10 +69,9 @@ impl Projection {
         }
     }
 
-    /// Asks a tenant's directory while its indexes say all that is applied. What comes between putting them in order and
-    /// asking would be applied, and found by none of them.
+    /// Asks a tenant's directory while its indexes say all that is applied. They were put in order before; what came since
+    /// then, which is little, is put in order here: it would be applied, and found by none of them.
     pub(crate) fn with_order<T>(&self, tenant: &Tenant, ask: impl FnOnce(&Directory) -> T) -> Option<T> {
-        self.settle(tenant);
         {
             let state = self.state();
             let directory = state.tenants.get(tenant)?;
