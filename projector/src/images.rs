@@ -21,7 +21,7 @@ const FOLDER: &str = "images";
 /// What a file begins with.
 const MAGIC: &[u8; 8] = b"rcimage1";
 /// The layout of an image; another one is not read.
-const LAYOUT: u32 = 4;
+const LAYOUT: u32 = 5;
 /// Bytes that one sealed piece may have.
 const PIECE_MAX: u32 = 64 << 20;
 /// Bytes that the description may have.

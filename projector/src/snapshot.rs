@@ -22,7 +22,7 @@ use crate::reader::Reader;
 use crate::{Error, Projection};
 
 /// The layout of a snapshot; another one is refused.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 /// Bytes that a description may have.
 const HEAD_MAX: u64 = 16 << 20;
 /// How long the log may take to confirm what a snapshot holds.

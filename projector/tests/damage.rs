@@ -228,7 +228,7 @@ async fn an_image_of_something_else_is_not_used() {
         ("an older image", std::fs::read(whole.older.join("corp")).unwrap()),
         ("another tenant's image", std::fs::read(&foreign).unwrap()),
         ("another tenant's image under its name", replaced("\"acme\"", "\"corp\"", &foreign)),
-        ("another layout", replaced("\"layout\":4", "\"layout\":3", &corp)),
+        ("another layout", replaced("\"layout\":5", "\"layout\":4", &corp)),
         ("other indexes", replaced("displayName", "displayNam3", &corp)),
         ("another master key", std::fs::read(strange.images().join("corp")).unwrap()),
         ("an empty file", Vec::new()),

@@ -140,7 +140,7 @@ async fn what_does_not_fit_is_not_used() {
     flipped[good.len() - 100] ^= 1;
     let other_event = "01890a5d-ac96-774b-bcce-b302099a8057";
     for (what, changed) in [
-        ("another layout", changed("\"layout\":3", "\"layout\":2")),
+        ("another layout", changed("\"layout\":4", "\"layout\":3")),
         ("another timeline", changed(&snapshot.position.event.to_string(), other_event)),
         ("other indexes", changed("userName:", "nickName:")),
         ("cut off", good[..good.len() - 7].to_vec()),
