@@ -43,6 +43,11 @@ impl Batch {
             gateway,
             batch: self,
             known: operations.iter().filter_map(|operation| operation.bulk_id.clone()).collect(),
+            changed: self
+                .done
+                .iter()
+                .filter_map(|(place, done)| Some((id_of(&done.path)?, *place)))
+                .collect(),
             request: &self.request,
             ids: BTreeMap::new(),
             failed: BTreeSet::new(),
@@ -67,6 +72,8 @@ struct Run<'a> {
     request: &'a Request,
     /// Every bulkId of the request.
     known: BTreeSet<String>,
+    /// By resource: the last operation that was done to it before.
+    changed: BTreeMap<ResourceId, usize>,
     /// The resources that were made, by bulkId.
     ids: BTreeMap<String, String>,
     /// The bulkIds that came to nothing.
@@ -105,6 +112,10 @@ impl<'a> Run<'a> {
                     break;
                 }
                 let Some(operation) = self.request.operations.get(index) else { continue };
+                if self.had_its_turn(index, operation) {
+                    self.tell_its_turn(index, operation);
+                    continue;
+                }
                 match self.state(operation) {
                     Turn::Waiting => waiting.push(index),
                     Turn::Impossible(error) => self.refuse(index, operation, None, &error),
@@ -224,29 +235,25 @@ impl<'a> Run<'a> {
     fn prepared(&self, index: usize, operation: Operation) -> Prepared<'a> {
         match self.batch.done.get(&index) {
             Some(done) => Prepared { index, operation, command: Err(Ok(done.clone())) },
-            None if self.had_its_turn(index, &operation.path) => {
-                let detail =
-                    "it had its turn before this request was interrupted: it changed nothing, or was refused";
-                Prepared { index, operation, command: Err(Err(Error::status(409, detail))) }
-            }
             None => self.asked(index, operation),
         }
     }
 
     /// Whether an operation that wrote nothing was carried out before: one behind it changed the same resource, and those on
     /// one resource keep their order. Done again it would undo the other. Who had to wait for others has no such order.
-    fn had_its_turn(&self, index: usize, path: &str) -> bool {
-        let mut later = self.batch.done.range(index + 1..).map(|(_, done)| done.path.as_str()).peekable();
-        if later.peek().is_none() {
-            return false;
-        }
-        let named = |path: &str| {
-            let (kind, id) = self.target(path).ok()?;
-            Some((kind.name.clone(), id?.parse::<ResourceId>().ok()?))
-        };
-        let waited =
-            self.request.operations.get(index).is_none_or(|operation| !operation.references().is_empty());
-        !waited && named(path).is_some_and(|own| later.any(|other| named(other).as_ref() == Some(&own)))
+    fn had_its_turn(&self, index: usize, operation: &Operation) -> bool {
+        let last = id_of(&operation.path).and_then(|id| self.changed.get(&id));
+        last.is_some_and(|last| *last > index)
+            && !self.batch.done.contains_key(&index)
+            && operation.references().is_empty()
+    }
+
+    /// What came of it is not known any more. It may have been well, so it is no error that ends the request.
+    fn tell_its_turn(&mut self, index: usize, operation: &Operation) {
+        let detail =
+            "it had its turn before this request was interrupted: it changed nothing, or was refused";
+        let (location, error) = (self.location(&operation.path), Error::status(409, detail));
+        self.set(index, bulk::result(operation, Some(&location), Err(&error)));
     }
 
     /// The same, whatever was done before.
@@ -272,7 +279,7 @@ impl<'a> Run<'a> {
         while goes_on && all.len() < self.gateway.inner.limits.bulk_parallel_max {
             let next = rest.peek().and_then(|index| {
                 let operation = self.request.operations.get(*index)?;
-                matches!(self.state(operation), Turn::Ready)
+                (matches!(self.state(operation), Turn::Ready) && !self.had_its_turn(*index, operation))
                     .then(|| self.prepared(*index, operation.resolved(&self.ids)))
             });
             match next.filter(|next| fits(next, &mut company)) {
@@ -388,6 +395,11 @@ impl<'a> Run<'a> {
         let kind = kind.ok_or_else(|| Error::status(404, format!("there is no endpoint {endpoint:?}")))?;
         Ok((kind, id))
     }
+}
+
+/// The resource that a path names.
+fn id_of(path: &str) -> Option<ResourceId> {
+    path.rsplit('/').next()?.parse().ok()
 }
 
 /// Whether an operation makes a resource and names it as a member of itself.

@@ -178,7 +178,7 @@ fn what_was_accepted_is_carried_out_once_through_a_crash() {
 fn abandon(house: &House, txn: &str, since: u64, single: bool, operations: &Value) {
     let record = json!({
         "source": "abandoned", "dialect": "rfc", "actor": "nobody", "address": "", "base_url": house.env("SCIM_URL"),
-        "single": single, "errors_max": 100, "operations": operations, "since": since, "until": "2026-01-01T00:00:00Z",
+        "single": single, "errors_max": 1, "operations": operations, "since": since, "until": "2026-01-01T00:00:00Z",
     });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
