@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use scim::{AttrPath, Quirk, Registry, Resolved, ResourceType};
+use scim::{AttrPath, Quirk, Registry, Resolved, ResourceType, Type};
 use serde::Deserialize;
 
 use crate::Caller;
@@ -169,9 +169,11 @@ fn claim(registry: &Registry, kind: &ResourceType, text: &str) -> Option<Claimab
 
 fn claimable(registry: &Registry, kind: &ResourceType, path: AttrPath) -> Option<Claimable> {
     match registry.resolve(kind, &path)? {
-        Resolved::Attribute { attribute, sub: None, .. } if !attribute.multi_valued => (attribute.kind
-            != scim::Type::Complex)
-            .then_some(Claimable { path, case_exact: attribute.case_exact }),
+        // As in a schema: equal values of other types can be written in several ways.
+        Resolved::Attribute { attribute, sub: None, .. } if !attribute.multi_valued => {
+            matches!(attribute.kind, Type::String | Type::Reference | Type::Integer)
+                .then_some(Claimable { path, case_exact: attribute.case_exact })
+        }
         Resolved::Attribute { .. } | Resolved::Extension(_) => None,
     }
 }
@@ -223,17 +225,38 @@ impl Ownership {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn unique(kind: &str, listed: &[&str]) -> Policies {
+        let listed = listed.iter().map(ToString::to_string).collect();
+        let unique = BTreeMap::from([(kind.to_string(), listed)]);
+        let policy = TenantPolicy { unique, ..TenantPolicy::default() };
+        Policies { tenants: BTreeMap::from([("corp".to_string(), policy)]) }
+    }
+
+    #[test]
+    fn what_is_written_in_several_ways_cannot_be_unique() {
+        let good = [("code", "string"), ("chip", "integer"), ("home", "reference")];
+        let bad = [("weight", "decimal"), ("at", "dateTime"), ("is", "boolean")];
+        let attributes = good.iter().chain(&bad).map(|(name, kind)| json!({"name": name, "type": kind}));
+        let attributes: Vec<_> = attributes.collect();
+        let schema = json!({"id": "urn:example:scim:Thing", "name": "Thing", "attributes": attributes});
+        let kind = json!({"id": "Thing", "name": "Thing", "endpoint": "/Things", "schema": "urn:example:scim:Thing"});
+        let mut registry = Registry::built_in().unwrap();
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        for ((good, _), (bad, _)) in good.iter().zip(&bad) {
+            assert_eq!(unique("Thing", &[good]).mistakes(&registry), Vec::<String>::new());
+            assert_eq!(unique("Thing", &[good, bad]).mistakes(&registry).len(), 1, "{bad}");
+        }
+    }
 
     #[test]
     fn what_is_said_to_be_unique_twice_is_claimed_once() {
         let registry = Registry::built_in().unwrap();
-        let listed = ["nickName", "NICKNAME", "title"].map(str::to_string).to_vec();
-        let policy = TenantPolicy {
-            unique: BTreeMap::from([("User".to_string(), listed)]),
-            ..TenantPolicy::default()
-        };
-        let policies = Policies { tenants: BTreeMap::from([("corp".to_string(), policy)]) };
+        let policies = unique("User", &["nickName", "NICKNAME", "title"]);
         let caller = Caller::own(&"corp".parse().unwrap(), "hr", "a", "");
         let rules = policies.rules(&caller, &registry, registry.by_name("User").unwrap());
         let paths: Vec<String> = rules.claims.iter().map(|claim| claim.path.to_string()).collect();
