@@ -59,6 +59,7 @@ pub(crate) struct Node {
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), Failure>>,
     signals: Signals,
+    hang_ups: HangUps,
     parts: Parts,
     /// Once a dispatcher runs.
     reload: Option<Arc<Reload>>,
@@ -75,8 +76,9 @@ struct Parts {
 
 /// Runs one role until told to stop.
 pub(crate) async fn run(settings: Settings, role: Role) -> Result<(), Failure> {
+    let hang_ups = HangUps::listen()?;
     let config = settings.broker_config(None)?;
-    let mut node = Node::start(&settings, role, &config).await?;
+    let mut node = Node::start(&settings, role, &config, hang_ups).await?;
     if role == Role::Dispatcher {
         node.dispatch(settings.dispatcher, BTreeMap::new(), settings.sections);
     }
@@ -90,6 +92,7 @@ impl Node {
         settings: &Settings,
         role: Role,
         config: &nats::Config,
+        hang_ups: HangUps,
     ) -> Result<Self, Failure> {
         std::fs::create_dir_all(&settings.data_dir).map_err(|error| {
             Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error)
@@ -208,6 +211,7 @@ impl Node {
             shutdown,
             tasks,
             signals,
+            hang_ups,
             parts,
             reload: None,
         })
@@ -249,8 +253,6 @@ impl Node {
     /// Works until a signal comes or a part fails, then stops everything in order.
     pub(crate) async fn wait(mut self) -> Result<(), Failure> {
         let mut failure = None;
-        let mut hung_up =
-            signal(SignalKind::hangup()).map_err(|error| Failure::of("listening for signals", &error))?;
         loop {
             tokio::select! {
                 name = self.signals.stop() => {
@@ -261,7 +263,7 @@ impl Node {
                     failure = Some(why(ended));
                     break;
                 }
-                Some(()) = hung_up.recv() => match self.reload.clone() {
+                Some(()) = self.hang_ups.0.recv() => match self.reload.clone() {
                     // It ends with the process, if it has not before.
                     Some(reload) => drop(tokio::spawn(async move { reload.hang_up().await })),
                     None => tracing::info!("SIGHUP: this process runs no dispatcher, so nothing is read again"),
@@ -343,6 +345,15 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// The signal to read the configuration again. What comes during a start is kept: it must not end the process.
+pub(crate) struct HangUps(Signal);
+
+impl HangUps {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::hangup()).map(Self).map_err(|error| Failure::of("listening for signals", &error))
     }
 }
 

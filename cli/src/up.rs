@@ -9,7 +9,7 @@ use gateway::mint;
 use scim::Dialect;
 
 use crate::args::Up;
-use crate::node::{Node, Role};
+use crate::node::{HangUps, Node, Role};
 use crate::settings::Settings;
 use crate::{Failure, dev_env};
 
@@ -19,6 +19,7 @@ const TENANT: &str = "corp";
 const APP: &str = "demo-app";
 
 pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> {
+    let hang_ups = HangUps::listen()?;
     std::fs::create_dir_all(&settings.data_dir).map_err(|error| {
         Failure::of(format_args!("making the data folder {}", settings.data_dir.display()), &error)
     })?;
@@ -31,7 +32,7 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
     };
     dev_env::remove(&settings.data_dir);
     let config = settings.broker_config(server.as_ref().map(Server::url))?;
-    let mut node = Node::start(&settings, Role::All, &config).await?;
+    let mut node = Node::start(&settings, Role::All, &config, hang_ups).await?;
     let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
     let address = node.scim_address.map(|address| address.to_string()).unwrap_or_default();
     let base = format!("{scheme}://{address}");

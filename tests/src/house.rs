@@ -69,11 +69,22 @@ impl House {
 
     /// Starts the process again on the same data and waits until it is ready.
     pub fn start_again(&mut self) {
+        self.begin();
+        self.ready();
+    }
+
+    /// Starts the process again, and does not wait.
+    pub fn begin(&mut self) {
         assert!(self.child.is_none(), "the house still runs");
         let _ = std::fs::remove_file(self.data_dir().join("dev.env"));
-        let mut child = self.command().spawn().expect("rollcall can be started");
+        self.child = Some(self.command().spawn().expect("rollcall can be started"));
+    }
+
+    /// Waits until what was begun is ready.
+    pub fn ready(&mut self) {
         let begun = Instant::now();
         loop {
+            let child = self.child.as_mut().expect("the house was begun");
             if let Some(status) = child.try_wait().expect("the child can be asked") {
                 panic!("rollcall ended at start with {status}:\n{}", self.log());
             }
@@ -84,7 +95,6 @@ impl House {
             assert!(begun.elapsed() < START_MAX, "rollcall was not ready in time:\n{}", self.log());
             pause();
         }
-        self.child = Some(child);
     }
 
     /// The command that starts this house.

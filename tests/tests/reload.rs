@@ -63,6 +63,22 @@ fn a_wrong_configuration_is_refused_as_a_whole_and_the_old_one_goes_on() {
     assert_eq!(names(&audit), ["ada", "bob"]);
 }
 
+/// A service manager that reloads does not look whether the process is ready yet.
+#[test]
+fn a_signal_during_the_start_is_heard_after_it() {
+    let mut house = House::start();
+    assert!(house.stop());
+    let starts = |house: &House| house.log().matches("starting the managed NATS server").count();
+    let before = starts(&house);
+    house.begin();
+    eventually("the start has begun", || (starts(&house) > before).then_some(()));
+    house.hang_up();
+    house.ready();
+    eventually("the file is read again", || {
+        house.log().contains("the configuration is as it was").then_some(())
+    });
+}
+
 #[test]
 fn what_changes_is_shown_applied_and_written_down_and_all_else_keeps_running() {
     let [same, changed, gone, new] = [(); 4].map(|()| Subscriber::new(&[SECRET]));
