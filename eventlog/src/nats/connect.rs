@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::buckets::BucketSettings;
@@ -130,9 +131,8 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50)
         });
-    let user = addresses.iter().find_map(|address| Some((address.username()?, address.password()?)));
-    if let Some((user, password)) = user {
-        options = options.user_and_password(user.to_string(), password.to_string());
+    if let Some((user, password)) = user(&addresses) {
+        options = options.user_and_password(user, password);
     }
     if let Some(path) = &config.credentials {
         let text = tokio::fs::read_to_string(path).await.map_err(|error| {
@@ -172,6 +172,12 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
     }
 }
 
+/// Who we are there. In a URL a password such as `p@ss` is written `p%40ss`.
+fn user(addresses: &[ServerAddr]) -> Option<(String, String)> {
+    let text = |encoded: &str| percent_decode_str(encoded).decode_utf8_lossy().into_owned();
+    addresses.iter().find_map(|address| Some((text(address.username()?), text(address.password()?))))
+}
+
 /// Whether a server that cannot be connected to may be there a moment later.
 fn may_come(kind: ConnectErrorKind) -> bool {
     match kind {
@@ -182,5 +188,23 @@ fn may_come(kind: ConnectErrorKind) -> bool {
         | ConnectErrorKind::AuthorizationViolation
         | ConnectErrorKind::Tls
         | ConnectErrorKind::MaxReconnects => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, expected: Option<(&str, &str)>) {
+        let found = user(&[url.parse().unwrap()]);
+        assert_eq!(found, expected.map(|(user, password)| (user.to_string(), password.to_string())), "{url}");
+    }
+
+    #[test]
+    fn what_a_url_has_to_encode_is_decoded() {
+        check("nats://rollcall:simple@127.0.0.1:4222", Some(("rollcall", "simple")));
+        check("nats://roll%40call:p%40ss%2Fw%23%25@127.0.0.1:4222", Some(("roll@call", "p@ss/w#%")));
+        check("nats://127.0.0.1:4222", None);
     }
 }
