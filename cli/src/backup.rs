@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use eventlog::nats::{self, Backup, Progress};
-use eventlog::server::Server;
+use eventlog::server::{self, Server};
 
 use crate::args::{self, BackupCommand};
 use crate::failure::causes;
@@ -155,8 +155,8 @@ pub(crate) async fn broker(
     folder: Folder,
     what: &str,
 ) -> Result<(nats::Config, Option<Server>), Failure> {
-    let running = dev_env::read(&settings.data_dir, "NATS_URL").is_some_and(|url| answers(&url));
-    if settings.nats.url.is_some() || running {
+    let noted = dev_env::read(&settings.data_dir, "NATS_URL");
+    if settings.nats.url.is_some() || noted.is_some_and(|url| is_there(&url)) {
         return Ok((settings.broker_config(None)?, None));
     }
     let store = settings.data_dir.join("nats");
@@ -171,9 +171,15 @@ pub(crate) async fn broker(
     Ok((settings.broker_config(Some(server.url()))?, Some(server)))
 }
 
-/// Whether something listens there: after a crash the file still names the broker that died.
-fn answers(url: &str) -> bool {
-    let host = url.rsplit('@').next().unwrap_or_default().trim_start_matches("nats://");
+/// Whether the broker that the folder's process works with is not for us to start: one that was named, whatever store the
+/// folder has of former times, or its own that listens. After a crash the file still names the one that died.
+fn is_there(url: &str) -> bool {
+    !server::is_managed(url) || listens(url)
+}
+
+/// Whether something listens where a managed broker did.
+fn listens(url: &str) -> bool {
+    let host = url.rsplit('@').next().unwrap_or_default();
     let addresses = host.to_socket_addrs().into_iter().flatten();
     addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, LOOK_TIMEOUT).is_ok())
 }
@@ -220,6 +226,26 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The store that a folder has of former times is not what runs.
+    #[test]
+    fn a_broker_that_was_named_is_asked_although_the_folder_may_have_a_store() {
+        let own = format!("nats://rollcall:{}@127.0.0.1", "0".repeat(48));
+        for other in [
+            "nats://rollcall:other@127.0.0.1:9",
+            &format!("{own}:9,{own}:19"),
+            "nats://u:p@127.0.0.1:9,nats://u:p@127.0.0.1:19",
+            "tls://broker.example.com",
+            "nats://broker.example.com:4222",
+        ] {
+            assert!(is_there(other), "{other}");
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = format!("{own}:{}", listener.local_addr().unwrap().port());
+        assert!(is_there(&own));
+        drop(listener);
+        assert!(!is_there(&own));
+    }
 
     #[test]
     fn lines_say_how_far_it_is() {

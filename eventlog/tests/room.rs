@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
+use eventlog::server::{self, Server};
 use eventlog::{Append, Error, Guard, clock, nats};
 use tokio::time::{Instant, sleep};
 
@@ -69,6 +70,23 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
     }
+}
+
+/// Without room nats-server cannot say where it listens, and would be waited for.
+#[test]
+fn a_start_without_any_room_is_refused_with_the_reason() {
+    let Some(disk) = Disk::mount() else { return };
+    let config = |folder: &Path| server::Config {
+        binary: server::find(None, "").unwrap(),
+        folder: folder.join("nats"),
+        port: 0,
+    };
+    Server::start(&config(disk.path())).unwrap().stop();
+    disk.fill();
+    let error = Server::start(&config(disk.path())).err().unwrap().to_string();
+    assert!(error.contains("No space left") && error.contains("Make room"), "{error}");
+    disk.make_room();
+    Server::start(&config(disk.path())).unwrap().stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

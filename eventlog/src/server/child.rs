@@ -12,11 +12,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::room::Room;
+use super::room::{self, Room};
 use super::{Config, START_MAX, write_private};
 
 /// How often the watcher looks whether the child lives.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it is said that the child does not listen yet.
+const TOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How long another process may take to let go of the data folder.
 const LOCK_MAX: Duration = Duration::from_secs(5);
 /// How long a clean end may take before the child is killed.
@@ -48,6 +50,9 @@ impl Supervisor {
         let watch =
             Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
         write_private(&config.folder.join("nats-server.conf"), &settings(config.port))?;
+        room::find(&config.folder).map_err(|error| {
+            format!("nothing can be written to {}: {error}. Make room on its disk", config.folder.display())
+        })?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
         // The kernel kills the child when the *thread* that made it ends, so that thread must live as long as we do.
@@ -161,7 +166,7 @@ impl Watch {
     /// Waits for the ports file and for an answer on the port.
     fn listening(&self, child: &mut Child) -> Result<u16, String> {
         let file = self.folder.join(format!("nats-server_{}.ports", child.id()));
-        let begun = Instant::now();
+        let (begun, mut told) = (Instant::now(), Instant::now());
         loop {
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(format!("it ended at once with {status}: {}", self.last_words()));
@@ -177,6 +182,14 @@ impl Watch {
                     START_MAX.as_secs(),
                     self.last_words()
                 ));
+            }
+            if told.elapsed() > TOLD_INTERVAL {
+                told = Instant::now();
+                tracing::warn!(
+                    seconds = begun.elapsed().as_secs(),
+                    last_words = self.last_words(),
+                    "the managed NATS server does not listen yet; it may be checking its store"
+                );
             }
             pause();
         }

@@ -6,7 +6,7 @@ mod find;
 mod room;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,9 +19,11 @@ pub use find::find;
 /// The largest message; a group of a quarter million members fits.
 const PAYLOAD_MAX_BYTES: usize = crate::nats::PAYLOAD_MIN_BYTES;
 /// How long the server may take to listen: a store of millions of events is checked first after a power failure.
-pub(crate) const START_MAX: Duration = Duration::from_secs(120);
+pub(crate) const START_MAX: Duration = Duration::from_secs(30 * 60);
 /// The user that is generated.
 const USER: &str = "rollcall";
+/// Random bytes of the user's password.
+const PASSWORD_BYTES: usize = 24;
 
 /// How the managed broker is run.
 #[derive(Clone, Debug)]
@@ -79,6 +81,16 @@ impl Server {
     }
 }
 
+/// Whether a URL is one that [`Server::url`] gives, of a broker that runs or ran.
+pub fn is_managed(url: &str) -> bool {
+    let rest = url.strip_prefix(&format!("nats://{USER}:")).unwrap_or_default();
+    let Some((password, address)) = rest.split_once('@') else { return false };
+    let bytes = data_encoding::HEXLOWER.decode(password.as_bytes());
+    let address = address.parse::<SocketAddrV4>();
+    bytes.is_ok_and(|bytes| bytes.len() == PASSWORD_BYTES)
+        && address.is_ok_and(|address| *address.ip() == Ipv4Addr::LOCALHOST)
+}
+
 /// The server's settings as its own file format.
 fn settings(config: &Config, port: u16, password: &str) -> String {
     let listen = if port == 0 { -1 } else { i32::from(port) };
@@ -102,7 +114,7 @@ fn password(folder: &Path) -> Result<String, String> {
     {
         return Ok(text.trim().to_string());
     }
-    let bytes: [u8; 24] = crate::clock::random().map_err(|error| error.to_string())?;
+    let bytes: [u8; PASSWORD_BYTES] = crate::clock::random().map_err(|error| error.to_string())?;
     let text = data_encoding::HEXLOWER.encode(&bytes);
     write_private(&path, &text)?;
     Ok(text)

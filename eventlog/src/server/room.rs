@@ -20,6 +20,17 @@ const COMPLAINTS: [&str; 3] = ["ritical write error", "no space left on device",
 /// How much of the log is read at once.
 const READ_MAX_BYTES: u64 = 256 * 1024;
 
+/// What a server writes before it says where it listens.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// Whether a server can begin to write. Asked by writing: nothing else is sure.
+pub(super) fn find(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join("room");
+    let written = std::fs::write(&path, [0x5a; FIRST_BYTES]);
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)
+}
+
 /// What is known of the room that a server has.
 pub(super) struct Room {
     folder: PathBuf,
