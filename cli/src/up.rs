@@ -30,7 +30,10 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
         Some(_) => None,
         None => Some(start_server(&settings, settings.nats.port).await?),
     };
-    dev_env::remove(&settings.data_dir);
+    // Another process that works on this folder keeps its own.
+    if !projector::Storage::Folder(settings.projection_folder()).is_held() {
+        dev_env::remove(&settings.data_dir);
+    }
     let config = settings.broker_config(server.as_ref().map(Server::url))?;
     let mut node = Node::start(&settings, Role::All, &config, hang_ups).await?;
     let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };

@@ -64,6 +64,20 @@ fn a_port_that_is_taken_is_named() {
     assert!(said.contains(port) && said.contains("--nats-port"), "{said}");
 }
 
+/// A broker that was named does not lock the folder as its own would.
+#[test]
+fn a_second_process_leaves_the_first_one_what_it_has() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let data = house.data_dir();
+    let before = std::fs::read(data.join("dev.env")).unwrap();
+    let mut arguments = vec!["--data-dir", data.to_str().unwrap(), "--nats", house.env("NATS_URL")];
+    arguments.extend(&free()[..4]);
+    let said = gives_up(&arguments);
+    assert!(said.contains("another process has it open"), "{said}");
+    assert_eq!(std::fs::read(data.join("dev.env")).unwrap(), before);
+    assert!(house.rollcall(&["token", "list"]).contains("corp"));
+}
+
 #[test]
 fn a_broker_that_is_absent_or_too_old_is_named() {
     let folder = tempfile::tempdir().unwrap();
