@@ -1,6 +1,8 @@
-//! Logs to standard error, metrics for Prometheus.
+//! Logs to standard error, panics among them, metrics for Prometheus.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -24,7 +26,26 @@ pub(crate) fn start_logs(filter: &str, format: LogFormat) -> Result<(), Failure>
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// A panic is a line of the log as everything else, in its format. What a panic says may hold values, and so what is true
+/// of a person; only fixed words are told.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let words = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("with words of its own");
+    if projector::is_guarded() {
+        tracing::debug!(at, words, "the store panicked, which is taken for damage of its files");
+        return;
+    }
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(at, thread, words, %backtrace, "a thread panicked"),
+        _ => tracing::error!(at, thread, words, "a thread panicked"),
+    }
 }
 
 /// Starts collecting metrics and returns what renders them.
@@ -33,4 +54,46 @@ pub(crate) fn start_metrics() -> Result<PrometheusHandle, Failure> {
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_string()), &DURATION_BUCKETS_S)
         .and_then(|builder| builder.install_recorder())
         .map_err(|error| Failure::of("starting the metrics", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log_without_values() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logs = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let name = "ada@example.com";
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(tell_panic));
+        tracing::subscriber::with_default(logs, || {
+            let _ = std::panic::catch_unwind(|| panic!("{name} is not there"));
+            let _ = std::panic::catch_unwind(|| panic!("fixed words"));
+        });
+        std::panic::set_hook(before);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(told.len(), 2, "{text}");
+        assert!(text.contains("fixed words") && text.contains("telemetry.rs"), "{text}");
+        assert!(!text.contains("ada"), "{text}");
+    }
 }

@@ -63,5 +63,5 @@ pub use query::{Page, Part, Place, Query, Window};
 pub use represent::{Lens, Represented};
 pub use snapshot::{Snapshot, snapshots};
 pub use splice::Written;
-pub use store::{MemoryStore, Storage};
+pub use store::{MemoryStore, Storage, is_guarded};
 pub use stored::{Cut, Former, Stored};

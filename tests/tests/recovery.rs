@@ -104,6 +104,35 @@ fn a_projection_that_is_gone_or_damaged_is_built_again() {
     assert!(house.log().contains("cannot be trusted"), "{}", house.log());
 }
 
+/// Of a store that is damaged in the middle, sled may fail with a panic.
+#[test]
+fn damage_is_told_in_the_words_of_the_log() {
+    let mut house = House::start_with(Options {
+        flags: ["--no-demo", "--log-format", "json"].map(str::to_string).to_vec(),
+        ..Options::default()
+    });
+    let long = "x".repeat(1_000);
+    let operations = (0..1_000).map(|number| {
+        let mut data = user(&format!("u{number}"));
+        data["displayName"] = long.clone().into();
+        json!({"method": "POST", "path": "/Users", "bulkId": number.to_string(), "data": data})
+    });
+    let schemas = ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"];
+    let bulk = json!({"schemas": schemas, "Operations": operations.collect::<Vec<_>>()});
+    house.corp().post("/Bulk", &bulk).expect(200);
+    assert!(house.stop());
+    let store = house.data_dir().join("projection/db");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let third = bytes.len() / 3;
+    bytes[third..2 * third].fill(0);
+    std::fs::write(&store, bytes).unwrap();
+    house.start_again();
+    assert_eq!(house.corp().get("/Users?count=0").expect(200).body["totalResults"], 1_000);
+    let log = house.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("panick")).collect();
+    assert_eq!(lines, Vec::<&str>::new());
+}
+
 #[test]
 fn the_broker_alone_may_die() {
     let house = House::start();

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::Tenant;
 
+use super::guarded::guarded;
 use super::segments::{Place, Segments, Unread};
 use super::{Doubt, Facts, LAYOUT, Unopened, room};
 use crate::row::Row;
@@ -112,8 +113,7 @@ impl Folder {
             Ok((Self { db, meta, lengths, segments, unsettled, failed }, facts))
         };
         // Damaged files make sled panic as well as fail.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(open))
-            .unwrap_or_else(|_| Err(doubt("the store cannot be opened".to_string())))
+        guarded(open).unwrap_or_else(|| Err(doubt("the store cannot be opened".to_string())))
     }
 
     /// What was last written about the rows.

@@ -1,7 +1,6 @@
 //! A folder in use, which can be closed and opened anew underneath its readers: sled keeps the first error of its disk and
 //! writes nothing from then on, also when there is room again. Whoever reads meanwhile is told so, and reads the log.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::folder::Folder;
+use super::guarded::guarded;
 use super::{Doubt, Facts, Unopened, Unusable, room};
 
 /// How long whoever reads may take to let go of it, and it to end.
@@ -65,8 +65,7 @@ impl Handle {
         if held.folder.is_lost() {
             return Err(refused("is not asked any more"));
         }
-        catch_unwind(AssertUnwindSafe(|| ask(&held.folder)))
-            .unwrap_or_else(|_| Err(Doubt("the store cannot be used".to_string())))
+        guarded(|| ask(&held.folder)).unwrap_or_else(|| Err(Doubt("the store cannot be used".to_string())))
     }
 
     /// Writes. Once this failed, nothing is to be written before it was opened anew.

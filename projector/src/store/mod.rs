@@ -2,6 +2,7 @@
 //! of the log.
 
 mod folder;
+mod guarded;
 mod handle;
 mod memory;
 mod room;
@@ -15,6 +16,7 @@ use proto::{Position, Tenant};
 use serde::{Deserialize, Serialize};
 
 use crate::row::Row;
+pub use guarded::is_guarded;
 pub use memory::MemoryStore;
 
 /// The layout; another number means that the folder was written by another version.
