@@ -12,8 +12,8 @@ use eventlog::server::{self, Server};
 
 use crate::args::{self, BackupCommand};
 use crate::failure::causes;
+use crate::output::print;
 use crate::settings::Settings;
-use crate::token::print;
 use crate::up::start_server;
 use crate::{Failure, dev_env};
 

@@ -5,8 +5,8 @@ use url::form_urlencoded;
 
 use crate::args::{Ask, Feed};
 use crate::audit::Client;
+use crate::output::print;
 use crate::settings::Settings;
-use crate::token::print;
 use crate::{Failure, at};
 
 pub(crate) async fn run(settings: &Settings, command: Feed) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ mod feeds;
 mod file;
 mod node;
 mod open_files;
+mod output;
 mod progress;
 mod rebuild;
 mod reconcile;
@@ -26,6 +27,7 @@ mod telemetry;
 mod token;
 mod up;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use allocator::Allocator;
@@ -44,15 +46,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::of("starting the runtime", &error)),
     };
-    match runtime.block_on(run(cli)) {
+    match runtime.block_on(run(cli)).and_then(|()| output::whole()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one message that a command ends with")]
+/// The one message that a command ends with.
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("rollcall: {failure}");
+    // Who cannot be told sees it by the status.
+    let _ = writeln!(std::io::stderr(), "rollcall: {failure}");
     ExitCode::FAILURE
 }
 

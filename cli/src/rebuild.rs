@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Rebuild;
 use crate::backup::{Folder, broker, stop};
 use crate::node::told_to_stop;
+use crate::output::print;
 use crate::progress::{Progress, bar};
 use crate::settings::Settings;
-use crate::token::print;
 use crate::{Failure, at};
 
 /// How often it is looked how far it is.

@@ -20,8 +20,8 @@ use crate::Failure;
 use crate::args::{Cli, ConfigReload};
 use crate::audit::Client;
 use crate::failure::causes;
+use crate::output::print;
 use crate::settings::Settings;
-use crate::token::print;
 
 /// How long writing down what is applied may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

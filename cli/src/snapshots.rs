@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Failure;
 use crate::args::AdminApi;
 use crate::audit::Client;
+use crate::output::print;
 use crate::settings::Settings;
-use crate::token::print;
 
 /// How often it is looked whether one is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5 * 60);

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::Tail;
+use crate::output::print;
 use crate::settings::Settings;
-use crate::token::{connect, print};
+use crate::token::connect;
 
 pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> {
     let master = settings.present_master_key()?;

@@ -21,7 +21,9 @@ pub(crate) fn start_logs(filter: &str, format: LogFormat) -> Result<(), Failure>
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // A log that cannot be written, on a full disk or into a pipe that nobody reads, stops nothing.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

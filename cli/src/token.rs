@@ -1,7 +1,5 @@
 //! `rollcall token create|list|revoke`.
 
-use std::io::Write;
-
 use eventlog::{Broker, clock, nats};
 use gateway::{mint, read_tokens, revoke};
 use jiff::Timestamp;
@@ -11,6 +9,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::args::{Token, TokenCreate};
+use crate::output::print;
 use crate::settings::Settings;
 
 pub(crate) async fn run(settings: &Settings, command: Token) -> Result<(), Failure> {
@@ -27,15 +26,14 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Broker, Failure> {
     nats::connect(&config).await.map_err(|error| Failure::new(error.to_string()))
 }
 
-/// Prints a line; a closed pipe is nobody's mistake.
-pub(crate) fn print(line: &str) -> bool {
-    writeln!(std::io::stdout(), "{line}").is_ok()
-}
-
 async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> {
     let tenant: Tenant = create.tenant.parse().map_err(|error| Failure::of("--tenant", &error))?;
-    if create.source.trim().is_empty() || create.source.len() > 64 {
-        return Err(Failure::new("--source: must have 1 to 64 characters"));
+    let is_shown = |text: &str| !text.chars().any(char::is_control);
+    if create.source.trim().is_empty() || create.source.len() > 64 || !is_shown(&create.source) {
+        return Err(Failure::new("--source: must have 1 to 64 characters, all of which can be shown"));
+    }
+    if !is_shown(&create.description) {
+        return Err(Failure::new("--description: must be one line of characters that can be shown"));
     }
     let dialect =
         create.dialect.parse().map_err(|error: String| Failure::new(format!("--dialect: {error}")))?;
@@ -59,7 +57,12 @@ async fn make(settings: &Settings, create: &TokenCreate) -> Result<(), Failure> 
         dialect.as_str()
     ));
     print("It is shown this once; only its hash is kept:");
-    print(&minted.secret);
+    if !print(&minted.secret) {
+        return Err(Failure::new(format!(
+            "token {0} is made, but it could not be shown and nobody has it: `rollcall token revoke {0}`, and make another",
+            minted.credential
+        )));
+    }
     Ok(())
 }
 

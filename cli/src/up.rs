@@ -10,6 +10,7 @@ use scim::Dialect;
 
 use crate::args::Up;
 use crate::node::{HangUps, Node, Role};
+use crate::output::say;
 use crate::settings::Settings;
 use crate::{Failure, dev_env};
 
@@ -132,29 +133,28 @@ fn demo_app(base: &str, token: &str) -> Result<dispatcher::AppConfig, Failure> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the person at the terminal reads this")]
 fn tell(scim_url: &str, app_url: &str, admin_url: &str, env: &Path, demo: bool) {
     let env = env.display();
-    println!("\nRollcall is ready.\n");
-    println!("  SCIM, tenant {TENANT}:  {scim_url}");
+    say("\nRollcall is ready.\n");
+    say(&format!("  SCIM, tenant {TENANT}:  {scim_url}"));
     if demo {
-        println!("  Demo app:          {app_url}");
+        say(&format!("  Demo app:          {app_url}"));
     }
-    println!("  Admin:             {admin_url}  (/livez, /readyz, /metrics, /api/v1/…)");
-    println!("  Tokens and URLs:   {env}\n");
-    println!("Try it in another terminal:\n");
-    println!("  . {env}");
-    println!(
-        "  curl -s \"$SCIM_URL/Users\" -H \"Authorization: Bearer $SCIM_TOKEN\" -H 'Content-Type: application/scim+json' \\"
+    say(&format!("  Admin:             {admin_url}  (/livez, /readyz, /metrics, /api/v1/…)"));
+    say(&format!("  Tokens and URLs:   {env}\n"));
+    say("Try it in another terminal:\n");
+    say(&format!("  . {env}"));
+    say(
+        "  curl -s \"$SCIM_URL/Users\" -H \"Authorization: Bearer $SCIM_TOKEN\" -H 'Content-Type: application/scim+json' \\",
     );
-    println!(
-        "    -d '{{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"userName\":\"ada@example.com\",\"displayName\":\"Ada\"}}'"
+    say(
+        "    -d '{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"userName\":\"ada@example.com\",\"displayName\":\"Ada\"}'",
     );
     if demo {
-        println!(
-            "  curl -s \"$APP_URL/Users\" -H \"Authorization: Bearer $APP_TOKEN\"    # the account in the app"
+        say(
+            "  curl -s \"$APP_URL/Users\" -H \"Authorization: Bearer $APP_TOKEN\"    # the account in the app",
         );
     }
-    println!("  rollcall events tail --from 1                                      # who changed what\n");
-    println!("Ctrl-C stops it.");
+    say("  rollcall events tail --from 1                                      # who changed what\n");
+    say("Ctrl-C stops it.");
 }

@@ -75,9 +75,14 @@ impl House {
 
     /// Starts the process again, and does not wait.
     pub fn begin(&mut self) {
+        self.begin_as(self.command());
+    }
+
+    /// The same by this command, which begins as [`House::command`].
+    pub fn begin_as(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "the house still runs");
         let _ = std::fs::remove_file(self.data_dir().join("dev.env"));
-        self.child = Some(self.command().spawn().expect("rollcall can be started"));
+        self.child = Some(command.spawn().expect("rollcall can be started"));
     }
 
     /// Waits until what was begun is ready.

@@ -10,9 +10,9 @@ use super::{cell, path, table};
 use crate::Failure;
 use crate::args::Import;
 use crate::audit::Client;
+use crate::output::print;
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::token::print;
 
 /// Accounts that a person must look at and that are told to people; JSON tells all.
 const TOLD_MAX: usize = 100;

@@ -10,9 +10,9 @@ use url::form_urlencoded;
 use crate::Failure;
 use crate::args::{AppCommand, By, Leave, Timeline, Told, WhoAt, Why};
 use crate::audit::Client;
+use crate::output::print;
 use crate::reconcile;
 use crate::settings::Settings;
-use crate::token::print;
 
 pub(crate) async fn run(settings: &Settings, command: AppCommand) -> Result<(), Failure> {
     match command {

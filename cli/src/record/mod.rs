@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::Failure;
 use crate::args::Record;
+use crate::output::say;
 use sanitizer::{Exchange, Sanitizer};
 
 /// The largest body that is passed on.
@@ -80,10 +81,9 @@ pub(crate) async fn run(record: Record) -> Result<(), Failure> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the person at the terminal reads this")]
 fn tell(address: SocketAddr, recorder: &Recorder) {
-    println!("Point the client at http://{address} instead of {}.", recorder.upstream);
-    println!("The dialogue is written to {}; Ctrl-C stops.", recorder.out.display());
+    say(&format!("Point the client at http://{address} instead of {}.", recorder.upstream));
+    say(&format!("The dialogue is written to {}; Ctrl-C stops.", recorder.out.display()));
 }
 
 async fn pass_on(State(recorder): State<Arc<Recorder>>, request: Request) -> Response {
