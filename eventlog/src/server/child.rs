@@ -51,7 +51,10 @@ impl Supervisor {
             Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
         write_private(&config.folder.join("nats-server.conf"), &settings(config.port))?;
         room::find(&config.folder).map_err(|error| {
-            format!("nothing can be written to {}: {error}. Make room on its disk", config.folder.display())
+            format!(
+                "nothing can be written to {}: {error}. Make room on its disk, or give the right to write there",
+                config.folder.display()
+            )
         })?;
         let (report, reported) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
