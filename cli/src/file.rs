@@ -64,15 +64,25 @@ fn read_into(path: &Path, merged: &mut Table, mistakes: &mut Mistakes, depth: us
         Ok(text) => text,
         Err(error) => return mistakes.add(format!("{}: cannot be read: {error}", path.display())),
     };
-    let mut table: Table = match text.parse() {
+    let mut table = match table(&text) {
         Ok(table) => table,
-        Err(error) => return mistakes.add(format!("{}: is not TOML: {error}", path.display())),
+        Err(mistake) => return mistakes.add(format!("{}: is not TOML: {mistake}", path.display())),
     };
     let includes = table.remove("include");
     merge(merged, table, path, "", mistakes);
     for included in include_paths(path, includes, mistakes) {
         read_into(&included, merged, mistakes, depth + 1);
     }
+}
+
+/// Reads a text as TOML. The mistake is told by its place: the line itself may hold a secret, and goes into the log.
+pub(crate) fn table(text: &str) -> Result<Table, String> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("line {line}, column {column}: {}", error.message().replace('\n', ", "))
+    })
 }
 
 fn include_paths(path: &Path, includes: Option<Value>, mistakes: &mut Mistakes) -> Vec<PathBuf> {
@@ -187,6 +197,19 @@ mod tests {
         assert!(section.is_none());
         assert_eq!(mistakes.0.len(), 3, "{}", list(&mistakes));
         assert!(list(&mistakes).contains("gateway.colour: unknown field"), "{}", list(&mistakes));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_named_and_not_shown() {
+        for (text, place) in [
+            ("[app.wiki]\ntoken = \"hidden\n", "line 2, column 16: "),
+            ("token = hidden", "line 1, column 9: "),
+            ("a = 1\nhidden", "line 2, column 7: "),
+            ("token = \"é\\hidden\"", "line 1, column 12: "),
+        ] {
+            let mistake = table(text).unwrap_err();
+            assert!(mistake.starts_with(place) && !mistake.contains("hidden"), "{text:?}: {mistake}");
+        }
     }
 
     #[test]
