@@ -122,7 +122,7 @@ impl Node {
         let keyring = Keyring::new(broker.keys.clone(), master.clone());
         let registry = settings.registry.clone();
         let projection = Projection::open_from(
-            settings.projection(settings.projection_folder(), None),
+            settings.projection(settings.projection_folder(), None, &broker),
             broker.identity.clone(),
             keyring.clone(),
             registry.clone(),

@@ -103,7 +103,7 @@ async fn build(
         drop_rows(folder)?;
     }
     let keyring = Keyring::new(broker.keys.clone(), master);
-    let config = settings.projection(folder.to_path_buf(), Some(target));
+    let config = settings.projection(folder.to_path_buf(), Some(target), &broker);
     let mut progress = Progress::start(false);
     let projection = open(settings, &config, &broker, &keyring).await?;
     let reached = fill(&projection, target, &mut progress).await?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eventlog::{Keyring, Log, Objects};
-use proto::{Kind, Tenant};
+use jiff::Timestamp;
+use proto::{EventId, Kind, Tenant};
 use scim::Registry;
 
 use crate::directory::{Directory, Image};
@@ -51,16 +52,26 @@ impl Projection {
         let begun = Instant::now();
         let indexes = Arc::new(Indexes::new(&registry, &config.indexed).map_err(Error::Index)?);
         let reader = Reader { keyring, registry, indexes };
-        let (ground, state) = match load(&config, &*log, &reader, &snapshots).await {
+        let loaded = load(&config, &*log, &reader, &snapshots).await;
+        if let Err(Problem::OtherLog(doubt)) = &loaded {
+            metrics::counter!("rollcall_projection_history_lost_total").increment(1);
+            tracing::error!(
+                folder = %config.storage,
+                reason = %doubt,
+                "events that were applied here are gone from the log, and no restore took them away; what the log has goes on. \
+                 If nobody meant that, stop every process and put the broker's newer store back"
+            );
+        }
+        let (ground, state) = match loaded {
             Ok(loaded) => loaded,
-            Err(Problem::Doubt(doubt)) => {
+            Err(Problem::Doubt(doubt) | Problem::OtherLog(doubt)) => {
                 check_room(&config.storage, &doubt)?;
                 tracing::warn!(folder = %config.storage, reason = %doubt, "the projection cannot be trusted; building it again from the log");
                 metrics::counter!("rollcall_projection_rebuilds_total").increment(1);
                 drop_rows(&config.storage)?;
                 match load(&config, &*log, &reader, &snapshots).await {
                     Ok(loaded) => loaded,
-                    Err(Problem::Doubt(doubt)) => {
+                    Err(Problem::Doubt(doubt) | Problem::OtherLog(doubt)) => {
                         return Err(folder_error(&config.storage, &doubt.to_string()));
                     }
                     Err(Problem::Error(error)) => return Err(error),
@@ -81,6 +92,8 @@ impl Projection {
 
 enum Problem {
     Doubt(Doubt),
+    /// The log lacks what was applied, and no restore explains it.
+    OtherLog(Doubt),
     Error(Error),
 }
 
@@ -106,7 +119,7 @@ async fn load(
         std::fs::create_dir_all(folder).map_err(|error| folder_error(&config.storage, &error.to_string()))?;
     }
     let (store, facts) = open_store(config).await?;
-    check_timeline(&facts, log).await?;
+    check_timeline(&facts, log, config.restored_at).await?;
     let images = Images::beside(match &config.storage {
         Storage::Folder(folder) => Some(folder),
         Storage::Memory(_) => None,
@@ -310,22 +323,31 @@ async fn is_in(log: &dyn Log, row: &Row) -> Result<bool, Error> {
 }
 
 /// The stored position must name the same event in the log; another one there means another timeline.
-async fn check_timeline(facts: &Facts, log: &dyn Log) -> Result<(), Problem> {
+async fn check_timeline(facts: &Facts, log: &dyn Log, restored_at: Option<Timestamp>) -> Result<(), Problem> {
     let Some(position) = facts.position else { return Ok(()) };
     let message = log.read(position.sequence).await.map_err(Error::from)?;
-    match message {
-        Some(message) if message.id == Some(position.event) => Ok(()),
-        Some(_) => Err(Doubt(format!(
-            "the log has another event at sequence {}: another timeline",
-            position.sequence
-        ))
-        .into()),
+    let doubt = match message {
+        Some(message) if message.id == Some(position.event) => return Ok(()),
+        Some(_) => {
+            Doubt(format!("the log has another event at sequence {}: another timeline", position.sequence))
+        }
         None => {
             let last = log.last_sequence().await.map_err(Error::from)?;
-            let reason = format!("the log has nothing at sequence {}: it ends at {last}", position.sequence);
-            Err(Doubt(reason).into())
+            Doubt(format!("the log has nothing at sequence {}: it ends at {last}", position.sequence))
         }
+    };
+    if is_explained(position.event, restored_at) {
+        return Err(doubt.into());
     }
+    Err(Problem::OtherLog(doubt))
+}
+
+/// Whether a restore took an event away: one that was made before it.
+fn is_explained(event: EventId, restored_at: Option<Timestamp>) -> bool {
+    let made = event.uuid().get_timestamp().map(|time| time.to_unix());
+    restored_at.is_some_and(|restored| {
+        made.is_none_or(|(seconds, _)| i64::try_from(seconds).is_ok_and(|made| made <= restored.as_second()))
+    })
 }
 
 /// What is doubted may be whole: without room for it sled opens nothing. Then nothing is dropped.
@@ -358,4 +380,25 @@ fn drop_rows(storage: &Storage) -> Result<(), Error> {
 
 fn folder_error(storage: &Storage, reason: &str) -> Error {
     Error::Folder { folder: storage.to_string(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(event: &str, restored_at: Option<&str>, expected: bool) {
+        let restored_at = restored_at.map(|text| text.parse().unwrap());
+        assert_eq!(is_explained(event.parse().unwrap(), restored_at), expected, "{event} {restored_at:?}");
+    }
+
+    #[test]
+    fn a_restore_explains_only_what_was_there_before_it() {
+        // Made at 2023-06-29T07:36:42.604Z.
+        let event = "01890615-3d6c-774b-bcce-b302099a8057";
+        check(event, None, false);
+        check(event, Some("2023-06-29T07:36:41Z"), false);
+        check(event, Some("2023-06-29T07:36:43Z"), true);
+        check(event, Some("2026-01-01T00:00:00Z"), true);
+    }
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub indexed: Vec<String>,
     /// The last sequence that is applied, unless a command goes on after it; nothing means all that come.
     pub until: Option<u64>,
+    /// When the log was restored from a backup last: what was applied before may be gone from it.
+    pub restored_at: Option<Timestamp>,
 }
 
 /// The directory. Cheap to clone; clones are the same directory.

@@ -235,7 +235,14 @@ pub(crate) mod tests {
     /// The same, with its rows there.
     pub(crate) async fn projection_in(storage: Storage) -> Projection {
         let broker = memory::broker(Faults::default());
-        let config = Config { storage, cache_bytes: 8 << 20, hot_bytes: 0, indexed: Vec::new(), until: None };
+        let config = Config {
+            storage,
+            cache_bytes: 8 << 20,
+            hot_bytes: 0,
+            indexed: Vec::new(),
+            until: None,
+            restored_at: None,
+        };
         let keyring = Keyring::new(broker.keys, DataKey::new([1; 32]));
         let registry = Arc::new(Registry::built_in().unwrap());
         Projection::open(config, broker.identity, keyring, registry).await.unwrap()

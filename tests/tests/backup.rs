@@ -121,6 +121,7 @@ fn what_was_backed_up_is_there_again_and_everything_follows() {
 
     house.start_again();
     assert!(house.log().contains("the projection cannot be trusted"), "the projection did not notice");
+    assert!(!house.log().contains("no restore took them away"), "the restore did");
     let corp = house.corp();
     assert_eq!(answers(&house), at_backup);
     // Names that were taken are taken, names of afterwards are free, once.

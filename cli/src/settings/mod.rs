@@ -285,13 +285,19 @@ impl Settings {
     }
 
     /// A projection in this folder.
-    pub(crate) fn projection(&self, folder: PathBuf, until: Option<u64>) -> projector::Config {
+    pub(crate) fn projection(
+        &self,
+        folder: PathBuf,
+        until: Option<u64>,
+        broker: &eventlog::Broker,
+    ) -> projector::Config {
         projector::Config {
             storage: projector::Storage::Folder(folder),
             cache_bytes: self.cache_bytes,
             hot_bytes: self.hot_bytes,
             indexed: self.indexed.clone(),
             until,
+            restored_at: broker.timeline.as_ref().map(|timeline| timeline.restored_at),
         }
     }
 
@@ -353,7 +359,8 @@ pub(crate) fn app_of(
     registry: &scim::Registry,
 ) -> Result<dispatcher::AppConfig, Failure> {
     let mut mistakes = Mistakes::default();
-    let table = text.parse::<Table>().map_err(|error| Failure::of("reading the configuration", &error))?;
+    let table = file::table(text)
+        .map_err(|mistake| Failure::new(format!("the configuration is not TOML: {mistake}")))?;
     let section = table.get("app").and_then(|apps| apps.get(name)).cloned();
     let Some(Value::Table(mut section)) = section else {
         return Err(Failure::new(format!("the configuration has no [app.{name}]")));

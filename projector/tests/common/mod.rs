@@ -92,6 +92,7 @@ pub(crate) fn config(folder: &Path, indexed: &[&str]) -> Config {
         hot_bytes: 1 << 16,
         indexed: indexed.iter().map(ToString::to_string).collect(),
         until: None,
+        restored_at: None,
     }
 }
 

@@ -143,6 +143,7 @@ pub fn projection_config(store: &MemoryStore) -> projector::Config {
         hot_bytes: 1 << 20,
         indexed: Vec::new(),
         until: None,
+        restored_at: None,
     }
 }
 

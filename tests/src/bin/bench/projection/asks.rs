@@ -50,6 +50,7 @@ impl Asks {
             hot_bytes: HOT_BYTES,
             indexed: Vec::new(),
             until: None,
+            restored_at: None,
         };
         let opened = Projection::open(config, log, keyring, registry.clone()).await;
         let lens = Lens {
