@@ -114,6 +114,7 @@ impl Node {
         let admin_address = admin_listener
             .local_addr()
             .map_err(|error| Failure::of("asking for the admin address", &error))?;
+        let starting = admin::Starting::serve(&admin_listener, metrics.clone(), &settings.gateway.limits)?;
         let broker = nats::connect(config).await.map_err(|error| Failure::of("starting", &error))?;
         let master = settings.master_key(&broker).await?;
         let secret = eventlog::subject_secret(&broker, &master)
@@ -185,6 +186,7 @@ impl Node {
             scim_url: scim_url(settings, scim_address),
             gateway,
         }));
+        starting.end().await;
         tasks.spawn(admin::serve(admin_listener, about.clone(), shutdown.clone()));
         let (kept, thinned, stop) = (settings.history_kept, projection.clone(), shutdown.clone());
         tasks.spawn(async move {

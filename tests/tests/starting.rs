@@ -2,10 +2,10 @@
 
 #![cfg(test)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use street::House;
-use street::house::{Options, program, user};
+use street::house::{Options, eventually, program, user};
+use street::{Client, House};
 
 /// Starts `rollcall up` and returns what it said when it gave up.
 fn gives_up(arguments: &[&str]) -> String {
@@ -95,6 +95,33 @@ fn a_broker_that_is_absent_or_too_old_is_named() {
         free().into_iter().chain(["--data-dir", data, "--nats-server", old.to_str().unwrap()]).collect();
     let said = gives_up(&named);
     assert!(said.contains("2.10") && said.contains("2.15"), "{said}");
+}
+
+/// A start may take long. Who watches the process must not take that for its end.
+#[test]
+fn a_process_that_starts_says_that_it_lives_and_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut child = Command::new(program())
+        .args(["projector", "--admin-listen", &address, "--data-dir", folder.path().to_str().unwrap()])
+        .args(["--nats", &format!("nats://{}", silent.local_addr().unwrap())])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let admin = Client::new(&format!("http://{address}"), "");
+    let ask = |path: &str| admin.try_send("GET", path, &[], None).ok();
+    let alive = eventually("it answers", || ask("/livez"));
+    let answers = ["/readyz", "/metrics", "/api/v1/status"].map(|path| ask(path).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((alive.status, alive.text.as_str()), (200, "alive\n"));
+    let [ready, metrics, status] = answers;
+    assert_eq!((ready.status, ready.text.as_str()), (503, "not ready: starting\n"));
+    assert_eq!((metrics.status, status.status), (200, 503));
+    assert_eq!(status.body["error"], "starting");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod problem;
 mod proof;
 mod reconcile;
 mod snapshot;
+mod starting;
 mod status;
 mod then;
 
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Failure;
 use crate::reload::Reload;
 use problem::Problem;
+pub(crate) use starting::Starting;
 
 /// How long the log may take to answer before we count as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
