@@ -112,6 +112,12 @@ fn start_up_mistakes_say_what_to_do() {
     let error = Server::start(&config).err().unwrap().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("--nats-port"), "{error}");
 
+    let odd = folder.path().join("so \"called\"");
+    let config = server::Config { folder: odd.join("nats"), port: 0, ..config };
+    let error = Server::start(&config).err().unwrap().to_string();
+    assert!(error.contains("quotation mark") && error.contains("--data-dir"), "{error}");
+    assert!(!odd.exists(), "nothing is made there");
+
     let nothing = folder.path().join("nothing");
     let error = server::find(Some(&nothing), "").unwrap_err().to_string();
     assert!(error.contains("does not run") && error.contains("make broker"), "{error}");

@@ -23,8 +23,11 @@ const TOLD_INTERVAL: Duration = Duration::from_secs(5);
 const LOCK_MAX: Duration = Duration::from_secs(5);
 /// How long a clean end may take before the child is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
-/// How long to wait before a child that died is started again.
+/// How long to wait before a child that died is started again; doubled for one that died soon after its start.
 const AGAIN_DELAY: Duration = Duration::from_millis(200);
+const AGAIN_DELAY_MAX: Duration = Duration::from_secs(5);
+/// How long a child lives that did not die because of what its start found.
+const LIFE_MIN: Duration = Duration::from_secs(10);
 
 /// Watches over the child until it is dropped.
 pub(super) struct Supervisor {
@@ -102,6 +105,7 @@ impl Watch {
             }
         }
         let mut room = Room::new(&self.folder, &self.log());
+        let (mut started, mut delay) = (Instant::now(), AGAIN_DELAY);
         loop {
             match stopped.recv_timeout(LOOK_INTERVAL) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -115,11 +119,21 @@ impl Watch {
                 room.started();
             }
             if let Ok(Some(status)) = child.try_wait() {
-                tracing::error!(%status, "the managed NATS server ended by itself; starting it again");
+                if started.elapsed() > LIFE_MIN {
+                    delay = AGAIN_DELAY;
+                }
+                tracing::error!(
+                    %status,
+                    last_words = self.last_words(),
+                    again_ms = delay.as_millis(),
+                    "the managed NATS server ended by itself; starting it again"
+                );
                 metrics::counter!("rollcall_broker_restarts_total").increment(1);
-                if !matches!(stopped.recv_timeout(AGAIN_DELAY), Err(RecvTimeoutError::Timeout)) {
+                if !matches!(stopped.recv_timeout(delay), Err(RecvTimeoutError::Timeout)) {
                     return;
                 }
+                delay = (delay * 2).min(AGAIN_DELAY_MAX);
+                started = Instant::now();
                 match self.spawn() {
                     Ok(fresh) => child = fresh,
                     Err(reason) => tracing::error!(reason, "the managed NATS server does not start"),

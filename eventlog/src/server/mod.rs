@@ -47,6 +47,13 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, Error> {
         let refused =
             |reason: String| Error::Refused { doing: "starting the managed NATS server".to_string(), reason };
+        if !is_plain(&config.folder) {
+            return Err(refused(format!(
+                "its folder {:?} has a quotation mark, a backslash, a control character or what is not UTF-8 in its name, \
+                 which nats-server's configuration cannot say. Choose another with --data-dir",
+                config.folder
+            )));
+        }
         std::fs::create_dir_all(&config.folder)
             .map_err(|error| refused(format!("{} cannot be made: {error}", config.folder.display())))?;
         if config.port != 0
@@ -89,6 +96,12 @@ pub fn is_managed(url: &str) -> bool {
     let address = address.parse::<SocketAddrV4>();
     bytes.is_ok_and(|bytes| bytes.len() == PASSWORD_BYTES)
         && address.is_ok_and(|address| *address.ip() == Ipv4Addr::LOCALHOST)
+}
+
+/// Whether the server's settings can name this folder.
+fn is_plain(folder: &Path) -> bool {
+    let special = |letter: char| letter.is_control() || ['"', '\\'].contains(&letter);
+    folder.to_str().is_some_and(|name| !name.contains(special))
 }
 
 /// The server's settings as its own file format.
