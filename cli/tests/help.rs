@@ -86,7 +86,7 @@ fn an_auditor_without_a_house_is_told_what_to_do() {
 fn all_mistakes_of_a_configuration_are_reported_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rollcall.toml");
-    let text = "[gateway]\nlisten = \"nowhere\"\n[app.x]\ntenant = \"Corp\"\nurl = \"ftp://x.test\"\ntoken = \"t\"\n[colour]\nred = 1\n";
+    let text = "[gateway]\nlisten = \"nowhere\"\n[app.x]\ntenant = \"Corp\"\nurl = \"ftp://x.test\"\ntoken = \"t\"\n[colour]\nred = 1\n[projection]\nhot_mb = 17592186044416\n";
     std::fs::write(&file, text).unwrap();
     let (success, text) = rollcall(&[
         "up",
@@ -95,8 +95,8 @@ fn all_mistakes_of_a_configuration_are_reported_at_once() {
         "--data-dir",
         folder.path().join("var").to_str().unwrap(),
     ]);
-    assert!(!success && text.contains("3 mistakes"), "{text}");
-    for part in ["gateway.listen", "app.x.tenant", "colour"] {
+    assert!(!success && text.contains("4 mistakes"), "{text}");
+    for part in ["gateway.listen", "app.x.tenant", "colour", "projection.hot_mb: must be 0 to 1048576"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!folder.path().join("var").exists(), "nothing is started");

@@ -41,6 +41,8 @@ const NATS_PORT: u16 = 7422;
 const VERIFY_INTERVAL_S: u64 = 60;
 /// Calls under way at all apps together. Of one alone reductions of access would have no part.
 const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
+/// Up to a terabyte; more is a slip of the hand.
+const MEMORY_MB: RangeInclusive<u64> = 0..=1_048_576;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Everything that can be set.
@@ -157,6 +159,8 @@ impl Settings {
         let dispatcher: DispatcherSection = take(&mut table, "dispatcher", &mut mistakes);
         let calls_max = dispatcher.calls_max;
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
+        mistakes.check_range("projection", "cache_mb", projection.cache_mb, MEMORY_MB);
+        mistakes.check_range("projection", "hot_mb", projection.hot_mb, MEMORY_MB);
         let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
         mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
         limits::check(&gateway.limits, &mut mistakes);
@@ -225,8 +229,8 @@ impl Settings {
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),
             registry: Arc::new(registry),
-            cache_bytes: projection.cache_mb.max(8) * 1024 * 1024,
-            hot_bytes: projection.hot_mb * 1024 * 1024,
+            cache_bytes: projection.cache_mb.max(8).saturating_mul(1 << 20),
+            hot_bytes: projection.hot_mb.saturating_mul(1 << 20),
             indexed,
             history_kept: (projection.history_days > 0)
                 .then(|| Duration::from_secs(projection.history_days.saturating_mul(24 * 60 * 60))),
