@@ -157,7 +157,7 @@ pub(crate) fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &
     for (key, value) in &table {
         let alone: Table = [(key.clone(), value.clone())].into_iter().collect();
         if let Err(error) = alone.try_into::<T>() {
-            let message = error.message().to_string();
+            let message = without_value(error.message());
             if !message.starts_with("missing field") {
                 wrong = true;
                 mistakes.add(format!("{name}.{key}: {message}"));
@@ -167,11 +167,22 @@ pub(crate) fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &
     match table.try_into::<T>() {
         Ok(section) => Some(section),
         Err(error) if !wrong => {
-            mistakes.add(format!("{name}: {}", error.message()));
+            mistakes.add(format!("{name}: {}", without_value(error.message())));
             None
         }
         Err(_) => None,
     }
+}
+
+/// What was expected of which type, without the value: a token of digits alone that lacks its quotation marks is one, too.
+fn without_value(message: &str) -> String {
+    let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return message.to_string();
+    };
+    let kind = found.split([' ', '`', '"']).next().unwrap_or_default();
+    format!("invalid type: {kind}, expected {expected}")
 }
 
 #[cfg(test)]
@@ -197,6 +208,25 @@ mod tests {
         assert!(section.is_none());
         assert_eq!(mistakes.0.len(), 3, "{}", list(&mistakes));
         assert!(list(&mistakes).contains("gateway.colour: unknown field"), "{}", list(&mistakes));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_not_shown() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Secrets {
+            token: String,
+            count: u32,
+        }
+
+        let table: Table = "[app]\ntoken = 471100\ncount = \"hidden, expected\"\n".parse().unwrap();
+        let mut mistakes = Mistakes::default();
+        let read: Option<Secrets> = section("app", table["app"].clone(), &mut mistakes);
+        assert!(read.is_none_or(|read| read.token.is_empty() && read.count == 0));
+        assert_eq!(
+            list(&mistakes),
+            "app.count: invalid type: string, expected u32\napp.token: invalid type: integer, expected a string"
+        );
     }
 
     #[test]
