@@ -9,11 +9,14 @@ use crate::Failure;
 /// The file's name in the data folder.
 pub(crate) const NAME: &str = "dev.env";
 
+/// A quotation mark inside of quotation marks, for a shell.
+const QUOTE: &str = r"'\''";
+
 /// Writes the file as a whole, readable by its owner only. Its presence says that everything is ready.
 pub(crate) fn write(data_dir: &Path, values: &[(&str, &str)]) -> Result<PathBuf, Failure> {
     let path = data_dir.join(NAME);
     let fresh = data_dir.join("dev.env.new");
-    let text: String = values.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let text: String = values.iter().map(|(name, value)| format!("{name}={}\n", quoted(value))).collect();
     let failed = |error: std::io::Error| Failure::of(format_args!("writing {}", path.display()), &error);
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -33,7 +36,22 @@ pub(crate) fn read(data_dir: &Path, name: &str) -> Option<String> {
     text.lines()
         .filter_map(|line| line.split_once('='))
         .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.to_string())
+        .map(|(_, value)| plain(value))
+}
+
+/// What a shell reads as this text: a password may hold what means something there.
+fn quoted(value: &str) -> String {
+    let means_nothing = |letter: char| letter.is_ascii_alphanumeric() || "-_.:/@%+,=[]".contains(letter);
+    if value.chars().all(means_nothing) {
+        return value.to_string();
+    }
+    format!("'{}'", value.replace('\'', QUOTE))
+}
+
+/// What was quoted.
+fn plain(text: &str) -> String {
+    let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    inner.map_or_else(|| text.to_string(), |inner| inner.replace(QUOTE, "'"))
 }
 
 /// Takes the file away: nothing runs here any more, or not yet.
@@ -101,6 +119,20 @@ mod tests {
         assert_eq!(read(folder.path(), "APP_URL"), None);
         remove(folder.path());
         assert_eq!(read(folder.path(), "SCIM_URL"), None);
+    }
+
+    #[test]
+    fn a_shell_reads_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for value in
+            ["nats://u:a;b&c$HOME`id`'\"(d)@127.0.0.1:1", "http://[::1]:1/x?a=b", "two words", "'", ""]
+        {
+            let path = write(folder.path(), &[("VALUE", value)]).unwrap();
+            let script = format!(". {}; printf %s \"$VALUE\"", path.display());
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+            assert_eq!(read(folder.path(), "VALUE").as_deref(), Some(value));
+        }
     }
 
     #[test]
