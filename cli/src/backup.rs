@@ -12,6 +12,7 @@ use eventlog::server::{self, Server};
 
 use crate::args::{self, BackupCommand};
 use crate::failure::causes;
+use crate::node::told_to_stop;
 use crate::output::print;
 use crate::settings::Settings;
 use crate::up::start_server;
@@ -33,9 +34,16 @@ pub(crate) async fn run(settings: &Settings, command: args::Backup) -> Result<()
 async fn take(settings: &Settings, to: &Path) -> Result<(), Failure> {
     let (config, server) = broker(settings, Folder::Filled, "back up").await?;
     let lines = Lines::default();
-    let taken = nats::backup(&config, to, &|progress| lines.tell(progress)).await;
+    let told = |progress: Progress<'_>| lines.tell(progress);
+    let taken = tokio::select! {
+        taken = nats::backup(&config, to, &told) => taken.map_err(|error| Failure::new(causes(&error))),
+        name = told_to_stop() => match name {
+            Ok(name) => Err(Failure::new(format!("stopped by {name}: there is no backup, and nothing of it is left"))),
+            Err(failure) => Err(failure),
+        },
+    };
     stop(server).await;
-    let backup = taken.map_err(|error| Failure::new(causes(&error)))?;
+    let backup = taken?;
     let manifest = &backup.manifest;
     print(&format!("Backup {} is in {}, taken at {}.", backup.id, to.display(), manifest.begun_at));
     tell(&backup);

@@ -141,6 +141,23 @@ async fn every_message_header_time_and_revision_is_the_same_after_a_restore() {
 }
 
 /// What a restore of this folder says.
+/// Whoever is told to stop waits no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_given_up_leaves_nothing() {
+    let (house, place) = (House::start(), tempfile::tempdir().unwrap());
+    filled(&house).await;
+    let folder = place.path().join("backup");
+    let begun = tokio::sync::Notify::new();
+    let told = |_: Progress<'_>| begun.notify_one();
+    let config = house.config();
+    tokio::select! {
+        biased;
+        () = begun.notified() => {}
+        taken = nats::backup(&config, &folder, &told) => panic!("{taken:?} is done already"),
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
 async fn refusal(folder: &Path, into: &House, master: &DataKey) -> String {
     let backup = match Backup::open(folder).and_then(|backup| backup.verify(&|_, _, _| {}).map(|()| backup)) {
         Ok(backup) => backup,

@@ -68,17 +68,21 @@ pub(super) struct Numbers {
 
 /// Takes a backup of everything into a folder that must not exist. It has its name only when it is whole.
 pub async fn backup(config: &Config, folder: &Path, told: Told<'_>) -> Result<Backup, Error> {
-    let partial = partial(folder)?;
-    let result = into_partial(config, &partial, told).await.and_then(|()| {
-        finish(&partial, folder)
-            .map_err(|error| refused(doing(folder), format!("it cannot be finished: {error}")))
-    });
-    if result.is_err() {
-        // What is half-made is worth nothing, and its room may be needed.
-        let _ = std::fs::remove_dir_all(&partial);
-    }
-    result?;
+    let partial = Partial(partial(folder)?);
+    into_partial(config, &partial.0, told).await?;
+    finish(&partial.0, folder)
+        .map_err(|error| refused(doing(folder), format!("it cannot be finished: {error}")))?;
     Backup::open(folder)
+}
+
+/// What is half-made is worth nothing, and its room may be needed: it goes with this, also when nobody waits for it any
+/// more. What was finished has another name by then.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn doing(folder: &Path) -> String {
