@@ -308,6 +308,22 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn thinned_history_has_its_room_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let projection = writer::tests::projection_in(Storage::Folder(folder.path().to_path_buf())).await;
+        let inner = projection.inner.clone();
+        let event = proto::EventId::new(uuid::Uuid::from_u128(1));
+        let position = proto::Position { sequence: 5, event };
+        let facts = Facts::default().with(&BTreeMap::new(), &BTreeMap::new(), position);
+        let mut behind = Behind::new(projection, tokio::runtime::Handle::current(), facts);
+        behind.thin();
+        assert!(!inner.reclaims.load(Ordering::Acquire), "nothing was thinned");
+        inner.thin_to.store(3, Ordering::Release);
+        behind.thin();
+        assert_eq!((behind.facts.floor, inner.reclaims.load(Ordering::Acquire)), (3, true));
+    }
+
     #[test]
     fn who_cannot_write_rests_however_much_waits() {
         assert_eq!(rest_after(true, true), Duration::ZERO);

@@ -127,41 +127,13 @@ impl Projection {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use jiff::Timestamp;
-    use proto::subject::key_of_id;
-    use proto::{Event, EventId, Kind, ResourceId};
-    use uuid::Uuid;
+    use proto::Kind;
 
     use super::*;
-    use crate::row::{ReadRow, Row};
-    use crate::state::Told;
-    use crate::writer::tests::projection;
+    use crate::writer::tests::{projection, told};
 
     const PIECES: u64 = 300;
     const PIECE: u64 = 16;
-
-    /// Somebody is made, who has one value in an index.
-    fn told(tenant: &Tenant, sequence: u64) -> Told {
-        let (id, time) = (Uuid::from_u128(sequence.into()), Timestamp::UNIX_EPOCH);
-        let event = Event {
-            id: EventId::new(id),
-            tenant: tenant.clone(),
-            resource_type: "User".to_string(),
-            resource_id: ResourceId::new(id),
-            source: String::new(),
-            actor: String::new(),
-            txn: String::new(),
-            occurred_at: time,
-            reason: String::new(),
-            key_ref: None,
-            continued: false,
-            kind: Kind::Created { members_added: Vec::new() },
-        };
-        let row = Row { sequence, time, key: key_of_id(event.resource_id), payload: Bytes::new() };
-        let read = Box::new(ReadRow { row, event, content: None, values: vec![(1, format!("u{sequence}"))] });
-        Told::New { read, broker: time, own: false }
-    }
 
     #[tokio::test]
     async fn whoever_asks_while_much_comes_finds_all_that_is_applied() {
@@ -169,7 +141,12 @@ mod tests {
         let hear = || {
             for piece in 0..PIECES {
                 let first = piece * PIECE + 1;
-                let some = (first..first + PIECE).map(|sequence| told(&tenant, sequence)).collect();
+                // Somebody is made, who has one value in an index.
+                let made = |sequence: u64| {
+                    let kind = Kind::Created { members_added: Vec::new() };
+                    told(&tenant, sequence, kind, vec![(1, format!("u{sequence}"))])
+                };
+                let some = (first..first + PIECE).map(made).collect();
                 projection.state_mut().hear(some, true).unwrap();
             }
         };

@@ -218,13 +218,19 @@ pub(crate) mod tests {
 
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use eventlog::Keyring;
     use eventlog::memory::{self, Faults};
+    use jiff::Timestamp;
     use proto::sealing::DataKey;
-    use proto::{EventId, Position};
+    use proto::subject::key_of_id;
+    use proto::{Event, EventId, Kind, Position, ResourceId, Tenant};
     use scim::Registry;
 
     use super::*;
+    use crate::directory::ColumnNumber;
+    use crate::row::{ReadRow, Row};
+    use crate::state::Told;
     use crate::{Config, MemoryStore, Storage};
 
     /// A directory of which nothing is known yet.
@@ -246,6 +252,33 @@ pub(crate) mod tests {
         let keyring = Keyring::new(broker.keys, DataKey::new([1; 32]));
         let registry = Arc::new(Registry::built_in().unwrap());
         Projection::open(config, broker.identity, keyring, registry).await.unwrap()
+    }
+
+    /// The log tells of an event, whose resource has these values in indexes.
+    pub(crate) fn told(
+        tenant: &Tenant,
+        sequence: u64,
+        kind: Kind,
+        values: Vec<(ColumnNumber, String)>,
+    ) -> Told {
+        let (id, time) = (uuid::Uuid::from_u128(sequence.into()), Timestamp::UNIX_EPOCH);
+        let event = Event {
+            id: EventId::new(id),
+            tenant: tenant.clone(),
+            resource_type: "User".to_string(),
+            resource_id: ResourceId::new(id),
+            source: String::new(),
+            actor: String::new(),
+            txn: String::new(),
+            occurred_at: time,
+            reason: String::new(),
+            key_ref: None,
+            continued: false,
+            kind,
+        };
+        let row = Row { sequence, time, key: key_of_id(event.resource_id), payload: Bytes::new() };
+        let read = Box::new(ReadRow { row, event, content: None, values });
+        Told::New { read, broker: time, own: false }
     }
 
     #[tokio::test]
@@ -289,6 +322,20 @@ pub(crate) mod tests {
         let error = writer.finish().await.unwrap_err();
         assert!(error.to_string().contains("has not answered for 6"), "{error}");
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_tenant_has_its_room_given_back() {
+        let (projection, tenant) = (projection().await, "corp".parse().unwrap());
+        let told = |sequence: u64, kind: Kind| told(&tenant, sequence, kind, Vec::new());
+        let (mut facts, inner) = (Facts::default(), projection.inner.clone());
+        let created = told(1, Kind::Created { members_added: Vec::new() });
+        projection.state_mut().hear(vec![created], true).unwrap();
+        write_all(&projection, &mut facts).unwrap();
+        assert!(facts.position.is_some() && !inner.reclaims.load(Ordering::Acquire));
+        projection.state_mut().hear(vec![told(2, Kind::TenantDropped)], true).unwrap();
+        write_all(&projection, &mut facts).unwrap();
+        assert!(inner.reclaims.load(Ordering::Acquire));
     }
 
     #[test]
