@@ -7,7 +7,7 @@
 mod common;
 
 use common::World;
-use projector::{Moment, When};
+use projector::{Lens, Moment, Part, Query, When, Window};
 use proto::{Kind, subject};
 use serde_json::json;
 
@@ -71,4 +71,44 @@ async fn behind_the_last_place_nothing_comes() {
         assert_eq!((page.resources.len(), page.next), (expected, None), "{after:?}");
     }
     running.stop().await;
+}
+
+/// After a start no document is in memory, and the rows of a page are read together where they stand together.
+#[tokio::test]
+async fn each_of_a_page_has_its_own_document_after_a_start() {
+    let mut world = World::new();
+    let mut people = Vec::new();
+    for number in 0..60 {
+        let name = format!("user-{number:02}");
+        people.push((world.user(&name).await, name, "first"));
+        if number % 7 == 0 {
+            world.group(&format!("group-{number}"), &[]).await;
+        }
+    }
+    // Their rows stand elsewhere now.
+    for (id, name, is) in people.iter_mut().step_by(5) {
+        let (key, kind) = (world.key(name), Kind::Updated { members_added: vec![], members_removed: vec![] });
+        *is = "second";
+        world.write("User", *id, &key, kind, json!({"userName": name, "title": is})).await;
+    }
+    world.open().await.stop().await;
+    let registry = world.registry.clone();
+    let kind = registry.by_name("User").unwrap();
+    let (parts, lens) = ([Part { kind, filter: None, sort: None }], Lens::default());
+    for first in [1, 3, 20, 41] {
+        // Nobody asked before.
+        let running = world.open().await;
+        let window = Window::From(first);
+        let query =
+            Query { parts: &parts, lens: &lens, window: &window, count: 20, scan_rows_max: usize::MAX };
+        let page = running.projection.query(&world.tenant, query).await.unwrap();
+        assert_eq!((page.total, page.resources.len()), (60, 20));
+        for (found, (id, name, is)) in page.resources.iter().zip(&people[first - 1..]) {
+            assert_eq!((found.id, &found.document["userName"]), (*id, &json!(name)));
+            let title = found.document.get("title").cloned();
+            assert_eq!(title, (*is == "second").then(|| json!("second")), "{name}");
+            assert_eq!(found.external_ids.values().next(), Some(&format!("ext-{id}")));
+        }
+        running.stop().await;
+    }
 }
