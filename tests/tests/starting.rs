@@ -146,13 +146,15 @@ fn a_limit_out_of_its_range_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rollcall.toml");
     for timeout_ms in [0, 99, 100_001] {
-        let text =
-            format!("[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n[nats]\nwrites_waiting_max = 0\n");
+        let text = format!(
+            "[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n[nats]\nwrites_waiting_max = 0\nready_timeout_ms = 99\n"
+        );
         std::fs::write(&file, text).unwrap();
         let data = folder.path().to_str().unwrap();
         let said = gives_up(&["--data-dir", data, "--config", file.to_str().unwrap()]);
         for words in [
-            "2 mistakes",
+            "3 mistakes",
+            "nats.ready_timeout_ms: must be 100 to 600000",
             "gateway.limits.request_timeout_ms: must be 100 to 100000",
             "nats.writes_waiting_max: must be 1 to 1000000",
         ] {

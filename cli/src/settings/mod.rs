@@ -43,6 +43,7 @@ const VERIFY_INTERVAL_S: u64 = 60;
 const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
 /// Up to a terabyte; more is a slip of the hand.
 const MEMORY_MB: RangeInclusive<u64> = 0..=1_048_576;
+const BROKER_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 
 /// Everything that can be set.
@@ -75,6 +76,8 @@ pub(crate) struct Nats {
     pub(crate) replicas: usize,
     pub(crate) credentials: Option<PathBuf>,
     pub(crate) ca: Option<PathBuf>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) ready_timeout: Duration,
     pub(crate) writes_waiting_max: usize,
     /// How often the broker's version, limits, streams and clock are read back.
     pub(crate) verify_interval: Duration,
@@ -89,6 +92,8 @@ struct NatsSection {
     replicas: Option<usize>,
     credentials: Option<PathBuf>,
     ca: Option<PathBuf>,
+    connect_timeout_ms: Option<u64>,
+    ready_timeout_ms: Option<u64>,
     writes_waiting_max: Option<usize>,
     verify_interval_s: Option<u64>,
 }
@@ -161,6 +166,15 @@ impl Settings {
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
         mistakes.check_range("projection", "cache_mb", projection.cache_mb, MEMORY_MB);
         mistakes.check_range("projection", "hot_mb", projection.hot_mb, MEMORY_MB);
+        let mut patience = |key: &str, set: Option<u64>, preset: Duration| {
+            let timeout = set.map_or(preset, Duration::from_millis);
+            mistakes.check_range("nats", key, timeout.as_millis() as u64, BROKER_TIMEOUT_MS);
+            timeout
+        };
+        let connect_timeout =
+            patience("connect_timeout_ms", nats.connect_timeout_ms, eventlog::nats::CONNECT_TIMEOUT);
+        let ready_timeout =
+            patience("ready_timeout_ms", nats.ready_timeout_ms, eventlog::nats::READY_TIMEOUT);
         let waiting_max = nats.writes_waiting_max.unwrap_or(eventlog::WAITING_MAX);
         mistakes.check_range("nats", "writes_waiting_max", waiting_max as u64, WRITES_WAITING_MAX);
         limits::check(&gateway.limits, &mut mistakes);
@@ -221,6 +235,8 @@ impl Settings {
                 replicas: cli.nats_replicas.or(nats.replicas).unwrap_or(1),
                 credentials: cli.nats_credentials.clone().or(nats.credentials),
                 ca: cli.nats_ca.clone().or(nats.ca),
+                connect_timeout,
+                ready_timeout,
                 writes_waiting_max: waiting_max,
                 verify_interval: Duration::from_secs(
                     nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1),
@@ -327,7 +343,8 @@ impl Settings {
             credentials: self.nats.credentials.clone(),
             root_certificates: self.nats.ca.clone(),
             replicas: self.nats.replicas,
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: self.nats.connect_timeout,
+            ready_timeout: self.nats.ready_timeout,
             waiting_max: self.nats.writes_waiting_max,
         })
     }

@@ -17,6 +17,10 @@ use super::patience::Patience;
 use super::settings::{self, StreamSettings};
 use crate::{Broker, Committer, Error, Log, WAITING_MAX, timeline};
 
+/// How long to wait for a server that answers, unless told otherwise.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for leaders of all streams and buckets, unless told otherwise: two elections, and as much again.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two attempts to connect.
 const AGAIN_DELAY: Duration = Duration::from_millis(100);
 /// How long one question to the broker may take.
@@ -35,8 +39,11 @@ pub struct Config {
     pub root_certificates: Option<PathBuf>,
     /// Replicas of each stream.
     pub replicas: usize,
-    /// How long connecting may take, and after it finding or making the streams.
+    /// How long to wait for a server that answers.
     pub connect_timeout: Duration,
+    /// How long to wait, once connected, until every stream and bucket is found or made. In a cluster each first has to choose its leader: 4 to 9
+    /// seconds, and as much again when its votes are split.
+    pub ready_timeout: Duration,
     /// How many writes may wait for their turn; a further one is refused.
     pub waiting_max: usize,
 }
@@ -48,7 +55,8 @@ impl Default for Config {
             credentials: None,
             root_certificates: None,
             replicas: 1,
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: CONNECT_TIMEOUT,
+            ready_timeout: READY_TIMEOUT,
             waiting_max: WAITING_MAX,
         }
     }
@@ -63,7 +71,7 @@ fn shown(url: &str) -> String {
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
     let client = client(config, REQUEST_TIMEOUT).await?;
-    let mut patience = Patience::new(config.connect_timeout);
+    let mut patience = Patience::new(config.ready_timeout);
     settings::check_server(&client.server_info())?;
     let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();

@@ -17,7 +17,7 @@ mod stands;
 mod store;
 
 pub use backup::{Progress, Told, backup};
-pub use connect::{Config, connect};
+pub use connect::{CONNECT_TIMEOUT, Config, READY_TIMEOUT, connect};
 pub use health::CLOCK_SKEW_MAX;
 pub use manifest::{Backup, Entry, MANIFEST, Manifest, STREAMS, SecretProof};
 pub use restore::restore;
