@@ -13,6 +13,7 @@ mod file;
 mod node;
 mod open_files;
 mod output;
+mod pass_over;
 mod progress;
 mod rebuild;
 mod reconcile;
@@ -87,6 +88,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Who(asked) => apps::who(&settings, asked).await,
         Command::Leave(asked) => apps::leave(&settings, asked).await,
         Command::Events(Events::Tail(tail)) => tail::run(&settings, tail).await,
+        Command::Events(Events::PassOver(asked)) => pass_over::run(&settings, asked).await,
     }
 }
 

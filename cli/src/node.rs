@@ -254,15 +254,15 @@ impl Node {
 
     /// Works until a signal comes or a part fails, then stops everything in order.
     pub(crate) async fn wait(mut self) -> Result<(), Failure> {
-        let mut failure = None;
+        let mut ended = None;
         loop {
             tokio::select! {
                 name = self.signals.stop() => {
                     tracing::info!(signal = name, "stopping");
                     break;
                 }
-                ended = self.tasks.join_next() => {
-                    failure = Some(why(ended));
+                part = self.tasks.join_next() => {
+                    ended = Some(part);
                     break;
                 }
                 Some(()) = self.hang_ups.0.recv() => match self.reload.clone() {
@@ -272,28 +272,30 @@ impl Node {
                 },
             }
         }
-        self.stop().await;
-        match failure {
-            Some(failure) => Err(failure),
+        let also = stop(&mut self.tasks, &self.shutdown).await;
+        match ended {
+            Some(part) => Err(why(part, also)),
             None => Ok(()),
         }
     }
-
-    async fn stop(&mut self) {
-        stop(&mut self.tasks, &self.shutdown).await;
-    }
 }
 
-async fn stop(tasks: &mut JoinSet<Result<(), Failure>>, shutdown: &CancellationToken) {
+/// Stops everything; returns the first failure that this brought to light.
+async fn stop(tasks: &mut JoinSet<Result<(), Failure>>, shutdown: &CancellationToken) -> Option<Failure> {
     shutdown.cancel();
+    let mut first = None;
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::error!(%failure, "a part ended badly"),
+            Ok(Err(failure)) => {
+                tracing::error!(%failure, "a part ended badly");
+                first.get_or_insert(failure);
+            }
             Err(error) => tracing::error!(%error, "a part panicked"),
         }
     }
     tracing::info!("stopped");
+    first
 }
 
 /// Does a part of the start. What runs already may fail meanwhile, and whoever waits may tell us to stop: then all stops.
@@ -306,7 +308,10 @@ async fn while_running(
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         },
-        ended = tasks.join_next() => why(ended),
+        ended = tasks.join_next() => {
+            let also = stop(tasks, shutdown).await;
+            return Err(why(ended, also));
+        }
         name = signals.stop() => Failure::new(format!("told to stop by {name} before it was ready")),
     };
     stop(tasks, shutdown).await;
@@ -321,11 +326,14 @@ fn scim_url(settings: &Settings, address: Option<SocketAddr>) -> String {
     url.trim_end_matches('/').to_string()
 }
 
-fn why(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Failure {
-    match ended {
+/// Why the process ends with a part of it. One that ended without a word did so because of another.
+fn why(part: Option<Result<Result<(), Failure>, tokio::task::JoinError>>, also: Option<Failure>) -> Failure {
+    match part {
         Some(Ok(Err(failure))) => failure,
         Some(Err(error)) => Failure::of("a part of the process panicked", &error),
-        Some(Ok(Ok(()))) | None => Failure::new("a part of the process ended by itself"),
+        Some(Ok(Ok(()))) | None => {
+            also.unwrap_or_else(|| Failure::new("a part of the process ended by itself"))
+        }
     }
 }
 

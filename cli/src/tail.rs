@@ -106,6 +106,9 @@ fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         if let Some(body) = body.filter(|body| !body.caller_address.is_empty()) {
             line.insert("callerAddress".to_string(), body.caller_address.clone().into());
         }
+        if !event.reason.is_empty() {
+            line.insert("reason".to_string(), event.reason.clone().into());
+        }
         if event.key_ref.is_some() && body.is_none() {
             line.insert("erased".to_string(), true.into());
         }
@@ -120,6 +123,9 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         "{sequence:>8}  {time}  {}  {kind} {} {}  by {}/{}",
         event.tenant, event.resource_type, event.resource_id, event.source, event.actor
     );
+    if !event.reason.is_empty() {
+        text.push_str(&format!("\n          because {}", event.reason));
+    }
     let value =
         |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
     for change in body.map(|body| body.all_changes(event)).unwrap_or_default() {

@@ -94,7 +94,8 @@ pub(crate) fn affected(event: &Event, body: Option<&Body>, needs: Needs) -> Vec<
         | Kind::Claimed { .. }
         | Kind::Released { .. }
         | Kind::CredentialsChanged
-        | Kind::Erased => {}
+        | Kind::Erased
+        | Kind::PassedOver => {}
     }
     found
 }
@@ -134,7 +135,8 @@ pub(crate) fn ends(kind: &Kind, body: Option<&Body>) -> bool {
         | Kind::Claimed { .. }
         | Kind::Released { .. }
         | Kind::CredentialsChanged
-        | Kind::Erased => false,
+        | Kind::Erased
+        | Kind::PassedOver => false,
     }
 }
 

@@ -198,6 +198,7 @@ impl Book {
                 self.redriven.remove(&event.resource_id);
                 self.imported.remove(&event.resource_id);
             }
+            Kind::PassedOver => {}
         }
     }
 

@@ -144,7 +144,8 @@ impl Decisions {
             | Kind::Released { .. }
             | Kind::ScopeEntered
             | Kind::ScopeLeft
-            | Kind::Verified => {}
+            | Kind::Verified
+            | Kind::PassedOver => {}
         }
     }
 

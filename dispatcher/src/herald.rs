@@ -280,7 +280,8 @@ async fn hear(keyring: &Keyring, message: Message) -> Result<Heard, Error> {
         | Kind::Claimed { .. }
         | Kind::Released { .. }
         | Kind::CredentialsChanged
-        | Kind::Erased => None,
+        | Kind::Erased
+        | Kind::PassedOver => None,
     };
     Ok(Heard::new(sequence, encoded.event, body, bytes))
 }

@@ -93,7 +93,7 @@ pub enum Error {
     #[error("a part of the dispatcher panicked: {0}")]
     Panicked(String),
     /// An event that this version cannot read.
-    #[error("reading the event of {stream} at sequence {sequence}")]
+    #[error("reading the event of {stream} at sequence {sequence} (see `rollcall events pass-over --help`)")]
     Event {
         /// The stream.
         stream: &'static str,

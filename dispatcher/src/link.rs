@@ -227,7 +227,7 @@ impl Link {
                     self.told = Some(Told::of(&details.intended));
                 }
             }
-            Kind::Decided { .. } | Kind::ScopeEntered | Kind::ScopeLeft => {}
+            Kind::Decided { .. } | Kind::ScopeEntered | Kind::ScopeLeft | Kind::PassedOver => {}
         }
     }
 }

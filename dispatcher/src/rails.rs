@@ -306,7 +306,8 @@ pub(crate) fn counted(event: &Event, details: Option<&Details>, was_off: bool) -
         | Kind::ScopeEntered
         | Kind::ScopeLeft
         | Kind::Verified
-        | Kind::Decided { .. } => Vec::new(),
+        | Kind::Decided { .. }
+        | Kind::PassedOver => Vec::new(),
     }
 }
 

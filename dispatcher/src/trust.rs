@@ -101,7 +101,8 @@ impl Trust {
             | Kind::Refused { .. }
             | Kind::ScopeEntered
             | Kind::ScopeLeft
-            | Kind::Decided { .. } => {}
+            | Kind::Decided { .. }
+            | Kind::PassedOver => {}
         }
     }
 

@@ -53,7 +53,8 @@ impl Unheard {
             | Kind::Verified
             | Kind::Decided { .. }
             | Kind::ScopeEntered
-            | Kind::ScopeLeft => {}
+            | Kind::ScopeLeft
+            | Kind::PassedOver => {}
         }
     }
 

@@ -14,6 +14,7 @@ mod keyring;
 mod last;
 mod log;
 pub mod objects;
+pub mod passed_over;
 mod secret;
 mod timeline;
 

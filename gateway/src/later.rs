@@ -282,7 +282,8 @@ impl Inner {
             | Kind::Released { .. }
             | Kind::CredentialsChanged
             | Kind::Erased
-            | Kind::TenantDropped => return None,
+            | Kind::TenantDropped
+            | Kind::PassedOver => return None,
         };
         let kind = self.registry.by_name(&event.resource_type)?;
         let version = Version::new(Position { sequence, event: event.id }).to_string();

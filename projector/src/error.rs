@@ -7,7 +7,7 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] eventlog::Error),
     /// An event that this version cannot read. Going on without it would be data loss.
-    #[error("reading the event at sequence {sequence}")]
+    #[error("reading the event at sequence {sequence} (see `rollcall events pass-over --help`)")]
     Event {
         /// Where it stands.
         sequence: u64,
@@ -16,7 +16,9 @@ pub enum Error {
         source: proto::codec::Error,
     },
     /// A message in the stream that nobody of ours wrote.
-    #[error("the message at sequence {sequence} is not an event of rollcall: {reason}")]
+    #[error(
+        "the message at sequence {sequence} is not an event of rollcall: {reason} (see `rollcall events pass-over --help`)"
+    )]
     Stranger {
         /// Where it stands.
         sequence: u64,

@@ -229,6 +229,7 @@ fn to_wire(event: &Event) -> wire::Event {
         Kind::CredentialsChanged => Wire::CredentialsChanged(wire::CredentialsChanged {}),
         Kind::Erased => Wire::Erased(wire::Erased {}),
         Kind::TenantDropped => Wire::TenantDropped(wire::TenantDropped {}),
+        Kind::PassedOver => Wire::PassedOver(wire::PassedOver {}),
     };
     wire::Event {
         id: Bytes::copy_from_slice(event.id.as_bytes()),
@@ -264,6 +265,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         Wire::CredentialsChanged(_) => Kind::CredentialsChanged,
         Wire::Erased(_) => Kind::Erased,
         Wire::TenantDropped(_) => Kind::TenantDropped,
+        Wire::PassedOver(_) => Kind::PassedOver,
     };
     Ok(Event {
         id: EventId::from_bytes(&event.id)?,

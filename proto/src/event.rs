@@ -82,6 +82,8 @@ pub enum Kind {
     Erased,
     /// Everything of the tenant is gone.
     TenantDropped,
+    /// Stands for a message that nobody can read, and changes nothing. Nobody writes it; readers are given it.
+    PassedOver,
 }
 
 impl Kind {
@@ -97,7 +99,8 @@ impl Kind {
             | Self::Released { .. }
             | Self::CredentialsChanged
             | Self::Erased
-            | Self::TenantDropped => (&[], &[]),
+            | Self::TenantDropped
+            | Self::PassedOver => (&[], &[]),
         }
     }
 
@@ -114,6 +117,7 @@ impl Kind {
             Self::CredentialsChanged => "CredentialsChanged",
             Self::Erased => "Erased",
             Self::TenantDropped => "TenantDropped",
+            Self::PassedOver => "PassedOver",
         }
     }
 }

@@ -75,7 +75,8 @@ pub fn evolve(current: Option<Resource>, event: &Event, body: Option<&Body>, at:
             | Kind::Claimed { .. }
             | Kind::Released { .. }
             | Kind::CredentialsChanged
-            | Kind::Erased,
+            | Kind::Erased
+            | Kind::PassedOver,
         ) => current,
         (None, Kind::Updated { .. } | Kind::MembersChanged { .. }) => None,
         (Some(resource), Kind::Created { .. }) => Some(resource),

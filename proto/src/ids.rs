@@ -32,6 +32,13 @@ impl Tenant {
     }
 }
 
+impl Tenant {
+    /// The tenant of a message that names none.
+    pub(crate) fn nobody() -> Self {
+        Self("nobody".to_string())
+    }
+}
+
 impl FromStr for Tenant {
     type Err = InvalidId;
 

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod control;
 pub mod provisioning;
 pub mod sealing;
+pub mod stand_in;
 pub mod subject;
 
 mod document;

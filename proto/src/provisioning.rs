@@ -110,6 +110,8 @@ pub enum Kind {
         /// The attributes' paths.
         attributes: Vec<String>,
     },
+    /// Stands for a message that nobody can read, and changes nothing. Nobody writes it; readers are given it.
+    PassedOver,
 }
 
 impl Kind {
@@ -126,6 +128,7 @@ impl Kind {
             Self::ScopeLeft => "ScopeLeft",
             Self::Verified => "Verified",
             Self::Decided { .. } => "Decided",
+            Self::PassedOver => "PassedOver",
         }
     }
 }
@@ -216,6 +219,7 @@ fn to_wire(event: &Event) -> wire::Event {
         Kind::ScopeLeft => Wire::ScopeLeft(wire::ScopeLeft {}),
         Kind::Verified => Wire::Verified(wire::Verified {}),
         Kind::Decided { operation, attributes } => Wire::Decided(wire::Decided { operation, attributes }),
+        Kind::PassedOver => Wire::PassedOver(wire::PassedOver {}),
     };
     wire::Event {
         id: Bytes::copy_from_slice(event.id.as_bytes()),
@@ -262,6 +266,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         Wire::ScopeLeft(_) => Kind::ScopeLeft,
         Wire::Verified(_) => Kind::Verified,
         Wire::Decided(kind) => Kind::Decided { operation: kind.operation, attributes: kind.attributes },
+        Wire::PassedOver(_) => Kind::PassedOver,
     };
     Ok(Event {
         id: EventId::from_bytes(&event.id)?,

@@ -173,6 +173,19 @@ pub fn provisioning(tenant: &Tenant, app: &str, resource_type: &str, id: Resourc
     format!("provisioning.{tenant}.{app}.{resource_type}.{}", id.uuid().simple())
 }
 
+/// Reads a subject of PROVISIONING.
+pub fn parse_provisioning(subject: &str) -> Result<(Tenant, String, String, ResourceId), InvalidId> {
+    let invalid = || InvalidId::new("subject of PROVISIONING", subject);
+    match subject.split('.').collect::<Vec<_>>().as_slice() {
+        ["provisioning", tenant, app, resource_type, id] => {
+            let id = uuid::Uuid::try_parse(id).map_err(|_| invalid())?;
+            let id = ResourceId::new(id);
+            Ok((tenant.parse()?, (*app).to_string(), (*resource_type).to_string(), id))
+        }
+        _ => Err(invalid()),
+    }
+}
+
 /// Every subject of one app in PROVISIONING.
 pub fn provisioning_of_app(tenant: &Tenant, app: &str) -> String {
     format!("provisioning.{tenant}.{app}.>")

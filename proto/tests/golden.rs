@@ -69,6 +69,7 @@ fn identity_events() {
         Kind::CredentialsChanged,
         Kind::Erased,
         Kind::TenantDropped,
+        Kind::PassedOver,
     ];
     for kind in kinds {
         let name = kind.name();
@@ -83,7 +84,8 @@ fn identity_events() {
             | Kind::Claimed { .. }
             | Kind::Released { .. }
             | Kind::Erased
-            | Kind::TenantDropped => false,
+            | Kind::TenantDropped
+            | Kind::PassedOver => false,
         };
         let (event, body, key) = (event(kind, sealed), body(), DataKey::new(KEY));
         let bytes = proto::codec::encode(&event, sealed.then_some((&body, &key, NONCE)));
@@ -125,6 +127,7 @@ fn provisioning_events() {
         Kind::ScopeLeft,
         Kind::Verified,
         Kind::Decided { operation: operation(), attributes: vec!["userName".to_string()] },
+        Kind::PassedOver,
     ];
     for kind in kinds {
         let name = kind.name();

@@ -161,6 +161,14 @@ impl House {
         }
     }
 
+    /// Waits until the process has ended by itself; returns what it said last.
+    pub fn ended(&mut self) -> String {
+        let mut child = self.child.take().expect("the house was begun");
+        let status = eventually("the house ends", || child.try_wait().expect("the child can be asked"));
+        assert!(!status.success(), "{}", self.log());
+        self.log().lines().last().unwrap_or_default().to_string()
+    }
+
     /// Asks the process to end (SIGTERM) and waits; returns whether it ended with success.
     pub fn stop(&mut self) -> bool {
         let Some(mut child) = self.child.take() else { return false };

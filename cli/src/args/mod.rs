@@ -349,6 +349,29 @@ pub(crate) enum Events {
                             rollcall events tail --from 2026-11-01T00:00:00Z --json | jq .\n\n\
                             Values are people's data: this needs the master key in DATA_DIR, and prints it only to you.")]
     Tail(Tail),
+    /// Have readers pass over a message that nobody can read and that ends every start; it stays in the log
+    #[command(
+        after_help = "Example:\n  rollcall events pass-over 4711 --by ann --why 'damaged on nats-2, see INC-42'\n\n\
+                            Restore the stream from a backup instead if a good copy of the message may exist: what it said is lost to \
+                            every reader. Refused for what can be read, and for what a newer version wrote. Counts for processes \
+                            that start afterwards."
+    )]
+    PassOver(PassOver),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PassOver {
+    /// Where the message stands, as the error says that ended the process
+    pub(crate) sequence: u64,
+    /// In which stream: IDENTITY, PROVISIONING or CONTROL
+    #[arg(long, value_name = "NAME", default_value = "IDENTITY")]
+    pub(crate) stream: String,
+    /// Who you are
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: String,
 }
 
 #[derive(Args, Debug)]

@@ -196,7 +196,8 @@ impl Railing {
             | Kind::Claimed { .. }
             | Kind::Released { .. }
             | Kind::CredentialsChanged
-            | Kind::Erased => Operation::Deactivate,
+            | Kind::Erased
+            | Kind::PassedOver => Operation::Deactivate,
         };
         if self.shared.links.remote_id(&self.name, id).is_some() {
             let mut state = self.state();

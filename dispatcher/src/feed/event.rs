@@ -70,7 +70,8 @@ pub(super) fn lookup(event: &Event, view: &View) -> Lookup {
         | Kind::Released { .. }
         | Kind::CredentialsChanged
         | Kind::Erased
-        | Kind::TenantDropped => Lookup::Nothing,
+        | Kind::TenantDropped
+        | Kind::PassedOver => Lookup::Nothing,
     }
 }
 
@@ -86,7 +87,8 @@ pub(super) fn before_update(event: &Event, body: Option<&Body>) -> Option<Object
         | Kind::Released { .. }
         | Kind::CredentialsChanged
         | Kind::Erased
-        | Kind::TenantDropped => None,
+        | Kind::TenantDropped
+        | Kind::PassedOver => None,
     }
 }
 
@@ -105,7 +107,8 @@ pub(super) fn scope(happened: &Happened<'_>, around: &Around, view: &View) -> (b
         | Kind::Released { .. }
         | Kind::CredentialsChanged
         | Kind::Erased
-        | Kind::TenantDropped => (true, true),
+        | Kind::TenantDropped
+        | Kind::PassedOver => (true, true),
     }
 }
 
@@ -161,7 +164,8 @@ fn changed(happened: &Happened<'_>, around: &Around, view: &View) -> Vec<(Verb, 
         | Kind::Released { .. }
         | Kind::CredentialsChanged
         | Kind::Erased
-        | Kind::TenantDropped => {}
+        | Kind::TenantDropped
+        | Kind::PassedOver => {}
     }
     told
 }

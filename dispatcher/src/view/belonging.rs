@@ -61,7 +61,8 @@ impl Belonging {
             | Kind::Held { .. }
             | Kind::Released { .. }
             | Kind::Verified
-            | Kind::Decided { .. } => None,
+            | Kind::Decided { .. }
+            | Kind::PassedOver => None,
         };
         let belongs = belongs.filter(|belongs| *belongs != self.belongs)?;
         self.belongs = belongs;

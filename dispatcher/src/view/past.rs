@@ -222,7 +222,7 @@ fn done(
                 }
             }
         }
-        Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified => {}
+        Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified | Kind::PassedOver => {}
     }
     item
 }

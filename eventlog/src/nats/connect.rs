@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
+use proto::stand_in::Stream;
 use tokio::time::Instant;
 
 use super::buckets::BucketSettings;
@@ -15,6 +16,7 @@ use super::log::NatsLog;
 use super::objects::NatsObjects;
 use super::patience::Patience;
 use super::settings::{self, StreamSettings};
+use crate::passed_over::{Passes, PassingOver};
 use crate::{Broker, Committer, Error, Log, WAITING_MAX, timeline};
 
 /// How long to wait for a server that answers, unless told otherwise.
@@ -80,9 +82,6 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         let seen = patience.attempt(&awaited, || settings::ensure(&context, &wanted)).await?;
         streams.push((seen, wanted));
     }
-    let log = |name: &'static str| -> Arc<dyn Log> {
-        Arc::new(NatsLog::new(name, client.clone(), context.clone()))
-    };
     let is_begun = streams.first().is_some_and(|(identity, _)| identity.last_sequence > 0);
     let mut buckets = Vec::new();
     for wanted in BucketSettings::all(config.replicas) {
@@ -96,13 +95,19 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         Error::Damaged { doing: "opening the buckets".to_string(), reason: "there are not five".to_string() }
     })?;
     let timeline = timeline::read(&*rollcall).await?;
+    let passes = Passes::read(&*rollcall).await?;
+    let log = |name: &'static str, stream: Stream| -> Arc<dyn Log> {
+        let log = Arc::new(NatsLog::new(name, client.clone(), context.clone()));
+        Arc::new(PassingOver::new(log, stream, &passes))
+    };
+    let committer = |name, stream| Arc::new(Committer::new(log(name, stream), config.waiting_max));
     let health =
         NatsHealth::new(client.clone(), context.clone(), streams, rollcall.clone(), timeline.clone());
     health.read_clock().await?;
     Ok(Broker {
-        identity: Arc::new(Committer::new(log("IDENTITY"), config.waiting_max)),
-        provisioning: Arc::new(Committer::new(log("PROVISIONING"), config.waiting_max)),
-        control: log("CONTROL"),
+        identity: committer("IDENTITY", Stream::Identity),
+        provisioning: committer("PROVISIONING", Stream::Provisioning),
+        control: log("CONTROL", Stream::Control),
         keys,
         leases,
         requests,

@@ -20,6 +20,10 @@ impl Directory {
         }
         self.applied = at.position.sequence;
         self.rows_applied += 1;
+        if event.kind == Kind::PassedOver && self.kind(&event.resource_type).is_none() {
+            // Whoever wrote the message may have made the type up.
+            return;
+        }
         let kind = self.kind_number(&event.resource_type);
         let Some(packed) = read.row.key.pack() else { return };
         let key = self.keys.number(kind, &packed);
@@ -90,7 +94,7 @@ impl Directory {
                     self.values.wipe(slot, kind);
                 }
             }
-            (Kind::CredentialsChanged, _)
+            (Kind::CredentialsChanged | Kind::PassedOver, _)
             | (Kind::Created { .. }, Some(_))
             | (
                 Kind::Updated { .. } | Kind::MembersChanged { .. } | Kind::Deleted | Kind::Claimed { .. },

@@ -183,7 +183,9 @@ impl History {
             }
             98..100 if !users.is_empty() => {
                 let user = &users[self.below(users.len())];
-                self.of_user(tenant, user, Kind::CredentialsChanged).await;
+                let kinds = [Kind::CredentialsChanged, Kind::PassedOver];
+                let kind = kinds[self.below(kinds.len())].clone();
+                self.of_user(tenant, user, kind).await;
             }
             _ => self.create_user(tenant, &users).await,
         }
