@@ -1,6 +1,5 @@
 //! Rows, wherever they are: in the tail, in the store, or, on any doubt, in the log that they were made of.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::{Body, Event, Tenant};
@@ -27,40 +26,49 @@ impl Projection {
         tenant: &Tenant,
         outlines: Vec<Outline>,
     ) -> Result<Vec<Stored>, Error> {
-        let near = self.near(tenant, &outlines);
+        let hot = |outline: &Outline| self.inner.hot.get(outline.seen.row);
+        let mut contents: Vec<Option<Arc<Content>>> = outlines.iter().map(hot).collect();
+        self.near(tenant, &outlines, &mut contents);
         let mut read = Vec::with_capacity(outlines.len());
-        for outline in outlines {
-            read.push(match near.get(&outline.seen.row) {
-                Some(content) => outline.filled(content, Some(content.clone())),
+        for (outline, content) in outlines.into_iter().zip(contents) {
+            read.push(match content {
+                Some(content) => outline.filled(&content, Some(content.clone())),
                 None => self.read(tenant, outline).await?,
             });
         }
         Ok(read)
     }
 
-    /// What rows say that nobody asked for lately, where they stand near one another. Those that cannot be read like this
-    /// are left out.
-    fn near(&self, tenant: &Tenant, outlines: &[Outline]) -> BTreeMap<u64, Arc<Content>> {
-        let (inner, mut found) = (&self.inner, BTreeMap::new());
-        let rows = outlines.iter().map(|outline| outline.seen.row);
-        let sought: BTreeSet<u64> = rows.filter(|row| inner.hot.peek(*row).is_none()).collect();
-        let Some((first, last)) = sought.first().copied().zip(sought.last().copied()) else { return found };
+    /// Finds what rows say that nobody asked for lately, where they stand near one another. Those that cannot be read like
+    /// this are left out.
+    fn near(&self, tenant: &Tenant, outlines: &[Outline], contents: &mut [Option<Arc<Content>>]) {
+        let inner = &self.inner;
+        let cold = outlines.iter().zip(&*contents).enumerate().filter(|(_, (_, content))| content.is_none());
+        let mut sought: Vec<(u64, usize)> =
+            cold.map(|(place, (outline, _))| (outline.seen.row, place)).collect();
+        sought.sort_unstable();
+        let Some(((first, _), (last, _))) = sought.first().copied().zip(sought.last().copied()) else {
+            return;
+        };
         if sought.len() < NEAR_MIN || last - first >= sought.len() as u64 * DENSE {
-            return found;
+            return;
         }
         let cleared = inner.hot.cleared();
+        let mut sought = sought.into_iter().peekable();
         // What fails here is said when it is read alone.
         let _ = inner.store.range(tenant, first, last, |row| {
-            if sought.contains(&row.sequence)
+            while sought.next_if(|(sequence, _)| *sequence < row.sequence).is_some() {}
+            if let Some((sequence, place)) = sought.next_if(|(sequence, _)| *sequence == row.sequence)
                 && let Ok(Some(content)) = inner.reader.content_now(&row)
             {
                 let content = Arc::new(content);
-                inner.hot.put(row.sequence, content.clone(), cleared);
-                found.insert(row.sequence, content);
+                inner.hot.put(sequence, content.clone(), cleared);
+                if let Some(place) = contents.get_mut(place) {
+                    *place = Some(content);
+                }
             }
-            true
+            sought.peek().is_some()
         });
-        found
     }
 
     /// What a row says.

@@ -105,19 +105,19 @@ fn questions(population: &Population) -> Vec<Asked> {
             title: "get by id",
             working: of(&working, &by_id),
             random: of(&random, &by_id),
-            wanted: ["0.5", "0.5"],
+            wanted: ["0.5", "0.3"],
         },
         Asked {
             title: "userName eq",
             working: of(&working, &by_name),
             random: of(&random, &by_name),
-            wanted: ["0.5", "0.5"],
+            wanted: ["0.5", "0.3"],
         },
         Asked {
             title: "group without members",
             working: (0..population.groups()).map(group).collect(),
             random: Vec::new(),
-            wanted: ["0.5", "0.5"],
+            wanted: ["0.5", "0.3"],
         },
         Asked {
             title: "list of 100",
