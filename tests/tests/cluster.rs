@@ -253,6 +253,11 @@ fn a_cluster_that_is_not_ready_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::start(folder.path(), 3, REQUEST_TIMEOUT);
     site.client(0).post("/Users", &user("ada")).expect(201);
+    let file = folder.path().join("rollcall.toml");
+    let configuration = std::fs::read_to_string(&file).unwrap();
+    let impatient =
+        |ready_timeout_ms| format!("{configuration}[nats]\nready_timeout_ms = {ready_timeout_ms}\n");
+    std::fs::write(&file, impatient(5_000)).unwrap();
     for number in 0..3 {
         site.cluster.kill(number);
     }
@@ -270,7 +275,8 @@ fn a_cluster_that_is_not_ready_is_waited_for() {
     });
     assert!(!ended.after_ready);
     let said = ended.text.lines().find(|line| line.contains("rollcall: ")).unwrap();
-    assert!(said.contains("more than half of its servers"), "{}", ended.text);
+    assert!(said.contains("more than half of its servers") && said.contains("within 5 s"), "{}", ended.text);
+    std::fs::write(&file, impatient(30_000)).unwrap();
     for number in [1, 2] {
         site.cluster.start_again(number);
     }

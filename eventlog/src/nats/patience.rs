@@ -51,7 +51,7 @@ impl Patience {
             reason: format!(
                 "the broker could not serve within {} s{cause}. A cluster serves once more than half of its servers run and \
                  have chosen their leaders; see the servers' logs, and start this again",
-                self.begun.elapsed().as_secs().max(1)
+                self.begun.elapsed().as_secs_f64().round().max(1.0)
             ),
         }
     }
