@@ -108,23 +108,19 @@ impl PassingOver {
 impl Shown {
     /// The message as readers are given it.
     fn of(&self, message: Message) -> Message {
-        if message.id.is_some() && self.passes.is_empty() {
-            return message;
-        }
         let noted = self.passes.get(&message.sequence).filter(|pass| pass.digest == digest(&message));
-        let unread = || self.stream.check(&message.subject, &message.payload).err();
-        let why = match noted {
-            Some(pass) => pass.why.as_str(),
-            None => match unread().filter(|_| message.id.is_none()) {
-                Some(error) => {
-                    tracing::error!(
-                        stream = ?self.stream, sequence = message.sequence, subject = message.subject, %error,
-                        "a message is passed over that nothing of ours wrote; find out who may publish there"
-                    );
-                    FOREIGN
-                }
-                None => return message,
-            },
+        let why = if let Some(pass) = noted {
+            pass.why.as_str()
+        } else if message.id.is_some() {
+            return message;
+        } else if let Err(error) = self.stream.check(&message.subject, &message.payload) {
+            tracing::error!(
+                stream = ?self.stream, sequence = message.sequence, subject = message.subject, %error,
+                "a message is passed over that nothing of ours wrote; find out who may publish there"
+            );
+            FOREIGN
+        } else {
+            return message;
         };
         metrics::counter!("rollcall_log_passed_over_total").increment(1);
         let given = self.stream.stand_in(&message.subject, &message.payload, message.time, why);
