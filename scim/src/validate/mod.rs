@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use value::writable;
 pub(crate) use value::{entries_of, is_primary, value_of};
+use value::{in_form, writable};
 
 use crate::quirk;
 use crate::{
@@ -224,22 +224,12 @@ fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {
     };
     each_name_once(&body)?;
     schemas(context, &body)?;
-    let body = without_base(context, body)?;
-    let mut full = Object::new();
-    for (name, value) in body {
-        if name.eq_ignore_ascii_case("schemas")
-            || name.eq_ignore_ascii_case("id")
-            || name.eq_ignore_ascii_case("meta")
-        {
-            continue;
-        }
-        // Nearly all names are such.
-        if let Some(attribute) = context.registry.named(context.kind, &name) {
-            if let Some(value) = writable(context, attribute, value)? {
-                full.insert(attribute.name.clone(), value);
-            }
-            continue;
-        }
+    let mut body = without_base(context, body)?;
+    body.retain(|name, _| !["schemas", "id", "meta"].iter().any(|given| name.eq_ignore_ascii_case(given)));
+    // Nearly all names are those of attributes.
+    let named = |name: &str| context.registry.named(context.kind, name);
+    let (mut full, others) = in_form(body, named, |attribute, value| writable(context, attribute, value))?;
+    for (name, value) in others {
         let Some(path) = AttrPath::parse(&name, context.registry).ok().filter(|path| path.sub.is_none())
         else {
             continue;
@@ -353,15 +343,8 @@ fn extension(
         }
     };
     each_name_once(&members)?;
-    let mut kept = Object::new();
-    for (name, value) in members {
-        if let Some(attribute) =
-            attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(&name))
-            && let Some(value) = writable(context, attribute, value)?
-        {
-            kept.insert(attribute.name.clone(), value);
-        }
-    }
+    let named = |name: &str| attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(name));
+    let (kept, _) = in_form(members, named, |attribute, value| writable(context, attribute, value))?;
     Ok((!kept.is_empty()).then_some(kept))
 }
 

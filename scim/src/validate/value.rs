@@ -113,18 +113,17 @@ fn is_base64(text: &str) -> bool {
 
 fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Result<Option<Value>, Error> {
     each_name_once(&members)?;
-    let mut kept = Object::new();
-    for (name, value) in members {
-        let Some(sub) = attribute.sub(&name) else { continue };
-        if matches!(sub.mutability, Mutability::ReadOnly | Mutability::WriteOnly) {
-            continue;
-        }
-        let value = value_of(context, sub, value)
-            .map_err(|error| Error { detail: format!("{}.{}", attribute.name, error.detail), ..error })?;
-        if let Some(value) = value {
-            kept.insert(sub.name.clone(), value);
-        }
-    }
+    let (mut kept, _) = in_form(
+        members,
+        |name| attribute.sub(name),
+        |sub, value| {
+            if matches!(sub.mutability, Mutability::ReadOnly | Mutability::WriteOnly) {
+                return Ok(None);
+            }
+            value_of(context, sub, value)
+                .map_err(|error| Error { detail: format!("{}.{}", attribute.name, error.detail), ..error })
+        },
+    )?;
     if attribute.names_resource() {
         by_value(&mut kept);
         if attribute.names_nobody(&kept) {
@@ -132,6 +131,37 @@ fn object(context: Context<'_>, attribute: &Attribute, members: Object) -> Resul
         }
     }
     Ok((!kept.is_empty()).then_some(Value::Object(kept)))
+}
+
+/// The members that are known, each in the form that `form` gives its value, and all others. They stay where they are, save
+/// those whose names are not spelled as the schema spells them.
+pub(super) fn in_form<'a>(
+    mut members: Object,
+    known: impl Fn(&str) -> Option<&'a Attribute>,
+    mut form: impl FnMut(&'a Attribute, Value) -> Result<Option<Value>, Error>,
+) -> Result<(Object, Vec<(String, Value)>), Error> {
+    let (mut renamed, mut others, mut wrong) = (Vec::new(), Vec::new(), None);
+    members.retain(|name, value| {
+        if wrong.is_some() {
+            return false;
+        }
+        let Some(attribute) = known(name) else {
+            others.push((name.clone(), value.take()));
+            return false;
+        };
+        match form(attribute, value.take()) {
+            Ok(Some(formed)) if *name == attribute.name => {
+                *value = formed;
+                return true;
+            }
+            Ok(Some(formed)) => renamed.push((attribute.name.clone(), formed)),
+            Ok(None) => {}
+            Err(error) => wrong = Some(error),
+        }
+        false
+    });
+    members.extend(renamed);
+    wrong.map_or(Ok((members, others)), Err)
 }
 
 /// Whom an attribute names is kept as `value` alone: the place, which ends with it, is written when it is read.
