@@ -11,7 +11,7 @@ use scim::{Error, Object, ResourceType};
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::command::{Caller, Command};
+use crate::command::{Caller, Command, Expected};
 use crate::company::Company;
 use crate::execute::Outcome;
 use crate::http::Problem;
@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
     /// What an operation asks for.
     fn command(&self, operation: &Operation) -> Result<(&'a ResourceType, Command), Error> {
         let (kind, id) = self.target(&operation.path)?;
-        let (body, expected) = (operation.data.clone(), operation.version.clone());
+        let body = operation.data.clone();
+        let expected = Expected { one_of: operation.version.clone(), none_of: None };
         let no_such = || Error::status(404, format!("there is no such {}", kind.name));
         let existing = || id.ok_or_else(no_such)?.parse().map_err(|_| no_such());
         let command = match (operation.method.as_str(), id) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::{ResourceId, Tenant};
+use proto::{ResourceId, Tenant, Version};
 use scim::validate::Parts;
 use scim::{Dialect, Seen, Speech};
 use serde_json::Value;
@@ -86,11 +86,37 @@ pub(crate) enum Command {
         parts: Box<Parts>,
     },
     /// PUT.
-    Replace { id: ResourceId, expected: Option<String>, body: Value },
+    Replace { id: ResourceId, expected: Expected, body: Value },
     /// PATCH.
-    Patch { id: ResourceId, expected: Option<String>, body: Value },
+    Patch { id: ResourceId, expected: Expected, body: Value },
     /// DELETE.
-    Delete { id: ResourceId, expected: Option<String> },
+    Delete { id: ResourceId, expected: Expected },
+}
+
+/// Which version a resource must have so that it is changed: RFC 9110 §13.1. The tags are as the client wrote them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// If-Match: one of these.
+    pub(crate) one_of: Option<String>,
+    /// If-None-Match: none of these.
+    pub(crate) none_of: Option<String>,
+}
+
+impl Expected {
+    /// Whether any version will do.
+    pub(crate) fn is_any(&self) -> bool {
+        self.one_of.is_none() && self.none_of.is_none()
+    }
+
+    pub(crate) fn holds(&self, version: Version) -> bool {
+        self.one_of.as_deref().is_none_or(|tags| is_named(tags, version))
+            && !self.none_of.as_deref().is_some_and(|tags| is_named(tags, version))
+    }
+}
+
+/// Whether a list of tags names the version of a resource that exists.
+pub(crate) fn is_named(tags: &str, version: Version) -> bool {
+    tags.trim() == "*" || tags.split(',').any(|tag| version.is(tag))
 }
 
 impl Command {

@@ -36,8 +36,10 @@ impl<'a> Company<'a> {
         match command {
             Command::Create { parts, .. } => self.admits_new(kind, parts),
             // A group's version is also that of its members, who may be here.
-            Command::Delete { id, expected: None } => self.ids.insert(*id),
-            Command::Patch { id, expected: None, body } if self.changes_it_alone(kind, body) => {
+            Command::Delete { id, expected } if expected.is_any() => self.ids.insert(*id),
+            Command::Patch { id, expected, body }
+                if expected.is_any() && self.changes_it_alone(kind, body) =>
+            {
                 self.ids.insert(*id)
             }
             Command::Delete { .. } | Command::Patch { .. } | Command::Replace { .. } => false,

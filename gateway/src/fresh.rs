@@ -57,7 +57,7 @@ pub(crate) fn looks_beyond_guards(command: &Command, rules: &Rules, has_members:
         Command::Create { .. } => !rules.join.is_empty(),
         Command::Replace { expected, .. }
         | Command::Patch { expected, .. }
-        | Command::Delete { expected, .. } => has_members && expected.is_some(),
+        | Command::Delete { expected, .. } => has_members && !expected.is_any(),
     }
 }
 

@@ -92,6 +92,12 @@ fn versions_guard_changes() {
     // What is derived can change without the version: then a copy with the same version is not the same.
     let team = corp.post("/Groups", &group("Team", &[&created.id()])).expect(201).id();
     assert_eq!(get(&new).expect(200).body["groups"][0]["value"], json!(team));
+    let body = Some(created.body.to_string().into_bytes());
+    for tag in [new.as_str(), "*"] {
+        corp.send("PUT", &path, &[("If-None-Match", tag)], body.clone()).expect(412);
+        let refused = corp.send("DELETE", &path, &[("If-None-Match", tag), ("If-Match", "*")], None);
+        assert_eq!(refused.expect(412).body["status"], "412");
+    }
     corp.send("DELETE", &path, &[("If-Match", &old)], None).expect(412);
     corp.send("DELETE", &path, &[("If-Match", "*")], None).expect(204);
     corp.get(&path).expect(404);

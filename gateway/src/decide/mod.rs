@@ -16,7 +16,7 @@ use scim::{AttrPath, Change, Error, Object, Patch, ScimType, diff};
 use serde_json::Value;
 
 use crate::Limits;
-use crate::command::{Caller, Command};
+use crate::command::{Caller, Command, Expected};
 use crate::policy::{Claimable, Rules};
 pub(crate) use create::{is_as_begun, is_met};
 
@@ -109,7 +109,7 @@ pub(crate) enum Rejection {
     NameTaken { attribute: String },
     /// Several resources may be the one that a create asks for.
     Ambiguous,
-    /// If-Match names another version.
+    /// If-Match names another version, or If-None-Match this one.
     VersionMismatch,
     /// A member does not exist.
     NoSuchMember { id: String },
@@ -137,28 +137,24 @@ pub(crate) fn decide(state: &State<'_>, terms: Terms<'_>, command: &Command) -> 
     match command {
         Command::Create { id, parts } => create::create(state, terms, *id, parts),
         Command::Replace { expected, body, .. } => {
-            let current = existing(state, expected.as_deref())?;
+            let current = existing(state, expected)?;
             replace(state, terms, current, body)
         }
         Command::Patch { expected, body, .. } => {
-            let current = existing(state, expected.as_deref())?;
-            patch(state, terms, current, expected.is_some(), body)
+            let current = existing(state, expected)?;
+            patch(state, terms, current, !expected.is_any(), body)
         }
         Command::Delete { expected, .. } => {
-            let current = existing(state, expected.as_deref())?;
+            let current = existing(state, expected)?;
             let guard = Guard::Last(current.guard);
             Ok(write(current.id, Kind::Deleted, current.key, guard, Body::default()))
         }
     }
 }
 
-fn existing<'a>(state: &State<'a>, expected: Option<&str>) -> Result<&'a Stored, Rejection> {
+fn existing<'a>(state: &State<'a>, expected: &Expected) -> Result<&'a Stored, Rejection> {
     let current = state.current.ok_or(Rejection::NotFound)?;
-    let matches = |tags: &str| tags.trim() == "*" || tags.split(',').any(|tag| current.version.is(tag));
-    if expected.is_some_and(|tags| !matches(tags)) {
-        return Err(Rejection::VersionMismatch);
-    }
-    Ok(current)
+    if expected.holds(current.version) { Ok(current) } else { Err(Rejection::VersionMismatch) }
 }
 
 fn write(id: ResourceId, kind: Kind, key: Key, guard: Guard, body: Body) -> Decision {
@@ -412,7 +408,7 @@ impl Rejection {
                 format!("several resources of type {kind} may be this one; an operator must join them"),
             ),
             Self::VersionMismatch => {
-                Error::status(412, "the resource has another version than If-Match names")
+                Error::status(412, "the resource has not the version that If-Match or If-None-Match asks for")
             }
             Self::NoSuchMember { id } => Error::value(format!("members: there is no resource {id:?}")),
             Self::Invalid(error) => error,

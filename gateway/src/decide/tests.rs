@@ -199,7 +199,7 @@ fn creation(document: &Value, external_id: Option<&str>) -> Command {
 fn patch(number: u8, operations: Value) -> Command {
     let body =
         json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations});
-    Command::Patch { id: id(number), expected: None, body }
+    Command::Patch { id: id(number), expected: Expected::default(), body }
 }
 
 #[test]
@@ -219,9 +219,47 @@ fn a_taken_name_is_refused() {
 #[test]
 fn existence_comes_before_everything() {
     let broken =
-        Command::Patch { id: id(1), expected: Some("W/\"0-0\"".to_string()), body: json!("nonsense") };
+        Command::Patch { id: id(1), expected: expected(Some("W/\"0-0\""), None), body: json!("nonsense") };
     assert_eq!(given("User").when(&broken).unwrap_err(), Rejection::NotFound);
     assert_eq!(given("User").ada().when(&broken).unwrap_err(), Rejection::VersionMismatch);
+}
+
+fn expected(one_of: Option<&str>, none_of: Option<&str>) -> Expected {
+    Expected { one_of: one_of.map(str::to_string), none_of: none_of.map(str::to_string) }
+}
+
+#[test]
+fn only_the_version_that_is_asked_for_is_changed() {
+    let given = given("User").ada();
+    let version = given.current.as_ref().unwrap().version.to_string();
+    let several = format!("\"x\", {version}");
+    let (is, other, all) = (Some(several.as_str()), Some("W/\"0-0\""), Some("*"));
+    for (one_of, none_of, holds) in [
+        (None, None, true),
+        (is, None, true),
+        (all, None, true),
+        (other, None, false),
+        (None, is, false),
+        (None, all, false),
+        (None, other, true),
+        (is, other, true),
+        (is, is, false),
+        (all, all, false),
+    ] {
+        let (id, expected) = (id(1), expected(one_of, none_of));
+        let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada"});
+        let Command::Patch { body: change, .. } = patch(1, json!([{"op": "remove", "path": "title"}])) else {
+            unreachable!()
+        };
+        for command in [
+            Command::Replace { id, expected: expected.clone(), body },
+            Command::Patch { id, expected: expected.clone(), body: change },
+            Command::Delete { id, expected: expected.clone() },
+        ] {
+            let refused = given.when(&command) == Err(Rejection::VersionMismatch);
+            assert_eq!(refused, !holds, "{command:?}");
+        }
+    }
 }
 
 #[test]
@@ -244,7 +282,7 @@ fn a_put_without_active_does_not_bring_an_account_back() {
         given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
     let body =
         json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada", "title": "Dr"});
-    let write = given.written(&Command::Replace { id: id(1), expected: None, body });
+    let write = given.written(&Command::Replace { id: id(1), expected: Expected::default(), body });
     assert_eq!(write.body.document["active"], false);
 }
 
@@ -359,7 +397,7 @@ fn nobody_is_a_member_of_itself() {
         patch(9, json!([{"op": "add", "path": "members", "value": own}])),
         patch(9, json!([{"op": "replace", "path": "members", "value": own}])),
         patch(9, json!([{"op": "replace", "value": {"displayName": "Crew", "members": own}}])),
-        Command::Replace { id: id(9), expected: None, body },
+        Command::Replace { id: id(9), expected: Expected::default(), body },
     ] {
         let refused = given.when(&command).unwrap_err();
         assert!(
@@ -472,7 +510,7 @@ fn what_another_source_owns_stays() {
         (&json!("Dr"), &json!("A"))
     );
     let body = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "ada"});
-    let put = Command::Replace { id: id(1), expected: None, body };
+    let put = Command::Replace { id: id(1), expected: Expected::default(), body };
     assert_eq!(given.when(&put).unwrap(), Decision::Nothing);
 }
 

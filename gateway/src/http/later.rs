@@ -88,6 +88,10 @@ pub(super) async fn accept_one(
     data: &Value,
 ) -> Result<Option<Reply>, Problem> {
     let Some(preference) = Preference::of(asked) else { return Ok(None) };
+    // An operation can be kept for one version alone, and a preference need not be followed.
+    if asked.header(header::IF_NONE_MATCH).is_some() {
+        return Ok(None);
+    }
     let kind = asked.kind(gateway)?;
     let path = match asked.id.as_str() {
         "" => kind.endpoint.clone(),

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
 use crate::Gateway;
-use crate::command::Command;
+use crate::command::{Command, Expected, is_named};
 use crate::execute::Outcome;
 use crate::fresh::Freshness;
 
@@ -65,7 +65,7 @@ async fn change_with(
     asked: &Asked,
     body: Body,
     (method, sent): (&str, fn(&Value) -> Sent<'_>),
-    command: fn(ResourceId, Option<String>, Value) -> Command,
+    command: fn(ResourceId, Expected, Value) -> Command,
 ) -> Result<Reply, Problem> {
     let kind = asked.kind(gateway)?;
     let selection = asked.selection(gateway)?;
@@ -74,7 +74,7 @@ async fn change_with(
         return Ok(accepted);
     }
     let selection = selection.after(&gateway.inner.registry, kind, sent(&body));
-    let command = command(id(asked, kind)?, asked.header(header::IF_MATCH), body);
+    let command = command(id(asked, kind)?, expected(asked), body);
     change(gateway, asked, kind, &selection, &command, StatusCode::OK).await
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn delete(State(gateway): State<Gateway>, asked: Asked) -> Resu
     if let Some(accepted) = later::accept_one(&gateway, &asked, "DELETE", &Value::Null).await? {
         return Ok(accepted);
     }
-    let command = Command::Delete { id: id(&asked, kind)?, expected: asked.header(header::IF_MATCH) };
+    let command = Command::Delete { id: id(&asked, kind)?, expected: expected(&asked) };
     change(&gateway, &asked, kind, &AttributeSelection::default(), &command, StatusCode::OK).await
 }
 
@@ -101,9 +101,7 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
         found = inner.projection.resource(tenant, &kind.name, id).await?;
     }
     let stored = found.ok_or_else(|| no_such(kind))?;
-    let tags = asked.header(header::IF_NONE_MATCH);
-    let same =
-        tags.is_some_and(|tags| tags.trim() == "*" || tags.split(',').any(|tag| stored.version.is(tag)));
+    let same = asked.header(header::IF_NONE_MATCH).is_some_and(|tags| is_named(&tags, stored.version));
     if same && !inner.projection.links_changed(tenant, &stored) {
         let reply = Reply::empty(StatusCode::NOT_MODIFIED);
         return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
@@ -269,6 +267,11 @@ fn lens(gateway: &Gateway, asked: &Asked, selection: &AttributeSelection) -> Len
 
 fn location(asked: &Asked, kind: &ResourceType, stored: &Stored) -> String {
     format!("{}{}/{}", asked.caller.base_url, kind.endpoint, stored.id)
+}
+
+/// RFC 7644 §3.14, RFC 9110 §13.2.2.
+fn expected(asked: &Asked) -> Expected {
+    Expected { one_of: asked.header(header::IF_MATCH), none_of: asked.header(header::IF_NONE_MATCH) }
 }
 
 /// An id that is none of ours names nothing.
