@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use proto::ResourceId;
-use proto::subject::Key;
+use proto::subject::{self, Key};
 use scim::ResourceType;
 use scim::validate::Parts;
 use serde_json::Value;
@@ -58,6 +58,12 @@ impl<'a> Company<'a> {
         }
         match inner.main_key(self.caller, kind, parts).map(|(_, key)| key) {
             Some(key) => self.keys.insert((kind.name.clone(), key)),
+            None if rules.called.is_some() => {
+                // The same once more is the same one.
+                let text = serde_json::to_string(&*parts.document).unwrap_or_default();
+                let key = subject::key_of_value(&inner.secret, &self.caller.tenant, &kind.name, &text);
+                self.keys.insert((kind.name.clone(), key))
+            }
             None => true,
         }
     }

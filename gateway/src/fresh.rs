@@ -50,11 +50,11 @@ impl Freshness {
 }
 
 /// Whether a decision rests on more than the keys that its guards watch, so that even a success needs the latest state:
-/// a person is looked for by other attributes than the unique one, or a version is named that also changes by what
+/// somebody is looked for by other attributes than the unique one, or a version is named that also changes by what
 /// happens on other keys (a group's, when a member of it is deleted).
 pub(crate) fn looks_beyond_guards(command: &Command, rules: &Rules, has_members: bool) -> bool {
     match command {
-        Command::Create { .. } => !rules.join.is_empty(),
+        Command::Create { .. } => !rules.join.is_empty() || rules.called.is_some(),
         Command::Replace { expected, .. }
         | Command::Patch { expected, .. }
         | Command::Delete { expected, .. } => has_members && !expected.is_any(),

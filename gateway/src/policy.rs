@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use scim::{AttrPath, Quirk, Registry, Resolved, ResourceType, Type};
+use scim::{AttrPath, Attribute, Quirk, Registry, Resolved, ResourceType, Type};
 use serde::Deserialize;
 
 use crate::Caller;
@@ -116,6 +116,8 @@ impl Policies {
             let path = AttrPath::parse(text, registry).ok()?;
             registry.canonical(kind, &path)
         };
+        // Microsoft's validator posts twice and wants 409; its service asks first.
+        let repeat = choice(|source| source.repeat, caller.dialect.allows(Quirk::CreateRepeated));
         let listed = policy.and_then(|policy| policy.unique.get(&kind.name)).into_iter().flatten();
         let mut claims: Vec<Claimable> =
             registry.further_unique(kind).filter_map(|path| claimable(registry, kind, path)).collect();
@@ -128,9 +130,8 @@ impl Policies {
         Rules {
             owns: policy.map_or(Ownership::All, |policy| ownership(policy, &caller.source, &canonical)),
             join: source.map(|source| source.join.iter().filter_map(canonical).collect()).unwrap_or_default(),
-            // Microsoft's validator posts twice and wants 409; its service asks first.
-            repeat: choice(|source| source.repeat, caller.dialect.allows(Quirk::CreateRepeated))
-                .then_some(RETRY_WINDOW),
+            repeat: repeat.then_some(RETRY_WINDOW),
+            called: called(registry, kind).filter(|_| repeat),
             reactivate: choice(|source| source.reactivate, caller.dialect.allows(Quirk::CreateReturns)),
             tombstone: (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days))),
             refuse_unknown: policy
@@ -138,6 +139,15 @@ impl Policies {
             claims,
         }
     }
+}
+
+/// What a resource of a type without a unique attribute is called: a text that each of them has, a group's `displayName`.
+fn called(registry: &Registry, kind: &ResourceType) -> Option<AttrPath> {
+    let is_text = |attribute: &&Attribute| {
+        attribute.required && !attribute.multi_valued && attribute.kind == Type::String
+    };
+    let text = registry.core(kind).iter().find(is_text)?;
+    registry.unique_attribute(kind).is_none().then(|| AttrPath::of(&text.name))
 }
 
 fn ownership(
@@ -185,6 +195,8 @@ pub(crate) struct Rules {
     pub(crate) join: Vec<AttrPath>,
     /// How long the same POST again is the same request.
     pub(crate) repeat: Option<SignedDuration>,
+    /// By what a resource is found that the same POST made before, of a type that has no unique attribute.
+    pub(crate) called: Option<AttrPath>,
     pub(crate) reactivate: bool,
     pub(crate) tombstone: Option<SignedDuration>,
     pub(crate) refuse_unknown: bool,

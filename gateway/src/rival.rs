@@ -15,6 +15,9 @@ use crate::decide::{Rival, Terms, is_as_begun, is_met};
 use crate::execute::Failure;
 use crate::policy::Rules;
 
+/// So many of one name are looked at, the newest first: whoever sends a request again does so soon.
+const ALIKE_MAX: usize = 8;
+
 /// As [`Rival`], with what it holds.
 #[derive(Default)]
 pub(crate) enum Found {
@@ -63,7 +66,9 @@ impl Inner {
                 found => return Ok(found),
             }
         }
-        let Some((attribute, key)) = self.main_key(caller, kind, parts) else { return Ok(Found::Nobody) };
+        let Some((attribute, key)) = self.main_key(caller, kind, parts) else {
+            return self.alike(terms, parts).await;
+        };
         let holder = projection.key(tenant, &kind.name, &key).holder;
         match holder {
             Some(id) if rules.repeat.is_some() || rules.reactivate => {
@@ -88,6 +93,30 @@ impl Inner {
         Ok(Found::Holder { stored: Box::new(stored), attribute, repeated })
     }
 
+    /// Of a type that has no unique attribute: what this very request made, if it was sent again because its answer was lost.
+    async fn alike(&self, terms: Terms<'_>, parts: &Parts) -> Result<Found, Failure> {
+        let Terms { caller, rules, context, .. } = terms;
+        let (tenant, kind) = (&caller.tenant, context.kind);
+        let Some(path) = &rules.called else { return Ok(Found::Nobody) };
+        let Some(name) = path.values(&parts.document).into_iter().next() else { return Ok(Found::Nobody) };
+        let text = format!("{path} eq {name}");
+        let filter = Filter::parse(&text, &self.limits.filter(), Dialect::Rfc, &self.registry, kind);
+        // Where an index does not tell, nobody is looked for: a POST must not cost a scan.
+        let found = filter.ok().and_then(|filter| self.projection.indexed_ids(tenant, kind, &filter));
+        for id in found.into_iter().flatten().rev().take(ALIKE_MAX) {
+            if let Some(stored) = self.projection.resource(tenant, &kind.name, id).await?
+                && self.repeated(terms, parts, &stored).await?
+            {
+                return Ok(Found::Holder {
+                    stored: Box::new(stored),
+                    attribute: path.to_string(),
+                    repeated: true,
+                });
+            }
+        }
+        Ok(Found::Nobody)
+    }
+
     /// The unique attribute and the key of its value; nothing where the type has none.
     pub(crate) fn main_key(
         &self,
@@ -102,18 +131,26 @@ impl Inner {
     }
 
     /// Whether this very request was carried out not long ago: by the same source for the same `externalId`, and it made the
-    /// resource, or all that it asks for is so since it brought the resource back or joined it.
+    /// resource, or all that it asks for is so since it brought the resource back or joined it. Of a type that has no unique
+    /// attribute it may be without an `externalId`, as Okta's groups are; then what it made must not have got members since.
     async fn repeated(&self, terms: Terms<'_>, parts: &Parts, stored: &Stored) -> Result<bool, Failure> {
         let Terms { caller, rules, .. } = terms;
         let Some(window) = rules.repeat else { return Ok(false) };
         let external_id = stored.external_ids.get(&caller.source);
-        if external_id.is_none() || external_id != parts.external_id.as_ref() {
+        let is_known = external_id.is_some();
+        if external_id != parts.external_id.as_ref() || !is_known && rules.called.is_none() {
             return Ok(false);
         }
         let Some((source, body)) = self.projection.beginning(&caller.tenant, stored.id).await? else {
             return Ok(false);
         };
         let is_own = source == caller.source;
+        if !is_known
+            && parts.members.is_none()
+            && !self.projection.members(&caller.tenant, stored.id).is_empty()
+        {
+            return Ok(false);
+        }
         if let Some(named) = &parts.members {
             let held: BTreeSet<ResourceId> =
                 self.projection.members(&caller.tenant, stored.id).into_iter().collect();
@@ -125,7 +162,7 @@ impl Inner {
             }
         }
         let is_recent = |time| clock::now().duration_since(time) <= window;
-        Ok(is_recent(stored.last_modified) && is_met(terms, stored, parts)
+        Ok(is_known && is_recent(stored.last_modified) && is_met(terms, stored, parts)
             || is_own && is_recent(stored.created) && is_as_begun(terms, stored, &body.document, parts))
     }
 

@@ -208,6 +208,43 @@ fn a_retry_is_heard_whatever_the_first_one_came_to() {
     assert_eq!(okta.post("/Users", &other).expect(409).body["scimType"], "uniqueness");
 }
 
+/// Okta pushes groups without an `externalId`, and nothing about a group is unique.
+#[test]
+fn a_group_that_is_posted_again_is_the_same_group() {
+    let house = house("");
+    let (hr, okta, api) =
+        (client(&house, "hr", "okta"), client(&house, "okta", "okta"), client(&house, "api", "rfc"));
+    let ada = api.post("/Users", &user("ada")).expect(201).id();
+    let count = |name: &str| {
+        let filter = format!("/Groups?count=0&filter=displayName%20eq%20%22{name}%22");
+        api.get(&filter).expect(200).body["totalResults"].as_u64().unwrap()
+    };
+    let team = okta.post("/Groups", &group("Team", &[])).expect(201);
+    let again = okta.post("/Groups", &group("Team", &[])).expect(201);
+    assert_eq!((again.id(), again.header("etag")), (team.id(), team.header("etag")));
+    assert_eq!(count("Team"), 1);
+    let crew = okta.post("/Groups", &group("Crew", &[&ada])).expect(201).id();
+    assert_eq!(okta.post("/Groups", &group("Crew", &[&ada])).expect(201).id(), crew);
+    // Another request: what it asks for differs, or somebody went on with what the first made, or somebody else asks.
+    let mut known = group("Team", &[]);
+    known["externalId"] = json!("1");
+    let second = okta.post("/Groups", &known).expect(201).id();
+    assert_ne!(second, team.id());
+    assert_eq!(okta.post("/Groups", &known).expect(201).id(), second);
+    assert_ne!(okta.post("/Groups", &group("Crew", &[])).expect(201).id(), crew);
+    let add = json!([{"op": "add", "path": "members", "value": [{"value": ada}]}]);
+    okta.patch(&format!("/Groups/{}", team.id()), add).expect(200);
+    let third = okta.post("/Groups", &json!({"schemas": team.body["schemas"], "displayName": "Team"}));
+    assert_ne!(third.expect(201).id(), team.id());
+    assert_eq!(count("Team"), 3);
+    hr.post("/Groups", &group("Team", &[])).expect(201);
+    assert_eq!(count("Team"), 4);
+    for number in [5, 6] {
+        api.post("/Groups", &group("Team", &[])).expect(201);
+        assert_eq!(count("Team"), number);
+    }
+}
+
 #[test]
 fn a_strict_client_gets_none_of_that_and_a_policy_overrules_the_dialect() {
     let house = house(
