@@ -41,8 +41,10 @@ pub(crate) enum Outcome {
 pub(crate) enum Failure {
     /// The caller's fault.
     Refused(Error),
-    /// Ours, for the moment: come back later.
+    /// Ours, for the moment, and nothing was done: come back later.
     Busy { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The same, but what was asked for may have been done.
+    Unknown { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     /// Ours.
     Broken { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }
@@ -75,12 +77,24 @@ impl From<projector::Error> for Failure {
     }
 }
 
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
+impl Failure {
+    /// The log failed while something was written to it.
+    pub(crate) fn writing(error: LogError) -> Self {
+        let doing = "writing to the log";
         if error.is_retryable() {
-            Self::Busy { doing: "writing to the log", source: error.into() }
+            Self::Unknown { doing, source: error.into() }
         } else {
-            Self::Broken { doing: "writing to the log", source: error.into() }
+            Self::Broken { doing, source: error.into() }
+        }
+    }
+
+    /// The log failed while it was only read.
+    pub(crate) fn reading(error: LogError) -> Self {
+        let doing = "asking the log";
+        if error.is_retryable() {
+            Self::Busy { doing, source: error.into() }
+        } else {
+            Self::Broken { doing, source: error.into() }
         }
     }
 }
@@ -203,7 +217,7 @@ impl Gateway {
                             caught_up = true;
                             pause(attempt).await;
                         }
-                        Err(error) => return Err(error.into()),
+                        Err(error) => return Err(Failure::writing(error)),
                         Ok(written) => {
                             return inner.answer(caller, kind, command, current, written, deadline).await;
                         }

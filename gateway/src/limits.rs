@@ -25,6 +25,8 @@ pub struct Limits {
     pub members_max: usize,
     /// The largest group that a PATCH answers with; a larger one is answered 204, unless the client names attributes.
     pub answer_members_max: usize,
+    /// Most names in `attributes`, and in `excludedAttributes`; 400 `invalidValue`.
+    pub attributes_max: usize,
     /// Longest answer with several resources; 400 `tooMany`.
     pub answer_bytes_max: usize,
     /// Longest page; a larger `count` is cut.
@@ -67,6 +69,7 @@ impl Default for Limits {
             patch_values_max: 2_000_000,
             members_max: 100_000,
             answer_members_max: 1_000,
+            attributes_max: 1_000,
             answer_bytes_max: 64 * 1024 * 1024,
             page_max: 200,
             cursor_timeout_s: 3_600,

@@ -53,7 +53,11 @@ impl Gateway {
             Ok(Outcome::Resource(stored) | Outcome::Told(stored)) => Ok(stored.id),
             Ok(Outcome::Deleted) => Err(Unmade::Unknown { doing: "making a resource" }),
             Err(Failure::Refused(error)) => Err(error.into()),
-            Err(Failure::Busy { doing, source } | Failure::Broken { doing, source }) => {
+            Err(
+                Failure::Busy { doing, source }
+                | Failure::Unknown { doing, source }
+                | Failure::Broken { doing, source },
+            ) => {
                 tracing::warn!(error = %source, doing, "it is not known whether a resource was made");
                 Err(Unmade::Unknown { doing })
             }

@@ -111,8 +111,8 @@ impl Operation {
                 Some(Error::syntax("a POST needs a bulkId"))
             }
             "POST" | "PUT" | "PATCH" if !data.is_object() => Some(Error::syntax("data must be an object")),
-            "POST" | "PUT" | "PATCH" | "DELETE" if !path.starts_with('/') => {
-                Some(Error::syntax("path must begin with a slash and name an endpoint or a resource"))
+            "POST" | "PUT" | "PATCH" | "DELETE" if path.is_empty() => {
+                Some(Error::syntax("path must name an endpoint or a resource"))
             }
             "POST" | "PUT" | "PATCH" | "DELETE" => None,
             _ => Some(Error::syntax("method must be POST, PUT, PATCH or DELETE")),

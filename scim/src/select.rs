@@ -18,15 +18,13 @@ pub struct AttributeSelection {
     written: BTreeSet<AttrPath>,
 }
 
-/// How many names each list may hold: every resource of an answer is held against all of them.
-const NAMES_MAX: usize = 1_000;
-
 impl AttributeSelection {
     /// Reads the two comma-separated lists of a query. Names that nobody knows are passed over; both lists at once, and
-    /// one of more than 1,000 names, are `invalidValue`.
+    /// one of more than `names_max`, are `invalidValue`: every resource of an answer is held against all of them.
     pub fn parse<'a>(
         attributes: Option<&str>,
         excluded: Option<&str>,
+        names_max: usize,
         registry: &Registry,
         speech: impl Into<Speech<'a>>,
     ) -> Result<Self, Error> {
@@ -36,9 +34,9 @@ impl AttributeSelection {
             let paths = names.filter_map(|name| AttrPath::parse(name, registry).ok());
             Some(paths.map(|path| meant(path, registry, speech)).collect())
         };
-        let is_long = |text: Option<&str>| text.is_some_and(|text| text.split(',').nth(NAMES_MAX).is_some());
+        let is_long = |text: Option<&str>| text.is_some_and(|text| text.split(',').nth(names_max).is_some());
         if is_long(attributes) || is_long(excluded) {
-            let detail = format!("attributes and excludedAttributes hold {NAMES_MAX} names at most");
+            let detail = format!("attributes and excludedAttributes hold {names_max} names at most");
             return Err(Error::value(detail));
         }
         let attributes = given(attributes.filter(|text| !text.trim().is_empty()));
@@ -241,6 +239,8 @@ mod tests {
     use crate::Dialect;
     use serde_json::json;
 
+    const NAMES_MAX: usize = 1_000;
+
     #[track_caller]
     fn check(attributes: Option<&str>, excluded: Option<&str>, expected: &[&str]) {
         let registry = Registry::built_in().unwrap();
@@ -250,7 +250,8 @@ mod tests {
             "emails": [{"value": "a", "type": "work"}], "meta": {"version": "1", "location": "x"},
             "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"department": "D", "manager": {"value": "2"}},
         });
-        let selection = AttributeSelection::parse(attributes, excluded, &registry, Dialect::Rfc).unwrap();
+        let selection =
+            AttributeSelection::parse(attributes, excluded, NAMES_MAX, &registry, Dialect::Rfc).unwrap();
         let kept = selection.apply(&registry, user, resource.as_object().unwrap().clone());
         let mut paths: Vec<String> = crate::diff(&Object::new(), &kept)
             .into_iter()
@@ -291,7 +292,7 @@ mod tests {
     fn a_urn_alone_wants_what_its_schema_has() {
         let registry = Registry::built_in().unwrap();
         let wants = |attributes: &str, name: &str| {
-            AttributeSelection::parse(Some(attributes), None, &registry, Dialect::Rfc)
+            AttributeSelection::parse(Some(attributes), None, NAMES_MAX, &registry, Dialect::Rfc)
                 .unwrap()
                 .wants(&registry, name)
         };
@@ -300,7 +301,8 @@ mod tests {
         assert!(!wants("urn:ietf:params:scim:schemas:core:2.0:User", "members"));
         assert!(!wants("urn:ietf:params:scim:schemas:extension:enterprise:2.0:User", "groups"));
         let excluded = Some("urn:ietf:params:scim:schemas:core:2.0:Group");
-        let selection = AttributeSelection::parse(None, excluded, &registry, Dialect::Rfc).unwrap();
+        let selection =
+            AttributeSelection::parse(None, excluded, NAMES_MAX, &registry, Dialect::Rfc).unwrap();
         assert!(!selection.wants(&registry, "members") && selection.wants(&registry, "groups"));
     }
 
@@ -322,7 +324,8 @@ mod tests {
         let user = registry.by_name("User").unwrap();
         let safe = json!({"hint": "h", "pin": "1", "owner": {"value": "o", "note": "n"}, "locks": [{"value": "l", "note": "m"}]});
         let shown = |sent: Sent<'_>, attributes: Option<&str>, excluded: Option<&str>| {
-            let selection = AttributeSelection::parse(attributes, excluded, &registry, Dialect::Rfc).unwrap();
+            let selection =
+                AttributeSelection::parse(attributes, excluded, NAMES_MAX, &registry, Dialect::Rfc).unwrap();
             let resource = json!({"id": "1", "userName": "ada", "urn:example:scim:Safe": safe});
             let resource = resource.as_object().unwrap().clone();
             let selection = selection.after(&registry, user, sent);
@@ -364,7 +367,8 @@ mod tests {
         let resource =
             json!({"userName": "ada", urn: {"department": "D", "manager": {"value": "2", "$ref": "x"}}});
         let shown = |attributes: Option<&str>, excluded: Option<&str>, dialect| {
-            let selection = AttributeSelection::parse(attributes, excluded, &registry, dialect).unwrap();
+            let selection =
+                AttributeSelection::parse(attributes, excluded, NAMES_MAX, &registry, dialect).unwrap();
             selection.apply(&registry, user, resource.as_object().unwrap().clone()).remove(urn)
         };
         let names = Some("userName,Department,manager.value");
@@ -390,11 +394,12 @@ mod tests {
             let found = AttributeSelection::parse(
                 attributes.as_deref(),
                 excluded.as_deref(),
+                NAMES_MAX,
                 &registry,
                 Dialect::Rfc,
             );
             assert_eq!(found.is_ok(), expected);
         }
-        assert!(AttributeSelection::parse(Some("a"), Some("b"), &registry, Dialect::Rfc).is_err());
+        assert!(AttributeSelection::parse(Some("a"), Some("b"), NAMES_MAX, &registry, Dialect::Rfc).is_err());
     }
 }

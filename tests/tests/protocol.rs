@@ -7,6 +7,7 @@ use street::House;
 use street::house::{Client, Options, Reply, group, user};
 
 const SEARCH: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
+const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 const BULK: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
 const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 
@@ -365,6 +366,23 @@ fn me_is_whom_the_credential_stands_for() {
     assert!(found.header("location").unwrap().ends_with(&format!("/Users/{ada}")));
     me.patch("/Me", json!([{"op": "replace", "path": "nickName", "value": "A"}])).expect(200);
     assert_eq!(corp.get(&format!("/Users/{ada}")).expect(200).body["nickName"], "A");
+    // In a Bulk request, too, and with the whole URL.
+    let rename = |name: &str| json!({"schemas": [PATCH], "Operations": [{"op": "add", "path": "nickName", "value": name}]});
+    let whole = format!("{}/Me/", house.env("SCIM_URL"));
+    let operations = json!([
+        {"method": "PATCH", "path": "/Me", "data": rename("B")},
+        {"method": "PATCH", "path": whole, "data": rename("C")},
+        {"method": "POST", "path": "/Me", "bulkId": "a", "data": user("bob")},
+        {"method": "PATCH", "path": format!("/Users/{ada}"), "data": rename("D")},
+    ]);
+    let done = bulk(&me, None, operations.clone());
+    assert_eq!(statuses(&done), ["200", "200", "501", "200"], "{}", done.text);
+    let location = done.body["Operations"][0]["location"].as_str().unwrap();
+    assert!(location.ends_with(&format!("/Users/{ada}")), "{location}");
+    assert_eq!(me.get("/Me").expect(200).body["nickName"], "D");
+    assert_eq!(statuses(&bulk(&corp, None, operations))[..3], ["501", "501", "501"]);
     me.delete("/Me").expect(204);
     me.get("/Me").expect(404);
+    let gone = bulk(&me, None, json!([{"method": "DELETE", "path": "/Me"}]));
+    assert_eq!(statuses(&gone), ["404"]);
 }

@@ -39,6 +39,7 @@ pub(super) fn check(limits: &Limits, mistakes: &mut Mistakes) {
         ("members_max", limits.members_max),
         ("answer_bytes_max", limits.answer_bytes_max),
         ("page_max", limits.page_max),
+        ("attributes_max", limits.attributes_max),
         ("cursor_timeout_s", usize::try_from(limits.cursor_timeout_s).unwrap_or(usize::MAX)),
         ("bulk_operations_max", limits.bulk_operations_max),
         ("bulk_parallel_max", limits.bulk_parallel_max),

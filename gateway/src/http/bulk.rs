@@ -7,6 +7,7 @@ use axum::extract::State;
 use scim::bulk::{self, Request};
 
 use super::later::{self, Preference};
+use super::me;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
@@ -15,7 +16,8 @@ use crate::batch::Batch;
 
 pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
     let body = asked.json(&gateway, body).await?;
-    let request = Request::parse(body, gateway.inner.limits.bulk_operations_max)?;
+    let mut request = Request::parse(body, gateway.inner.limits.bulk_operations_max)?;
+    me::in_bulk(&gateway, &asked, &mut request.operations).await;
     metrics::histogram!("rollcall_bulk_operations").record(request.operations.len() as f64);
     let batch = Batch {
         caller: asked.caller.clone(),

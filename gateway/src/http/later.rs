@@ -65,7 +65,7 @@ pub(super) async fn accept(
     if single && !preference.wait.is_zero() {
         return Ok(Err(batch));
     }
-    let accepted = match gateway.accept(batch).await.map_err(Failure::from)? {
+    let accepted = match gateway.accept(batch).await.map_err(Failure::writing)? {
         Ok(accepted) => accepted,
         Err(batch) => return Ok(Err(batch)),
     };
@@ -118,7 +118,7 @@ pub(super) async fn accept_one(
 
 /// What came of a request: one security event token for each operation.
 pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result<Response, Problem> {
-    let known = gateway.transaction(&asked.caller, &asked.id).await.map_err(Failure::from)?;
+    let known = gateway.transaction(&asked.caller, &asked.id).await.map_err(Failure::reading)?;
     match known {
         Known::Nothing => Err(Problem::not_found("there is no such request, or it was completed a day ago")),
         Known::Pending => {

@@ -13,6 +13,7 @@ use super::reply::Reply;
 use super::request::Asked;
 use super::resources::{deadline, represent};
 use crate::Gateway;
+use crate::execute::Failure;
 use crate::fresh::Freshness;
 
 /// GET on the endpoint of a type.
@@ -64,6 +65,7 @@ async fn answer(
     let selection = AttributeSelection::parse(
         question.attributes.as_deref(),
         question.excluded_attributes.as_deref(),
+        inner.limits.attributes_max,
         &inner.registry,
         asked.caller.speech(),
     )?;
@@ -117,7 +119,7 @@ async fn answer(
         (Window::After(_), None) => Place::Cursor(None),
         (Window::After(_), Some(next)) => {
             let cursor = inner.cursors.seal(&identity(), next, count, inner.projection.applied(), now);
-            Place::Cursor(Some(cursor.map_err(crate::execute::Failure::from)?))
+            Place::Cursor(Some(cursor.map_err(Failure::reading)?))
         }
     };
     // What is shown is what the filter saw.

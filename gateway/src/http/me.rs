@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::State;
+use scim::Error;
+use scim::bulk::Operation;
 
 use super::problem::Problem;
 use super::reply::Reply;
@@ -9,15 +11,43 @@ use super::request::Asked;
 use super::resources;
 use crate::Gateway;
 
+/// In a path below the base URL.
+const ME: &str = "/Me";
+
 pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
     let asked = asked.for_me(&gateway).await?;
     resources::read(State(gateway), asked).await
 }
 
 pub(super) async fn create(asked: Asked) -> Problem {
+    Problem::refused(uncreated(&asked))
+}
+
+fn uncreated(asked: &Asked) -> Error {
     let detail =
         format!("a subject is made with POST to its endpoint, not to /Me (tenant {})", asked.caller.tenant);
-    Problem::refused(scim::Error::status(501, detail))
+    Error::status(501, detail)
+}
+
+/// The operations of a Bulk request, with the subject's own path where they say `/Me`, which is an alias for any operation.
+pub(super) async fn in_bulk(gateway: &Gateway, asked: &Asked, operations: &mut [Operation]) {
+    let base_url = asked.caller.base_url.as_str();
+    let is_me = |operation: &&mut Operation| {
+        let path = operation.path.strip_prefix(base_url).unwrap_or(&operation.path);
+        operation.fault.is_none() && path.strip_suffix('/').unwrap_or(path) == ME
+    };
+    let meant: Vec<&mut Operation> = operations.iter_mut().filter(is_me).collect();
+    if meant.is_empty() {
+        return;
+    }
+    let subject = asked.subject(gateway).await.map_err(Problem::into_error);
+    for operation in meant {
+        match (operation.method.as_str(), &subject) {
+            ("POST", _) => operation.fault = Some(uncreated(asked)),
+            (_, Ok((kind, id))) => operation.path = format!("{}/{id}", kind.endpoint),
+            (_, Err(error)) => operation.fault = Some(error.clone()),
+        }
+    }
 }
 
 pub(super) async fn replace(

@@ -48,6 +48,16 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Come again: the log is away, or others are faster.
+    fn busy(detail: &str, doing: &'static str, source: &dyn std::error::Error) -> Self {
+        metrics::counter!("rollcall_requests_busy_total").increment(1);
+        tracing::warn!(error = %source, doing, "a request could not be served in time");
+        let retry_after = HeaderValue::from_static(RETRY_AFTER_S);
+        Self { error: Error::status(503, detail), header: Some((header::RETRY_AFTER, retry_after)) }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::refused(error)
@@ -65,15 +75,11 @@ impl From<Failure> for Problem {
         match failure {
             Failure::Refused(error) => Self::refused(error),
             Failure::Busy { doing, source } => {
-                metrics::counter!("rollcall_requests_busy_total").increment(1);
-                tracing::warn!(error = %source, doing, "a request could not be served in time");
-                Self {
-                    error: Error::status(
-                        503,
-                        "the service could not finish this in time; whether the change was made is to be seen by reading",
-                    ),
-                    header: Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))),
-                }
+                Self::busy("the service could not answer in time; nothing was changed", doing, &*source)
+            }
+            Failure::Unknown { doing, source } => {
+                let detail = "the service could not finish this in time; whether the change was made is to be seen by reading";
+                Self::busy(detail, doing, &*source)
             }
             Failure::Broken { doing, source } => {
                 let cause = source.source().map(ToString::to_string).unwrap_or_default();

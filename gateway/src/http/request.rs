@@ -58,6 +58,17 @@ impl Asked {
 
     /// The same request on the resource of the subject that the credential stands for (RFC 7644 §3.11).
     pub(crate) async fn for_me(mut self, gateway: &Gateway) -> Result<Self, Problem> {
+        let (kind, id) = self.subject(gateway).await?;
+        self.endpoint = kind.endpoint.trim_start_matches('/').to_string();
+        self.id = id.to_string();
+        Ok(self)
+    }
+
+    /// The resource of the subject that the credential stands for.
+    pub(crate) async fn subject<'a>(
+        &self,
+        gateway: &'a Gateway,
+    ) -> Result<(&'a ResourceType, ResourceId), Problem> {
         let Some(user) = self.user else {
             return Err(Error::status(501, "this credential stands for a service, not for a user").into());
         };
@@ -69,15 +80,14 @@ impl Asked {
         }
         let kind = resource_type.and_then(|name| gateway.inner.registry.by_name(&name));
         let kind = kind.ok_or_else(|| Problem::not_found("the credential's user is gone"))?;
-        self.endpoint = kind.endpoint.trim_start_matches('/').to_string();
-        self.id = user.to_string();
-        Ok(self)
+        Ok((kind, user))
     }
 
     pub(crate) fn selection(&self, gateway: &Gateway) -> Result<AttributeSelection, Problem> {
         Ok(AttributeSelection::parse(
             self.parameter("attributes"),
             self.parameter("excludedAttributes"),
+            gateway.inner.limits.attributes_max,
             &gateway.inner.registry,
             self.caller.speech(),
         )?)
@@ -173,7 +183,7 @@ impl FromRequestParts<Gateway> for Asked {
             None => return Err(Problem::unauthorized(false)),
             Some(token) => gateway.inner.tokens.authenticate(token, eventlog::clock::now()).await,
         };
-        let token = found.map_err(Failure::from)?.ok_or_else(|| Problem::unauthorized(true))?;
+        let token = found.map_err(Failure::reading)?.ok_or_else(|| Problem::unauthorized(true))?;
         let Path { tenant, endpoint, id } = path?;
         if tenant.as_ref().is_some_and(|tenant| tenant != token.tenant.as_str()) {
             return Err(Error::status(403, "the token belongs to another tenant").into());
