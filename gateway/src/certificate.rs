@@ -194,7 +194,8 @@ mod tests {
         tokio::spawn(certificate.follow(Duration::from_millis(1), sender));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let connections = Connections::new("test", &Limits::default(), Some(receiver));
+        let connections =
+            Connections::new("test", &Limits::default(), Some(receiver), crate::http::unreadable);
         tokio::spawn(connections.serve(listener, axum::Router::new(), shutdown));
         let trusted = [first.cert.der().clone(), second.cert.der().clone()];
         assert_eq!(shown(address, &trusted).await, trusted[0]);

@@ -25,7 +25,7 @@ mod serve;
 mod tokens;
 
 pub use command::{Caller, Heard};
-pub use connections::Connections;
+pub use connections::{Connections, Refusal};
 pub use limits::Limits;
 pub use make::Unmade;
 pub use policy::{Policies, SourcePolicy, TenantPolicy, UnknownAttributes};

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificate::{Certificate, LOOK_INTERVAL};
 use crate::connections::Connections;
+use crate::http::unreadable;
 use crate::{Gateway, Limits, Policies};
 
 /// How the gateway is reached.
@@ -117,7 +118,7 @@ impl Bound {
                 (Some(receiver), Some(certificate.follow(LOOK_INTERVAL, sender)))
             }
         };
-        let connections = Connections::new("scim", &gateway.inner.limits, shown);
+        let connections = Connections::new("scim", &gateway.inner.limits, shown, unreadable);
         tokio::select! {
             () = connections.serve(self.listener, gateway.router(), shutdown) => {}
             Some(()) = OptionFuture::from(following) => {}

@@ -171,7 +171,7 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::of("serving the admin API", &error);
-    let connections = Connections::new("admin", &about.limits, None);
+    let connections = Connections::new("admin", &about.limits, None, Problem::of_head);
     let router = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))

@@ -9,6 +9,8 @@ use crate::failure::causes;
 /// How long a client should wait before it comes again, in seconds.
 const RETRY_AFTER_S: &str = "1";
 
+const JSON: &str = "application/json";
+
 /// No answer.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -35,6 +37,11 @@ impl Problem {
             }
             _ => Self::unreadable("invalidBody", "the body did not arrive whole"),
         }
+    }
+
+    /// The head of a request cannot be read.
+    pub(super) fn of_head(_status: StatusCode, detail: &str) -> (&'static str, String) {
+        (JSON, text("unreadable", detail))
     }
 
     /// There is no such endpoint.
@@ -129,11 +136,14 @@ impl From<projector::Error> for Problem {
     }
 }
 
+fn text(error: &str, detail: &str) -> String {
+    format!("{}\n", json!({"error": error, "detail": detail}))
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({"error": self.error, "detail": self.detail});
-        let json = [(header::CONTENT_TYPE, "application/json")];
-        let mut response = (self.status, json, format!("{body}\n")).into_response();
+        let json = [(header::CONTENT_TYPE, JSON)];
+        let mut response = (self.status, json, text(self.error, &self.detail)).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = header::HeaderValue::from_static("Bearer realm=\"rollcall admin\"");

@@ -35,7 +35,7 @@ impl Starting {
             .route("/readyz", get(async || (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting\n")))
             .route("/metrics", get(async move || (text, metrics.render())))
             .fallback(async || Problem::busy("starting", "this process is not ready yet: ask again"));
-        let connections = Connections::new("admin", limits, None);
+        let connections = Connections::new("admin", limits, None, Problem::of_head);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let served = tokio::spawn(async move { connections.serve(listener, router, stopped).await });

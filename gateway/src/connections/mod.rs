@@ -8,6 +8,7 @@ mod activity;
 mod arriving;
 mod leftover;
 mod sending;
+mod unreadable;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ use activity::{Activity, Answering};
 use arriving::Arriving;
 pub(crate) use arriving::Slow;
 use sending::Sending;
+use unreadable::Explaining;
+pub use unreadable::Refusal;
 
 /// How long requests that are under way may take when we are told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -58,11 +61,17 @@ pub struct Connections {
     places: Arc<Semaphore>,
     limits: Limits,
     http: Builder<TokioExecutor>,
+    refusal: Refusal,
 }
 
 impl Connections {
     /// No connections yet. The listener's name is shown in metrics and logs.
-    pub fn new(listener: &'static str, limits: &Limits, tls: Option<watch::Receiver<TlsAcceptor>>) -> Self {
+    pub fn new(
+        listener: &'static str,
+        limits: &Limits,
+        tls: Option<watch::Receiver<TlsAcceptor>>,
+        refusal: Refusal,
+    ) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().max_buf_size(HEAD_BYTES_MAX as usize);
         http.http2().max_header_list_size(HEAD_BYTES_MAX);
@@ -72,6 +81,7 @@ impl Connections {
             places: Arc::new(Semaphore::new(limits.connections_max)),
             limits: limits.clone(),
             http,
+            refusal,
         }
     }
 
@@ -182,7 +192,8 @@ impl Connections {
                 Ok::<_, Infallible>(answer.map(|body| Answering::new(body, activity)))
             }
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Explaining::new(stream, self.refusal));
+        let mut connection = pin!(self.http.serve_connection(stream, service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return told(ended),

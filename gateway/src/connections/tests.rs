@@ -38,7 +38,11 @@ async fn serve(limits: &Limits) -> Served {
         .route("/much", get(async || "x".repeat(64 * 1024 * 1024)))
         .route("/never", get(std::future::pending::<&str>))
         .route("/read", post(read));
-    let serving = Connections::new("test", limits, None).serve(listener, router, shutdown.clone());
+    let serving = Connections::new("test", limits, None, crate::http::unreadable).serve(
+        listener,
+        router,
+        shutdown.clone(),
+    );
     Served { address, shutdown, task: tokio::spawn(serving) }
 }
 
@@ -147,8 +151,37 @@ async fn a_head_that_is_too_long_is_refused() {
     let served = serve(&limits()).await;
     let long = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}", "x".repeat(HEAD_BYTES_MAX as usize));
     let refused = rest(served.connect(&long).await).await;
-    assert!(refused.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&refused));
+    explains(&refused, "431");
     let long = format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "x".repeat(66_000));
     let refused = rest(served.connect(&long).await).await;
-    assert!(refused.starts_with(b"HTTP/1.1 414 "), "{}", String::from_utf8_lossy(&refused));
+    explains(&refused, "414");
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_with_words() {
+    let served = serve(&limits()).await;
+    for line in
+        ["GET /?filter=a%20eq%20\"b\" HTTP/1.1", "GET /?filter=a eq b HTTP/1.1", "GET / HTTP/3.0", "{}"]
+    {
+        let mut stream = served.connect(GET).await;
+        answer(&mut stream, "here").await;
+        stream.write_all(format!("{line}\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+        explains(&rest(stream).await, "400");
+    }
+}
+
+/// A SCIM error with this status, whole.
+#[track_caller]
+fn explains(refused: &[u8], status: &str) {
+    let text = String::from_utf8_lossy(refused);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
+    assert!(
+        head.contains("content-type: application/scim+json") && head.contains("connection: close"),
+        "{text}"
+    );
+    let body: serde_json::Value = serde_json::from_str(body).expect("it is JSON");
+    assert_eq!(body["status"], status);
+    assert_eq!(body["schemas"][0], "urn:ietf:params:scim:api:messages:2.0:Error");
 }

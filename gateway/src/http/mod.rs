@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 
 use crate::Gateway;
 use observed::{Observed, observed};
-pub(crate) use problem::Problem;
+pub(crate) use problem::{Problem, unreadable};
 
 impl Gateway {
     /// Every route, under the tenant's path and under the path of the credential's tenant.

@@ -2,8 +2,9 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use scim::Error;
+use scim::{Error, ScimType};
 
+use super::reply::SCIM_JSON;
 use crate::execute::Failure;
 
 /// What a client should wait before it comes again. Okta understands whole seconds only.
@@ -58,6 +59,13 @@ impl Problem {
     }
 }
 
+/// The answer to a request that never came to a route.
+pub(crate) fn unreadable(status: StatusCode, detail: &str) -> (&'static str, String) {
+    let scim_type = (status == StatusCode::BAD_REQUEST).then_some(ScimType::InvalidSyntax);
+    let error = Error { status: status.as_u16(), scim_type, detail: detail.to_string() };
+    (SCIM_JSON, error.to_body().to_string())
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::refused(error)
@@ -95,7 +103,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, self.error.to_body().to_string()).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/scim+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SCIM_JSON));
         if let Some((name, value)) = self.header {
             headers.insert(name, value);
         }

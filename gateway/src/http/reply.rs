@@ -44,7 +44,7 @@ impl Reply {
     }
 }
 
-const SCIM_JSON: &str = "application/scim+json";
+pub(super) const SCIM_JSON: &str = "application/scim+json";
 const PLAIN_JSON: &str = "application/json";
 
 /// RFC 7644 §3.8: whether the client wants `application/json` and not `application/scim+json`.
