@@ -9,6 +9,8 @@ use crate::{Error, Object};
 
 /// Reads a body. Nesting beyond 127 levels is refused, as is a number that no double can hold.
 pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
+    // RFC 8259 §8.1 lets a reader pass over a byte order mark, which tools on Windows put before a file.
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = Once.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     // The parser's own words can quote the body; the place is enough.
@@ -19,6 +21,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
         Error::syntax(format!("the body is not JSON: mistake at line {line}, column {column}{twice}"))
     })
 }
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What a doubled name is reported as.
 const TWICE: &str = "twice";
@@ -102,7 +106,9 @@ mod tests {
             "[]",
             "\"\"",
         ] {
-            assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+            let expected = serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!(parse(text.as_bytes()).unwrap(), expected);
+            assert_eq!(parse(["\u{feff}", text].concat().as_bytes()).unwrap(), expected);
         }
     }
 
@@ -110,7 +116,7 @@ mod tests {
     fn what_nobody_can_mean_is_refused() {
         let deep = "[".repeat(200_000);
         for text in
-            ["", "{", "[1] 2", r#"{"a": 1, "a": 2}"#, "1e999999", "\"\u{1}\"", "nul", "\u{feff}{}", &deep]
+            ["", "{", "[1] 2", r#"{"a": 1, "a": 2}"#, "1e999999", "\"\u{1}\"", "nul", "\u{feff}", &deep]
         {
             assert_eq!(parse(text.as_bytes()).unwrap_err().status, 400, "{text:.20}");
         }
