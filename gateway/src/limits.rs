@@ -21,7 +21,7 @@ pub struct Limits {
     pub patch_operations_max: usize,
     /// Most values that the operations of a PATCH look at, all together; 413.
     pub patch_values_max: usize,
-    /// Most members that one request names; 413.
+    /// Most members that one request names; 413. As `{"value": …}` each takes 49 bytes of the body.
     pub members_max: usize,
     /// The largest group that a PATCH answers with; a larger one is answered 204, unless the client names attributes.
     pub answer_members_max: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes_max: 4 * 1024 * 1024,
+            body_bytes_max: 8 * 1024 * 1024,
             resource_bytes_max: 1024 * 1024,
             filter_bytes_max: 8 * 1024,
             filter_depth_max: 32,
@@ -95,5 +95,21 @@ impl Limits {
             depth_max: self.filter_depth_max,
             terms_max: self.filter_terms_max,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::ResourceId;
+    use serde_json::json;
+
+    #[test]
+    fn as_many_members_as_may_be_named_fit_into_a_body() {
+        let limits = Limits::default();
+        let member = json!({"value": "01890a5d-ac96-774b-bcce-b302099a8057".parse::<ResourceId>().unwrap()});
+        let group = json!({"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "All"});
+        let length = group.to_string().len() + limits.members_max * (member.to_string().len() + ",".len());
+        assert!(length < limits.body_bytes_max, "{length}");
     }
 }
