@@ -383,10 +383,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The type and the id that a path names. A whole URL below our own is as good.
+    /// The type and the id that a path names.
     fn target<'b>(&self, path: &'b str) -> Result<(&'a ResourceType, Option<&'b str>), Error> {
-        let inner =
-            path.strip_prefix(self.batch.caller.base_url.as_str()).unwrap_or(path).trim_start_matches('/');
+        let inner = path.trim_start_matches('/');
         let (endpoint, id) = match inner.split_once('/') {
             Some((endpoint, id)) => (endpoint, Some(id).filter(|id| !id.is_empty())),
             None => (inner, None),

@@ -381,6 +381,16 @@ fn me_is_whom_the_credential_stands_for() {
     assert!(location.ends_with(&format!("/Users/{ada}")), "{location}");
     assert_eq!(me.get("/Me").expect(200).body["nickName"], "D");
     assert_eq!(statuses(&bulk(&corp, None, operations))[..3], ["501", "501", "501"]);
+    let nobody = format!("{}/Users/17", house.env("SCIM_URL"));
+    let missed = bulk(
+        &corp,
+        None,
+        json!([{"method": "DELETE", "path": nobody}, {"method": "DELETE", "path": "Users/17/"}]),
+    );
+    assert_eq!(statuses(&missed), ["404", "404"]);
+    for operation in missed.body["Operations"].as_array().unwrap() {
+        assert_eq!(operation["location"], nobody.as_str());
+    }
     me.delete("/Me").expect(204);
     me.get("/Me").expect(404);
     let gone = bulk(&me, None, json!([{"method": "DELETE", "path": "/Me"}]));

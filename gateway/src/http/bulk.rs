@@ -17,6 +17,9 @@ use crate::batch::Batch;
 pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
     let body = asked.json(&gateway, body).await?;
     let mut request = Request::parse(body, gateway.inner.limits.bulk_operations_max)?;
+    for operation in &mut request.operations {
+        operation.path = below(&asked.caller.base_url, &operation.path);
+    }
     me::in_bulk(&gateway, &asked, &mut request.operations).await;
     metrics::histogram!("rollcall_bulk_operations").record(request.operations.len() as f64);
     let batch = Batch {
@@ -35,4 +38,9 @@ pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Bod
     };
     let results = batch.carry_out(&gateway).await.results;
     Ok(Reply::ok(bulk::response(results.into_iter().flatten().collect())))
+}
+
+/// A path below the base URL, with a slash before it and none behind. A whole URL there is as good.
+fn below(base_url: &str, path: &str) -> String {
+    format!("/{}", path.strip_prefix(base_url).unwrap_or(path).trim_matches('/'))
 }

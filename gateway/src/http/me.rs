@@ -31,11 +31,7 @@ fn uncreated(asked: &Asked) -> Error {
 
 /// The operations of a Bulk request, with the subject's own path where they say `/Me`, which is an alias for any operation.
 pub(super) async fn in_bulk(gateway: &Gateway, asked: &Asked, operations: &mut [Operation]) {
-    let base_url = asked.caller.base_url.as_str();
-    let is_me = |operation: &&mut Operation| {
-        let path = operation.path.strip_prefix(base_url).unwrap_or(&operation.path);
-        operation.fault.is_none() && path.strip_suffix('/').unwrap_or(path) == ME
-    };
+    let is_me = |operation: &&mut Operation| operation.fault.is_none() && operation.path == ME;
     let meant: Vec<&mut Operation> = operations.iter_mut().filter(is_me).collect();
     if meant.is_empty() {
         return;
