@@ -362,14 +362,19 @@ impl Inner {
         let mut created = None;
         if visible.is_ok() {
             let unguarded = written.write.guard == Guard::None;
-            match self.projection.resource(&caller.tenant, &kind.name, id).await? {
+            match self.projection.resource(&caller.tenant, &kind.name, id).await {
                 // Somebody may have changed it again since: what the client hears is what its own command led to.
-                Some(stored) if unguarded || stored.version.sequence() <= written.position.sequence => {
+                Ok(Some(stored)) if unguarded || stored.version.sequence() <= written.position.sequence => {
                     return Ok(Outcome::Resource(Box::new(stored)));
                 }
                 // Without a guard nobody saw to it that it was still there, and it was not, or is not any more.
-                None if unguarded => return Err(refused(Rejection::NotFound, kind)),
-                shown => created = shown.map(|shown| shown.created),
+                Ok(None) if unguarded => return Err(refused(Rejection::NotFound, kind)),
+                Err(error) if unguarded => {
+                    return Err(Failure::Unknown { doing: "reading what was written", source: error.into() });
+                }
+                Ok(shown) => created = shown.map(|shown| shown.created),
+                // What stands in the log was done, whether or not it can be read at the moment.
+                Err(error) => tracing::debug!(%error, "what was written cannot be read"),
             }
         }
         metrics::counter!("rollcall_answers_from_event_total").increment(1);

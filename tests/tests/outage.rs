@@ -240,6 +240,10 @@ fn a_bulk_request_waits_once() {
     let operations = reply.body["Operations"].as_array().unwrap();
     assert_eq!(operations.len(), COUNT, "each is told about");
     assert!(operations.iter().all(|operation| operation["status"] == "503"), "{}", reply.text);
+    // Who cannot be known yet has changed nothing.
+    let stranger = corp.with_token("rc_stranger_secret").get("/Users").expect(503);
+    assert_eq!(stranger.header("retry-after"), Some("1"));
+    assert!(stranger.text.contains("nothing was changed"), "{}", stranger.text);
     scene.wire.come_back();
     eventually("all of it is done", || {
         let reply = corp.post("/Bulk", &bulk("hasty", COUNT)).expect(200);
