@@ -60,9 +60,13 @@ impl<S: AsyncWrite + Unpin> Explaining<S> {
 
 /// The same answer with a body, if it is a refusal of a head. Ours are never without one.
 fn explained(text: &[u8], refusal: Refusal) -> Option<Vec<u8>> {
-    let head = std::str::from_utf8(text).ok()?.strip_suffix("\r\n\r\n")?;
+    // Most of what is written is none, and long.
+    if !text.starts_with(b"HTTP/1.") || !text.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let head = std::str::from_utf8(text).ok()?.trim_end();
     let (line, headers) = head.split_once("\r\n")?;
-    let status = line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let status = line.split(' ').nth(1)?.parse().ok()?;
     let detail = match status {
         StatusCode::BAD_REQUEST => {
             "the request is no HTTP that can be read; in a URI a quotation mark is written %22, a space %20, < %3C and > %3E"
