@@ -196,7 +196,7 @@ impl Quirk {
             Self::CreateRepeated => (
                 "create_repeated",
                 OKTA,
-                "Okta repeats a POST whose answer it did not get. Answered 201 with what is there; `repeat` of a source.",
+                "Okta repeats a POST whose answer it did not get. Answered 201 with what is there, a group too; `repeat` of a source.",
             ),
             Self::CreateReturns => (
                 "create_returns",
