@@ -27,6 +27,9 @@ use crate::{Caller, Gateway, Heard};
 /// Asks for a state that is not older than something.
 const CONSISTENCY: header::HeaderName = header::HeaderName::from_static("rollcall-consistency");
 
+/// The parameters that are lists, in small letters.
+const LISTS: [&str; 2] = ["attributes", "excludedattributes"];
+
 /// The longest name of a host (RFC 1035 §2.3.4), with a port.
 const HOST_BYTES_MAX: usize = 255 + ":65535".len();
 
@@ -267,11 +270,25 @@ async fn path_parameters(parts: &mut Parts, gateway: &Gateway) -> Result<Path, P
 }
 
 /// The query, by names in small letters, and whether a `+` in it stood for itself: it does where spaces are written `%20`.
-/// A `Filter` that nobody heard would be answered with everybody.
+/// A `Filter` that nobody heard would be answered with everybody. Of a name that is given twice the last counts, but lists
+/// go on, as libraries write them.
 fn parameters(query: &str) -> (BTreeMap<String, String>, bool) {
     let read = |query: &str| -> BTreeMap<String, String> {
-        let pairs = form_urlencoded::parse(query.as_bytes());
-        pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned())).collect()
+        let mut read = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let name = name.to_ascii_lowercase();
+            let before: Option<String> = read.remove(&name);
+            let value = match before.filter(|_| LISTS.contains(&name.as_str())) {
+                Some(mut list) => {
+                    list.push(',');
+                    list.push_str(&value);
+                    list
+                }
+                None => value.into_owned(),
+            };
+            read.insert(name, value);
+        }
+        read
     };
     if !query.contains('+') {
         return (read(query), false);
@@ -391,6 +408,11 @@ mod tests {
             true,
         );
         check("cursor&count=", &[("cursor", ""), ("count", "")], false);
+        check(
+            "attributes=userName&Attributes=title&count=1&count=2",
+            &[("attributes", "userName,title"), ("count", "2")],
+            false,
+        );
     }
 
     #[test]
