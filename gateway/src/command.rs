@@ -138,3 +138,30 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_one_of_these_and_none_of_those() {
+        let version: Version = "W/\"42-1f3a57cc\"".parse().unwrap();
+        let (is, other, all) = (Some("\"x\", W/\"42-1f3a57cc\""), Some("W/\"0-0\""), Some("*"));
+        for (one_of, none_of, holds) in [
+            (None, None, true),
+            (is, None, true),
+            (all, None, true),
+            (other, None, false),
+            (None, is, false),
+            (None, all, false),
+            (None, other, true),
+            (is, other, true),
+            (is, is, false),
+            (all, all, false),
+        ] {
+            let [one_of, none_of] = [one_of, none_of].map(|tags| tags.map(str::to_string));
+            let expected = Expected { one_of, none_of };
+            assert_eq!(expected.holds(version), holds, "{expected:?}");
+        }
+    }
+}
