@@ -21,7 +21,8 @@ pub struct Limits {
     pub patch_operations_max: usize,
     /// Most values that the operations of a PATCH look at, all together; 413.
     pub patch_values_max: usize,
-    /// Most members that one request names; 413. As `{"value": …}` each takes 49 bytes of the body.
+    /// Most members that one request names, those aside that a PUT names and that are members already; 413. As
+    /// `{"value": …}` each takes 49 bytes of the body.
     pub members_max: usize,
     /// The largest group that a PATCH answers with; a larger one is answered 204, unless the client names attributes.
     pub answer_members_max: usize,
