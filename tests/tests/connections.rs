@@ -106,6 +106,8 @@ fn the_admin_api_tells_every_mistake_in_one_way() {
         let reply = admin.send(method, path, &[], body).expect(status);
         assert_eq!(reply.body["error"], error, "{}", reply.text);
     }
+    let unread = rest(send(house.env("ADMIN_URL"), "GET /livez?\" HTTP/1.1\r\nHost: test\r\n\r\n"));
+    assert!(unread.starts_with("HTTP/1.1 400 ") && unread.contains("\"error\":\"unreadable\""), "{unread}");
     let stranger = Client::new(house.env("ADMIN_URL"), "another");
     stranger.send("POST", "/api/v1/apps/wiki/pause", &[], large).expect(401);
 }
