@@ -69,7 +69,10 @@ async fn what_nothing_of_ours_wrote_is_passed_over_in_every_stream() {
     stranger(&house, "control.x", "hello").await;
     let identity = all(&*broker.identity).await;
     assert_eq!(identity.iter().map(kind_of).collect::<Vec<_>>(), [Kind::PassedOver, Kind::PassedOver]);
-    assert_eq!(identity[0].subject, format!("identity.corp.User.{KEY}"));
+    let subject = format!("identity.corp.User.{KEY}");
+    assert_eq!(identity[0].subject, subject);
+    assert_eq!(broker.identity.next_on(&subject, 1).await.unwrap().as_ref(), Some(&identity[0]));
+    assert_eq!(broker.identity.last_on(&subject).await.unwrap().as_ref(), Some(&identity[0]));
     assert!(proto::subject::parse_identity(&identity[1].subject).is_ok());
     let [told] = &all(&*broker.provisioning).await[..] else { panic!("one message") };
     let event = provisioning::decode(told.payload.clone()).unwrap().event;
