@@ -433,6 +433,34 @@ fn a_replay_is_marked_and_a_secret_is_exchanged() {
     assert_eq!((dave.verified, dave.event.get("replay")), (2, None), "both secrets sign");
 }
 
+/// It fails with one event however often, and takes all others.
+#[test]
+fn an_event_that_its_subscriber_cannot_digest_holds_up_nobody_else() {
+    let subscriber = Subscriber::new(&[SECRET]);
+    subscriber.answer(|event, _| match event["data"]["attributes"]["userName"].as_str() {
+        Some("poison") => Verdict::Status(500),
+        Some(_) | None => Verdict::Status(204),
+    });
+    let more = "attributes = [\"userName\"]\nbegin = \"start\"\nattempts_max = 3\n";
+    let house = house(subscriber.configuration("audit", SECRET, more));
+    let corp = house.corp();
+    let poison = corp.post("/Users", &user("poison")).expect(201).id();
+    eventually("it is not taken", || subscriber.deliveries().first().map(|_| ()));
+    let mut others = 0;
+    eventually("it is held", || {
+        corp.post("/Users", &user(&format!("u{others}"))).expect(201);
+        others += 1;
+        eventually("the other is taken", || (subscriber.taken().len() == others).then_some(()));
+        held(&house, "audit").first().map(|held| {
+            assert_eq!(held["reason"], "the subscriber answers 500");
+            assert_eq!(held["resourceId"], poison);
+        })
+    });
+    subscriber.answer(|_, _| Verdict::Status(204));
+    house.rollcall(&["feed", "redrive", "audit", "--all", "--by", "grace"]);
+    eventually("it is taken", || (subscriber.taken().len() == others + 1).then_some(()));
+}
+
 #[test]
 fn a_dead_a_slow_and_a_gone_subscriber_hold_up_nobody() {
     let (slow, gone, healthy) =

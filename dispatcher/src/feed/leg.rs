@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Told;
-use super::queue::{Origin, Parcel, Refused};
+use super::queue::{Full, Origin, Parcel, Refused};
 use super::source::Parcels;
 use super::webhook::Answer;
 use super::{Desk, Work, Worker, obey, pause};
@@ -86,7 +86,7 @@ impl Worker {
                     self.add(desk, desk.queue.followed(), last);
                 }
             }
-            let rest = self.rest(desk);
+            let rest = self.rests_until(desk);
             let has_room = desk.queue.len() < AHEAD_MAX && desk.queue.bytes() < AHEAD_BYTES_MAX;
             tokio::select! {
                 biased;
@@ -167,7 +167,7 @@ impl Worker {
         while running.len() < limit
             && desk.pause.is_over()
             && lease.outlives(Duration::from_millis(self.config.timeout_ms))
-            && let Some((id, told)) = desk.queue.take(clock::now())
+            && let Some((id, told)) = self.next_event(desk)
         {
             let webhook = self.webhook.clone();
             running.push(Box::pin(async move {
@@ -175,6 +175,18 @@ impl Worker {
                 (id, told, answer)
             }));
         }
+    }
+
+    /// After a failure another event goes first, which tells whose it was, unless the log's order over all resources counts.
+    fn next_event(&self, desk: &mut Desk) -> Option<(ResourceId, Arc<Told>)> {
+        if desk.pause.is_failing() && !self.keeps_the_order_of_all() {
+            return desk.queue.take_another(clock::now());
+        }
+        desk.queue.take(clock::now())
+    }
+
+    fn keeps_the_order_of_all(&self) -> bool {
+        self.config.concurrency == 1
     }
 
     fn add(&self, desk: &mut Desk, number: u64, parcel: Parcel) {
@@ -204,35 +216,25 @@ impl Worker {
             Answer::Refused { why } => {
                 count("rollcall_feed_failures_total");
                 desk.pause.end();
-                let not_before = pause::not_before(desk.queue.attempts(id) + 1, now);
-                match desk.queue.refused(id, &why, now, not_before) {
-                    Ok(Refused::Again) => {
-                        tracing::warn!(
-                            feed = self.feed,
-                            event.id = told.id,
-                            why,
-                            "an event is refused; trying it again"
-                        );
-                    }
-                    Ok(Refused::Held) => {
-                        count("rollcall_feed_held_total");
-                        tracing::error!(feed = self.feed, event.id = told.id, event.kind = told.kind, resource.id = %id, why, "an event is held, and what comes behind it; others go on");
-                    }
-                    Err(_full) => self.stop(desk, &self.full()),
+                let not_before = pause::not_before(desk.queue.tries(id) + 1, now);
+                let refused = desk.queue.refused(id, &why, now, not_before);
+                self.refused(desk, id, told, &why, refused);
+            }
+            Answer::Failed { why } if self.keeps_the_order_of_all() => {
+                count("rollcall_feed_failures_total");
+                self.rest(desk, id, told, None, &why);
+            }
+            Answer::Failed { why } => {
+                count("rollcall_feed_failures_total");
+                let not_before = pause::not_before(desk.queue.tries(id) + 1, now);
+                match desk.queue.failed(id, &why, now, not_before).transpose() {
+                    Some(refused) => self.refused(desk, id, told, &why, refused),
+                    None => self.rest(desk, id, told, None, &why),
                 }
             }
             Answer::Later { after, why } => {
                 count("rollcall_feed_failures_total");
-                if desk.pause.why() != Some(&why) {
-                    tracing::warn!(
-                        feed = self.feed,
-                        event.id = told.id,
-                        why,
-                        "the subscriber takes nothing; trying again"
-                    );
-                }
-                desk.queue.put_back(id);
-                desk.pause.begin(after, &why);
+                self.rest(desk, id, told, after, &why);
             }
             Answer::Gone => {
                 count("rollcall_feed_failures_total");
@@ -248,8 +250,48 @@ impl Worker {
         }
     }
 
+    /// An event was refused: what comes of its resource.
+    fn refused(
+        &self,
+        desk: &mut Desk,
+        id: ResourceId,
+        told: &Told,
+        why: &str,
+        refused: Result<Refused, Full>,
+    ) {
+        match refused {
+            Ok(Refused::Again) => {
+                tracing::warn!(
+                    feed = self.feed,
+                    event.id = told.id,
+                    why,
+                    "an event is refused; trying it again"
+                );
+            }
+            Ok(Refused::Held) => {
+                metrics::counter!("rollcall_feed_held_total", "feed" => self.feed.clone()).increment(1);
+                tracing::error!(feed = self.feed, event.id = told.id, event.kind = told.kind, resource.id = %id, why, "an event is held, and what comes behind it; others go on");
+            }
+            Err(Full) => self.stop(desk, &self.full()),
+        }
+    }
+
+    /// The subscriber takes nothing: all of it rests.
+    fn rest(&self, desk: &mut Desk, id: ResourceId, told: &Told, after: Option<Duration>, why: &str) {
+        if desk.pause.why() != Some(why) {
+            tracing::warn!(
+                feed = self.feed,
+                event.id = told.id,
+                why,
+                "the subscriber takes nothing; trying again"
+            );
+        }
+        desk.queue.put_back(id);
+        desk.pause.begin(after, why);
+    }
+
     /// Until when nothing happens that nobody tells us of.
-    fn rest(&self, desk: &Desk) -> Instant {
+    fn rests_until(&self, desk: &Desk) -> Instant {
         let at_latest = Instant::now() + SAVE_INTERVAL;
         if let Some(until) = desk.pause.until() {
             return until.min(at_latest);

@@ -35,9 +35,14 @@ impl Pause {
         self.why.as_deref()
     }
 
+    /// Whether the subscriber has taken nothing since it failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// How many deliveries may be under way: one, until the subscriber has taken something again.
     pub(super) fn limit(&self, concurrency: usize) -> usize {
-        if self.failures == 0 { concurrency } else { 1 }
+        if self.is_failing() { 1 } else { concurrency }
     }
 
     /// The subscriber works.

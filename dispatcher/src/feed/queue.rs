@@ -126,8 +126,20 @@ struct Lane {
     /// Each with its number.
     parcels: VecDeque<(u64, Parcel)>,
     attempts: u32,
+    /// How often the first event was sent in vain, its refusals among them.
+    tries: u32,
     not_before: Option<Timestamp>,
+    /// How many events the subscriber had taken when it failed with the first one.
+    failed_at: Option<u64>,
+    /// How often it had failed with any when the first one was sent.
+    sent_at: u64,
     is_flying: bool,
+}
+
+impl Lane {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|time| time <= now)
+    }
 }
 
 /// All lanes of a feed.
@@ -143,6 +155,9 @@ pub(super) struct Queue {
     bytes: usize,
     /// The last number that was added.
     followed: u64,
+    /// How often the subscriber failed, and how many events it took that were sent after it had failed last.
+    failures: u64,
+    takes: u64,
     attempts_max: u32,
     held_max: usize,
 }
@@ -157,6 +172,8 @@ impl Queue {
             held: held.into_iter().map(|held| (held.resource_id, held)).collect(),
             bytes: 0,
             followed: 0,
+            failures: 0,
+            takes: 0,
             attempts_max,
             held_max,
         }
@@ -243,13 +260,20 @@ impl Queue {
 
     /// The next event whose time has come, of a resource of which nothing is on its way.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<(ResourceId, Arc<Told>)> {
-        let is_due = |(_, id): &&(u64, ResourceId)| {
-            self.lanes.get(id).is_some_and(|lane| lane.not_before.is_none_or(|time| time <= now))
-        };
-        let next = self.ready.iter().find(is_due).copied()?;
+        self.take_of(|lane| lane.is_due(now))
+    }
+
+    /// The same, rather one with which the subscriber has not failed.
+    pub(super) fn take_another(&mut self, now: Timestamp) -> Option<(ResourceId, Arc<Told>)> {
+        self.take_of(|lane| lane.is_due(now) && lane.failed_at.is_none()).or_else(|| self.take(now))
+    }
+
+    fn take_of(&mut self, is_meant: impl Fn(&Lane) -> bool) -> Option<(ResourceId, Arc<Told>)> {
+        let is_meant = |(_, id): &&(u64, ResourceId)| self.lanes.get(id).is_some_and(&is_meant);
+        let next = self.ready.iter().find(is_meant).copied()?;
         self.ready.remove(&next);
         let lane = self.lanes.get_mut(&next.1)?;
-        lane.is_flying = true;
+        (lane.is_flying, lane.sent_at) = (true, self.failures);
         let (_, parcel) = lane.parcels.front()?;
         Some((next.1, parcel.told.get(parcel.next)?.clone()))
     }
@@ -263,7 +287,9 @@ impl Queue {
     /// The subscriber has the event that was on its way.
     pub(super) fn taken(&mut self, id: ResourceId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        (lane.attempts, lane.not_before, lane.is_flying) = (0, None, false);
+        self.takes += u64::from(lane.sent_at == self.failures);
+        (lane.attempts, lane.tries, lane.not_before, lane.failed_at, lane.is_flying) =
+            (0, 0, None, None, false);
         let Some((number, parcel)) = lane.parcels.front_mut() else { return };
         let number = *number;
         parcel.next += 1;
@@ -296,9 +322,34 @@ impl Queue {
         }
     }
 
-    /// How often the first event of a lane was refused so far.
-    pub(super) fn attempts(&self, id: ResourceId) -> u32 {
-        self.lanes.get(&id).map_or(0, |lane| lane.attempts)
+    /// How often the first event of a lane was sent in vain so far.
+    pub(super) fn tries(&self, id: ResourceId) -> u32 {
+        self.lanes.get(&id).map_or(0, |lane| lane.tries)
+    }
+
+    /// The subscriber failed with the event that was on its way. That is a refusal where it took another one since it failed
+    /// with this one before. As long as nobody knows, it is tried again, and nothing is said: the subscriber may take none.
+    pub(super) fn failed(
+        &mut self,
+        id: ResourceId,
+        reason: &str,
+        now: Timestamp,
+        not_before: Timestamp,
+    ) -> Result<Option<Refused>, Full> {
+        self.failures += 1;
+        let takes = self.takes;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(None) };
+        let before = lane.failed_at.replace(takes);
+        if before.is_some_and(|before| before < takes) {
+            return self.refused(id, reason, now, not_before).map(Some);
+        }
+        lane.tries += 1;
+        let is_known = lane.attempts > 0;
+        if is_known {
+            lane.not_before = Some(not_before);
+        }
+        self.put_back(id);
+        Ok(is_known.then_some(Refused::Again))
     }
 
     /// The subscriber refuses the event that was on its way. Once too often, and its resource is held.
@@ -312,6 +363,7 @@ impl Queue {
         let attempts_max = self.attempts_max;
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(Refused::Again) };
         lane.attempts += 1;
+        lane.tries += 1;
         lane.not_before = Some(not_before);
         if lane.attempts < attempts_max {
             self.put_back(id);

@@ -35,6 +35,8 @@ pub(super) enum Answer {
     Refused { why: String },
     /// It cannot take any at the moment.
     Later { after: Option<Duration>, why: String },
+    /// It failed: with all events, or with this one. What it takes meanwhile will tell.
+    Failed { why: String },
     /// It wants no more.
     Gone,
 }
@@ -66,16 +68,19 @@ impl Webhook {
                 let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
                 meaning(response.status(), after.and_then(|text| retry_after(text, now)))
             }
+            Err(error) if error.is_connect() => {
+                Answer::Later { after: None, why: "the subscriber cannot be reached".to_string() }
+            }
             Err(error) => {
-                let why =
-                    if error.is_timeout() { "no answer in time" } else { "the subscriber cannot be reached" };
-                Answer::Later { after: None, why: why.to_string() }
+                let why = if error.is_timeout() { "no answer in time" } else { "the connection failed" };
+                Answer::Failed { why: why.to_string() }
             }
         }
     }
 }
 
-/// A refusal is about the event; everything else is about the subscriber, who then rests as a whole.
+/// A refusal is about the event; everything else is about the subscriber, who then rests as a whole. Whose failure is which of
+/// these, an answer does not say, unless it asks for a rest.
 fn meaning(status: StatusCode, after: Option<Duration>) -> Answer {
     let why = format!("the subscriber answers {}", status.as_u16());
     match status {
@@ -88,6 +93,7 @@ fn meaning(status: StatusCode, after: Option<Duration>) -> Answer {
         | StatusCode::TOO_MANY_REQUESTS => Answer::Later { after, why },
         status if status.is_success() => Answer::Taken,
         status if status.is_client_error() => Answer::Refused { why },
+        status if status.is_server_error() && after.is_none() => Answer::Failed { why },
         // A redirect is not followed: a signed event goes where the operator said.
         _ => Answer::Later { after, why },
     }
@@ -185,9 +191,14 @@ mod tests {
         for status in [400, 403, 404, 409, 413, 422] {
             assert!(matches!(meaning(status), Answer::Refused { .. }), "{status}");
         }
-        for status in [301, 401, 407, 408, 425, 429, 500, 502, 503, 504] {
+        for status in [301, 401, 407, 408, 425, 429] {
             assert!(matches!(meaning(status), Answer::Later { .. }), "{status}");
         }
+        for status in [500, 502, 503, 504] {
+            assert!(matches!(meaning(status), Answer::Failed { .. }), "{status}");
+        }
+        let asks_for_rest = super::meaning(StatusCode::SERVICE_UNAVAILABLE, Some(Duration::ZERO));
+        assert!(matches!(asks_for_rest, Answer::Later { .. }));
         assert_eq!(meaning(410), Answer::Gone);
     }
 

@@ -149,6 +149,43 @@ fn only_so_much_is_held() {
     assert_eq!((queue.done(), queue.held_count()), (13, 4));
 }
 
+/// Fails with the event of a resource, which is the next to go.
+fn fail(queue: &mut Queue, resource: u8) -> Option<Refused> {
+    let (taken, _) = queue.take_another(at(100)).unwrap();
+    assert_eq!(taken, id(resource));
+    queue.failed(taken, "the subscriber answers 500", at(100), at(100)).unwrap()
+}
+
+#[test]
+fn a_failure_is_a_refusal_where_others_are_taken() {
+    let mut queue = queue(&[(1, 10, 1), (2, 11, 1), (3, 12, 1)]);
+    assert_eq!(fail(&mut queue, 1), None);
+    assert_eq!(queue.take_another(at(100)).unwrap().0, id(2), "another one is tried first");
+    queue.taken(id(2));
+    assert_eq!(queue.take(at(100)).unwrap().0, id(1));
+    assert_eq!(queue.failed(id(1), "500", at(100), at(100)), Ok(Some(Refused::Again)));
+    queue.take_another(at(100)).unwrap();
+    queue.taken(id(3));
+    assert_eq!(fail(&mut queue, 1), Some(Refused::Held));
+    assert_eq!((queue.held_count(), queue.done()), (1, 12));
+}
+
+#[test]
+fn a_failure_is_no_refusal_while_nothing_is_taken() {
+    let mut queue = queue(&[(1, 10, 1), (2, 11, 1)]);
+    for resource in [1, 2, 1, 1, 1] {
+        assert_eq!(fail(&mut queue, resource), None);
+    }
+    assert_eq!((queue.held_count(), queue.done(), queue.tries(id(1))), (0, 9, 4));
+    // What was on its way before says nothing of what came after.
+    let mut queue = self::queue(&[(1, 10, 1), (2, 11, 1)]);
+    queue.take(at(100)).unwrap();
+    queue.take(at(100)).unwrap();
+    assert_eq!(queue.failed(id(1), "500", at(100), at(100)), Ok(None));
+    queue.taken(id(2));
+    assert_eq!(fail(&mut queue, 1), None);
+}
+
 #[test]
 fn when_all_rests_nothing_loses_its_place() {
     let mut queue = queue(&[(1, 10, 1), (2, 11, 1)]);
