@@ -75,6 +75,33 @@ fn a_sick_app_holds_nobody_up_and_is_caught_up_with() {
     }
 }
 
+/// What stands before an app and knows no way to it answers 404 to everything. By that nobody's access has ended.
+#[test]
+fn an_app_that_is_not_there_at_all_ends_nobodys_access() {
+    let app = App::start(Kind::Scim);
+    let house = House::feeding(&[("wiki", &app, "users = 'userType ne \"Gone\"'\nattempts_max = 2")]);
+    let corp = house.corp();
+    let [deleted, left] = ["deleted", "left"].map(|name| corp.post("/Users", &user(name)).expect(201).id());
+    eventually("both have accounts", || (app.accounts().len() == 2).then_some(()));
+    app.answer_all_with(404);
+    corp.delete(&format!("/Users/{deleted}")).expect(204);
+    let gone = json!([{"op": "replace", "path": "userType", "value": "Gone"}]);
+    corp.patch(&format!("/Users/{left}"), gone).expect(200);
+    corp.post("/Users", &user("new")).expect(201);
+    eventually("each was told", || {
+        let told = |method: &str| app.calls_like(method, "/Users", 404) > 0;
+        (told("DELETE") && told("PATCH") && told("POST")).then_some(())
+    });
+    app.get_well();
+    eventually("their access has ended", || {
+        let is_off = |name: &str| app.account(name).is_none_or(|account| account["active"] == false);
+        (app.account("deleted").is_none() && is_off("left")).then_some(())
+    });
+    eventually("the new one has an account", || app.account("new"));
+    eventually("nothing is due", || (status(&house, "wiki")["due"] == 0).then_some(()));
+    assert_eq!(status(&house, "wiki")["held"], 0, "nobody waits for a person");
+}
+
 /// After a rest an app that is still down is tried by one call, not by as many as it may have at a time.
 #[test]
 fn an_app_that_is_still_down_is_tried_with_one_call() {

@@ -77,6 +77,9 @@ impl Performer {
     ) -> Result<Option<Ended>, Error> {
         let (name, why) = (call.name(), "the app has no such account");
         let link = self.not_done(id, now, link, name, 404, "404", why).await?;
+        if let Some(ended) = self.doubted(now).await {
+            return Ok(Some(ended));
+        }
         if matches!(call, Call::Create { .. }) {
             return self.retry(id, now, &link, name, 404).await;
         }
@@ -99,6 +102,15 @@ impl Performer {
             }
             Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
             Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+        }
+    }
+
+    /// Why an app is not believed that says that an account is not there: it does not know its own list either.
+    pub(super) async fn doubted(&self, now: &Now) -> Option<Ended> {
+        match self.app.nobody(&now.kind).await {
+            Found::NotYet(denied) => Some(Ended::NotYet(denied)),
+            Found::Unavailable { after, error } => Some(Ended::Unavailable { after, error }),
+            Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable | Found::Failed { .. } => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, class, json_body};
 use super::transport::{Http, NoAnswer, Transport};
-use super::{Outcome, Unanswered};
+use super::{Found, Outcome, Unanswered};
 use crate::auth::Authenticator;
 use crate::budget::{Flight, Purse, Wanted};
 use crate::config::AppConfig;
@@ -178,7 +178,16 @@ impl ScimApp {
     }
 
     pub(crate) async fn delete(&self, kind: &ResourceType, remote_id: &str) -> Outcome {
-        self.send(Method::DELETE, &path(kind, remote_id), None).await
+        match self.send(Method::DELETE, &path(kind, remote_id), None).await {
+            Outcome::Missing => match self.reducing().nobody(kind).await {
+                Found::NotYet(denied) => self.unanswered(Unanswered::NotYet(denied)),
+                Found::Unavailable { after, error } => Outcome::Unavailable { after, error, unheard: false },
+                Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable | Found::Failed { .. } => {
+                    Outcome::Missing
+                }
+            },
+            other => other,
+        }
     }
 
     /// Takes members out and puts others in. Whoever should go and is not in is gone.

@@ -45,6 +45,25 @@ impl ScimApp {
         }
     }
 
+    /// After a 404: nobody is there, unless the app says the same of its own list. Then something else answers for it, which says
+    /// nothing of whom the app has. An app that has no list, or does not show it, is believed.
+    pub(crate) async fn nobody(&self, kind: &ResourceType) -> Found {
+        if !self.own(kind).can(Operation::List) {
+            return Found::None;
+        }
+        let url = self.listing(kind, &[("startIndex", "1"), ("count", "1")]);
+        match listed(self.request(Method::GET, &url, None).await, &Place::Index(1), &self.profile) {
+            Listed::Page(_) | Listed::TooLarge => Found::None,
+            Listed::Refused { status: status @ (404 | 410) } => {
+                let error = format!("the app answers {status} to everything");
+                Found::Unavailable { after: None, error }
+            }
+            Listed::Refused { .. } => Found::None,
+            Listed::NotYet(denied) => Found::NotYet(denied),
+            Listed::Unavailable { after, error } => Found::Unavailable { after, error },
+        }
+    }
+
     /// The account whose attribute has this value, unless its id and its `externalId` say that it is another's.
     pub(crate) async fn find(
         &self,

@@ -60,6 +60,21 @@ async fn a_search_is_read_as_a_list_is() {
 }
 
 #[tokio::test]
+async fn who_is_not_there_is_gone_unless_the_app_does_not_know_its_own_list_either() {
+    let outcome = async |status: u16, body: &'static str| answering(status, body).0.nobody(&user()).await;
+    assert_eq!(outcome(200, r#"{"totalResults": 0}"#).await, Found::None);
+    for status in [400, 403] {
+        assert_eq!(outcome(status, "").await, Found::None, "it does not show its list: {status}");
+    }
+    for status in [404, 410, 502] {
+        assert!(matches!(outcome(status, "").await, Found::Unavailable { .. }), "{status}");
+    }
+    let deleted = answering(404, "default backend - 404").0.delete(&user(), "r").await;
+    let error = "the app answers 404 to everything".to_string();
+    assert_eq!(deleted, Outcome::Unavailable { after: None, error, unheard: false });
+}
+
+#[tokio::test]
 async fn whom_nobody_asked_for_is_not_found() {
     let other = json!({"id": "b", "userName": "admin"});
     let ada = json!({"id": "a", "userName": "ADA"});
