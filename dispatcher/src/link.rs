@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
 use proto::provisioning::{Details, Event, Kind};
+use scim::Object;
 use serde_json::Value;
 
 use crate::config::short_hash;
@@ -33,6 +34,9 @@ pub(crate) struct Link {
     pub(crate) is_off: bool,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
+    /// What the app was told when the account was about to be made, as long as nobody knows whether it was: by that it is looked
+    /// for.
+    pub(crate) attempted: Option<Box<Object>>,
     /// Calls that may still be carried out, although nobody listens any more.
     pub(crate) unheard: Unheard,
     /// The app did not know an account that it had made, and since then nothing was done to it but making it anew.
@@ -91,11 +95,11 @@ pub(crate) const LOST: &str = "lost";
 const UPDATE: &str = "update";
 
 /// Whether an account with these attributes is switched off.
-pub(crate) fn is_off(attributes: &scim::Object) -> bool {
+pub(crate) fn is_off(attributes: &Object) -> bool {
     attributes.get("active") == Some(&Value::Bool(false))
 }
 
-fn intended(attributes: &scim::Object) -> String {
+fn intended(attributes: &Object) -> String {
     short_hash(Value::Object(attributes.clone()).to_string().as_bytes())
 }
 
@@ -115,6 +119,10 @@ impl Link {
                 self.intent_open = true;
                 if operation != "change_members" {
                     self.told = None;
+                }
+                if operation == "create" {
+                    let told = details.map(|details| details.intended.clone());
+                    self.attempted = told.filter(|told| !told.is_empty()).map(Box::new);
                 }
             }
             Kind::Done {
@@ -199,6 +207,7 @@ impl Link {
             }
             Kind::Refused { operation, status, .. } => {
                 self.intent_open = false;
+                self.attempted = None;
                 self.update_failed |= operation == UPDATE && !matches!(status, 401 | 429);
             }
             Kind::Held { operation, reason } => {
@@ -216,6 +225,9 @@ impl Link {
             }
             Kind::Released { actor } => {
                 self.intent_open &= actor == RELEASED_BY;
+                if !self.intent_open {
+                    self.attempted = None;
+                }
                 self.held = None;
                 self.next_due_at = None;
             }
@@ -285,6 +297,30 @@ mod tests {
             event(Kind::Refused { operation: "create".to_string(), status: 409, error: String::new() });
         assert!(!is_unknown(&[intended.clone(), refused, held.clone()]));
         assert!(!is_unknown(&[done("create"), intended, held]), "it has one");
+    }
+
+    #[test]
+    fn under_which_name_somebody_was_about_to_be_made_is_known_until_the_outcome_is() {
+        let intended = serde_json::json!({"userName": "ada"}).as_object().unwrap().clone();
+        let details = Details { intended: intended.clone(), ..Details::default() };
+        let attempted = |events: &[Event]| {
+            let mut link = Link::default();
+            let intent = event(Kind::Intended { operation: "create".to_string() });
+            link.apply(&intent, Some(&details), |_| None);
+            events.iter().for_each(|event| link.apply(event, None, |_| None));
+            link.attempted.map(|attempted| *attempted)
+        };
+        let held = event(Kind::Held { operation: "create".to_string(), reason: String::new() });
+        let released = |actor: &str| event(Kind::Released { actor: actor.to_string() });
+        let adopting = event(Kind::Intended { operation: "adopt".to_string() });
+        assert_eq!(attempted(&[adopting]), Some(intended.clone()));
+        assert_eq!(attempted(&[held.clone(), released(RELEASED_BY)]), Some(intended));
+        assert_eq!(attempted(&[held, released("ann")]), None);
+        for operation in ["create", "read_back", "adopt"] {
+            assert_eq!(attempted(&[done(operation)]), None, "{operation}");
+        }
+        // Of somebody who was erased nothing can be read.
+        assert_eq!(attempted(&[event(Kind::Intended { operation: "create".to_string() })]), None);
     }
 
     #[test]

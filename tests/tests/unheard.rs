@@ -86,6 +86,54 @@ fn who_leaves_while_nobody_knows_whether_he_was_made_is_not_forgotten() {
     eventually("a person looked", || (status(&house)["held"] == 0).then_some(()));
 }
 
+/// An app that does not keep our id knows him by the name that he had when he was made.
+const NAMELESS: &str =
+    "about = \"It does not keep our id.\"\n[type.User]\nexternal_id = false\nsearch = [\"userName\"]\n";
+
+fn of_a_nameless_app(app: &App) -> House {
+    House::start_with(Options {
+        configuration: Some(app.configuration("wiki", &format!("profile = \"nameless.toml\"\n{IMPATIENT}"))),
+        flags: vec!["--no-demo".to_string()],
+        files: vec![("nameless.toml".to_string(), NAMELESS.to_string())],
+    })
+}
+
+#[test]
+fn who_is_renamed_while_he_is_being_made_is_not_made_twice() {
+    let app = App::start(Kind::Scim);
+    let house = of_a_nameless_app(&app);
+    let corp = house.corp();
+    app.do_late(LATE);
+    let id = corp.post("/Users", &user("before")).expect(201).id();
+    stops_listening(&house);
+    let renamed = json!([{"op": "replace", "path": "userName", "value": "after"}]);
+    corp.patch(&format!("/Users/{id}"), renamed).expect(200);
+    app.do_late(Duration::ZERO);
+    eventually("he is known by his new name", || app.account("after"));
+    nothing_is_due(&house);
+    assert_eq!(app.accounts().keys().collect::<Vec<_>>(), ["after"]);
+    corp.delete(&format!("/Users/{id}")).expect(204);
+    eventually("the account is gone", || app.accounts().is_empty().then_some(()));
+}
+
+#[test]
+fn who_leaves_while_he_is_being_made_is_found_by_the_name_that_he_had() {
+    let app = App::start(Kind::Scim);
+    let house = of_a_nameless_app(&app);
+    let corp = house.corp();
+    app.do_late(LATE);
+    let id = corp.post("/Users", &user("leaver")).expect(201).id();
+    stops_listening(&house);
+    corp.delete(&format!("/Users/{id}")).expect(204);
+    app.do_late(Duration::ZERO);
+    eventually("the app makes the account after all", || {
+        (app.calls_like("POST", "/Users", 201) == 1).then_some(())
+    });
+    eventually("the account is gone", || app.accounts().is_empty().then_some(()));
+    nothing_is_due(&house);
+    assert_eq!(status(&house)["held"], 0);
+}
+
 #[test]
 fn what_is_made_late_is_not_made_again() {
     let app = App::start(Kind::Scim);

@@ -12,7 +12,7 @@ use eventlog::clock;
 use jiff::{SignedDuration, Timestamp};
 use proto::ResourceId;
 use proto::provisioning::Kind;
-use scim::ResourceType;
+use scim::{Object, ResourceType};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::connector::{Outcome, ScimApp};
 use crate::desired::at_creation;
 use crate::link::{Link, RELEASED_BY, is_off};
 use crate::mapping::TypeMapping;
+use crate::matching::OUR_ID;
 use crate::plan::{Call, Next, Plan, earlier, plan};
 use crate::rails::FILLING;
 use crate::told::Told;
@@ -255,7 +256,8 @@ impl Performer {
             Err(denied) => return Ok(Some(Ended::NotYet(denied))),
         };
         // Every call: what it did is unknown until its outcome is written down, and the wish may change back before.
-        self.write(id, now, link, Kind::Intended { operation: name.to_string() }, None, why).await?;
+        let intended = Kind::Intended { operation: name.to_string() };
+        self.write(id, now, link, intended, self.attempted(now, &call), why).await?;
         let told = link.told.as_ref();
         let link = self.shared.links.get(&self.name, id);
         let begun = std::time::Instant::now();
@@ -317,6 +319,13 @@ impl Performer {
                 self.hold(id, now, &link, name, &format!("the app refuses it ({error})")).await
             }
         }
+    }
+
+    /// What is written down of an account before it is made, where the app does not keep our id: by that it is found should
+    /// nobody hear whether it was made, whatever it is to be called by then.
+    fn attempted(&self, now: &Now, call: &Call) -> Option<Object> {
+        let Call::Create { attributes, once } = call else { return None };
+        (!self.app.own(&now.kind).can_search(OUR_ID)).then(|| at_creation(attributes, once))
     }
 
     async fn call(&self, app: &ScimApp, now: &Now, call: Call, told: Option<&Told>) -> (Outcome, Call) {

@@ -52,7 +52,7 @@ impl Performer {
         }
         let (matching, mapping) = (&self.config.matching, &self.config.mapping);
         let keys = matching.keys(&self.shared.registry, &now.kind, mapping);
-        let Searched { found, by } = self.look_for(id, now, &keys).await;
+        let Searched { found, by } = self.look_for(id, now, link, &keys).await;
         let ended = match found {
             Found::None | Found::Unsearchable => return Ok(Step::Plan),
             Found::One(remote_id) => self.take(id, now, link, remote_id, &by).await?,
@@ -207,14 +207,16 @@ impl Performer {
         };
         keys.retain(|key| !key.is(OUR_ID));
         keys.insert(0, AttrPath::of(OUR_ID));
-        self.look_for(id, now, &keys).await
+        self.look_for(id, now, link, &keys).await
     }
 
     /// The account that the first key finds which finds any. One that is linked to another resource of ours is that one's: it
     /// has the name only until what happened to that resource arrives there too.
-    async fn look_for(&self, id: ResourceId, now: &Now, keys: &[AttrPath]) -> Searched {
-        let told = now.desired.as_ref().map(|desired| at_creation(&desired.attributes, &desired.once));
-        let told = told.unwrap_or_default();
+    async fn look_for(&self, id: ResourceId, now: &Now, link: &Link, keys: &[AttrPath]) -> Searched {
+        // What a call did is found by what it said, whatever is wished by now.
+        let attempted = link.attempted.as_deref().cloned().map(Ok);
+        let wished = || now.desired.as_ref().map(|desired| at_creation(&desired.attributes, &desired.once));
+        let told = attempted.unwrap_or_else(wished).unwrap_or_default();
         let mut searched = Found::Unsearchable;
         for key in keys {
             let is_ours = key.is(OUR_ID);
