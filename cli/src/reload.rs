@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use dispatcher::{AppConfig, Became, Change, Steward};
-use eventlog::{Append, Broker, Guard, clock};
+use eventlog::{Append, Broker, Guard, Log, clock};
 use proto::control::{self, Kind};
 use proto::subject;
 use scim::Registry;
@@ -82,9 +82,13 @@ impl Reload {
             return Ok(Outcome { applied: false, changes, restart });
         }
         // Written first: nothing is ever in force that is not written down.
-        for change in &changes {
-            self.write_down(change, by).await?;
-        }
+        let written = write_down(&*self.broker.control, &changes, by, Instant::now() + WRITE_TIMEOUT).await;
+        written.map_err(|error| {
+            Failure::new(format!(
+                "what is to be applied cannot be written down ({}), so nothing is applied; try again",
+                causes(&error)
+            ))
+        })?;
         let applied = self.steward.apply(config).await;
         let applied = applied.map_err(|error| Failure::of("applying the configuration", &error))?;
         if applied.is_none() {
@@ -120,35 +124,46 @@ impl Reload {
             }
         }
     }
+}
 
-    async fn write_down(&self, change: &Change, by: &str) -> Result<(), Failure> {
-        let event = control::Event {
-            id: clock::new_event_id(),
-            tenant: change.tenant.clone(),
-            actor: by.to_string(),
-            txn: clock::new_uuid().to_string(),
-            occurred_at: clock::now(),
-            reason: became(change.became).to_string(),
-            ticket: String::new(),
-            kind: Kind::ConfigurationApplied {
-                subject: change.subject.clone(),
-                hash: change.after.clone().unwrap_or_default(),
-            },
-        };
-        let append = Append {
-            subject: subject::control(&event.tenant, event.kind.name()),
-            guard: Guard::None,
-            id: event.id,
-            payload: control::encode(&event),
-            headers: eventlog::Headers::default(),
-        };
-        let written = self.broker.control.append(append, Instant::now() + WRITE_TIMEOUT).await;
-        written.map(|_| ()).map_err(|error| {
-            Failure::new(format!(
-                "what is to be applied cannot be written down ({}), so nothing is applied; try again",
-                causes(&error)
-            ))
-        })
+/// All of it or nothing: what is not in force shall not be said to be. Every change of a reload belongs to one request.
+async fn write_down(
+    control: &dyn Log,
+    changes: &[Change],
+    by: &str,
+    deadline: Instant,
+) -> Result<(), eventlog::Error> {
+    let txn = clock::new_uuid().to_string();
+    let event = |change: &Change| control::Event {
+        id: clock::new_event_id(),
+        tenant: change.tenant.clone(),
+        actor: by.to_string(),
+        txn: txn.clone(),
+        occurred_at: clock::now(),
+        reason: became(change.became).to_string(),
+        ticket: String::new(),
+        kind: Kind::ConfigurationApplied {
+            subject: change.subject.clone(),
+            hash: change.after.clone().unwrap_or_default(),
+        },
+    };
+    let append = |event: control::Event| Append {
+        subject: subject::control(&event.tenant, event.kind.name()),
+        guard: Guard::None,
+        id: event.id,
+        payload: control::encode(&event),
+        headers: eventlog::Headers::default(),
+    };
+    let mut appends: Vec<Append> = changes.iter().map(event).map(append).collect();
+    loop {
+        let Some(first) = appends.first_mut() else { return Ok(()) };
+        let last = control.last_on(&first.subject).await?;
+        first.guard = Guard::Last(last.map_or(0, |message| message.sequence));
+        match control.append_atomic(appends.clone(), deadline).await {
+            // Another process has written down its own.
+            Err(eventlog::Error::Conflict { .. }) if Instant::now() < deadline => {}
+            written => return written.map(|_| ()),
+        }
     }
 }
 
@@ -231,6 +246,34 @@ fn told(body: &Map<String, Value>, is_dry_run: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eventlog::memory::{Cluster, Line, Weather};
+
+    #[tokio::test]
+    async fn what_is_applied_is_written_down_as_a_whole_or_not_at_all() {
+        let change = |name: &str| Change {
+            subject: format!("app/{name}"),
+            tenant: name.parse().unwrap(),
+            became: Became::Added,
+            before: None,
+            after: Some("hash".to_string()),
+        };
+        let changes = ["corp", "other", "third"].map(change);
+        let mut ends = [0; 4];
+        for seed in 1..100 {
+            let attempt_timeout = Duration::from_millis(1);
+            let weather =
+                Weather { lost_requests: 500, lost_answers: 200, attempt_timeout, ..Weather::default() };
+            let line = Arc::new(Line::new(seed, weather));
+            let control = Cluster::default().connect(&line).control;
+            let deadline = Instant::now() + attempt_timeout;
+            let written = write_down(&*control, &changes, "ann", deadline).await;
+            line.calm();
+            let count = usize::try_from(control.last_sequence().await.unwrap()).unwrap();
+            assert!(matches!((&written, count), (Ok(()), 3) | (Err(_), 0 | 3)), "seed {seed}: {count}");
+            ends[count] += 1;
+        }
+        assert!(ends[0] > 0 && ends[3] > 0, "{ends:?}");
+    }
 
     #[test]
     fn sections_that_need_a_start_are_named() {
