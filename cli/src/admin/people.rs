@@ -135,8 +135,11 @@ async fn timeline(State(about): State<Arc<About>>, mut asked: Asked) -> Result<T
     asked.end()?;
     let view = about.view()?;
     let id = about.someone(&tenant, &whose).await?;
-    let items = view.timeline(&tenant, id).await?;
-    Told::of(json!({"tenant": tenant, "id": id.to_string(), "total": items.len(), "items": items}))
+    let (items, left_out) = view.timeline(&tenant, id).await?;
+    let total = items.len() + left_out;
+    Told::of(json!({
+        "tenant": tenant, "id": id.to_string(), "total": total, "leftOut": left_out, "items": items,
+    }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -134,7 +134,9 @@ pub(super) fn event(item: &Value) -> String {
 
 /// Everything that happened, in the order of time.
 pub(super) fn timeline(told: &Map<String, Value>) -> String {
-    let lines: Vec<String> = items(told, "items").map(event).collect();
+    let left_out = told.get("leftOut").and_then(Value::as_u64).filter(|count| *count > 0);
+    let first = left_out.map(|count| format!("{count} events before these are not shown"));
+    let lines: Vec<String> = first.into_iter().chain(items(told, "items").map(event)).collect();
     if lines.is_empty() { "nothing is known of it".to_string() } else { lines.join("\n") }
 }
 
@@ -234,6 +236,8 @@ mod tests {
             &["T1  directory    Updated  by hr", "title: \"A\" -> \"B\"", "scope left", "+ member 7"],
         );
         check(timeline, json!({"items": []}), &["nothing is known"]);
+        let first = json!({"items": [], "leftOut": 7});
+        check(timeline, first, &["7 events before these are not shown"]);
         let accounts = json!({"at": "T", "total": 1, "items": [{"id": "1", "remoteId": "r", "isOff": true}]});
         check(who, accounts, &["AT THE APP", "off", "1 at T"]);
         let passed =

@@ -1,6 +1,6 @@
 //! What was done at the apps: about one resource, and who had an account at a moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use super::belonging::Belonging;
 use super::{Unanswered, View};
 use crate::link::Link;
 
-/// Events of one resource that are read at most, in the directory and at the apps each.
+/// Events of one resource that are told at most, in the directory and at the apps each: the last ones.
 const EVENTS_MAX: usize = 10_000;
 /// Identity events that are read at once.
 const PAGE: usize = 1_000;
@@ -29,21 +29,28 @@ impl View {
         id: ResourceId,
         count: usize,
     ) -> Result<Vec<Value>, Unanswered> {
-        let mut told = Vec::new();
+        Ok(self.last_done_about(tenant, app, id, count).await?.items.into())
+    }
+
+    async fn last_done_about(
+        &self,
+        tenant: &Tenant,
+        app: Option<&str>,
+        id: ResourceId,
+        count: usize,
+    ) -> Result<Last<Value>, Unanswered> {
+        let mut told = Last::new(count);
         let mut before: BTreeMap<String, Before> = BTreeMap::new();
         for subject in self.subjects(tenant, app, id).await? {
             let mut from = 1;
-            while told.len() < EVENTS_MAX
-                && let Some(message) = self.shared.broker.provisioning.next_on(&subject, from).await?
-            {
+            while let Some(message) = self.shared.broker.provisioning.next_on(&subject, from).await? {
                 from = message.sequence + 1;
                 let (sequence, time) = (message.sequence, message.time);
                 let (event, details) = self.shared.links.read(message).await?;
                 told.push(done(sequence, time, &event, details.as_ref(), &mut before));
             }
         }
-        let first = told.len().saturating_sub(count);
-        Ok(told.split_off(first))
+        Ok(told)
     }
 
     /// Where events about a resource stand.
@@ -65,10 +72,11 @@ impl View {
         Ok(types.iter().map(subject).collect())
     }
 
-    /// Everything that happened to a resource, in the directory and at every app, in the order of time.
-    pub async fn timeline(&self, tenant: &Tenant, id: ResourceId) -> Result<Vec<Value>, Unanswered> {
+    /// Everything that happened to a resource, in the directory and at every app, in the order of time; and how many events
+    /// were before that, where there are very many.
+    pub async fn timeline(&self, tenant: &Tenant, id: ResourceId) -> Result<(Vec<Value>, usize), Unanswered> {
         self.caught_up().await?;
-        let mut items: Vec<(String, Value)> = Vec::new();
+        let mut happened_to: Last<(String, Value)> = Last::new(EVENTS_MAX);
         let mut after = None;
         while let Some(history) = self.shared.projection.history(tenant, id, Moment::NOW, after, PAGE).await?
         {
@@ -84,19 +92,22 @@ impl View {
                     "why": event.reason, "changes": changes, "membersAdded": texts(added),
                     "membersRemoved": texts(removed), "erased": happened.is_erased,
                 });
-                items.push((shown(happened.time), item));
+                happened_to.push((shown(happened.time), item));
             }
             after = history.next;
-            if after.is_none() || items.len() >= EVENTS_MAX {
+            if after.is_none() {
                 break;
             }
         }
-        for item in self.done_about(tenant, None, id, EVENTS_MAX).await? {
+        let done = self.last_done_about(tenant, None, id, EVENTS_MAX).await?;
+        let left_out = happened_to.left_out + done.left_out;
+        let mut items = Vec::from(happened_to.items);
+        for item in done.items {
             let time = item.get("time").and_then(Value::as_str).unwrap_or_default().to_string();
             items.push((time, item));
         }
         items.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(items.into_iter().map(|(_, item)| item).collect())
+        Ok((items.into_iter().map(|(_, item)| item).collect(), left_out))
     }
 
     /// Who had an account at an app at an instant, from what was written down. Reads all of PROVISIONING until then.
@@ -145,6 +156,28 @@ impl View {
 
 fn shown(time: Timestamp) -> String {
     format!("{time:.3}")
+}
+
+/// The last of many.
+struct Last<T> {
+    items: VecDeque<T>,
+    most: usize,
+    /// How many came before them.
+    left_out: usize,
+}
+
+impl<T> Last<T> {
+    fn new(most: usize) -> Self {
+        Self { items: VecDeque::new(), most, left_out: 0 }
+    }
+
+    fn push(&mut self, item: T) {
+        if self.items.len() == self.most {
+            self.items.pop_front();
+            self.left_out += 1;
+        }
+        self.items.push_back(item);
+    }
 }
 
 /// What is known of one app before an event.
@@ -225,4 +258,18 @@ fn done(
         Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified | Kind::PassedOver => {}
     }
     item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_the_last_are_told() {
+        let mut last = Last::new(3);
+        (1..=3).for_each(|number| last.push(number));
+        assert_eq!((Vec::from(last.items.clone()), last.left_out), (vec![1, 2, 3], 0));
+        (4..=9).for_each(|number| last.push(number));
+        assert_eq!((Vec::from(last.items), last.left_out), (vec![7, 8, 9], 6));
+    }
 }
