@@ -34,6 +34,8 @@ pub(crate) struct Link {
     pub(crate) is_off: bool,
     /// A call was about to be made whose outcome nobody wrote down.
     pub(crate) intent_open: bool,
+    /// When the app made the account, as long as nothing else was done to it: it may not know it everywhere yet.
+    pub(crate) made_at: Option<Timestamp>,
     /// What the app was told when the account was about to be made, as long as nobody knows whether it was: by that it is looked
     /// for.
     pub(crate) attempted: Option<Box<Object>>,
@@ -155,6 +157,7 @@ impl Link {
                     return;
                 }
                 self.remote_id = Some(remote_id.clone());
+                self.made_at = (operation == "create").then_some(event.occurred_at);
                 // Who else is in it is not known: it is read and set before anything else.
                 self.newborn = operation == IMPORT_NEW;
                 self.imported = self.newborn || operation == IMPORT;
@@ -297,6 +300,22 @@ mod tests {
             event(Kind::Refused { operation: "create".to_string(), status: 409, error: String::new() });
         assert!(!is_unknown(&[intended.clone(), refused, held.clone()]));
         assert!(!is_unknown(&[done("create"), intended, held]), "it has one");
+    }
+
+    #[test]
+    fn an_account_is_new_until_something_else_was_done_to_it() {
+        let made_at = |operations: &[&str]| {
+            let mut link = Link::default();
+            operations.iter().for_each(|operation| link.apply(&done(operation), None, |_| None));
+            link.made_at
+        };
+        assert_eq!(made_at(&["create"]), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!((made_at(&["adopt"]), made_at(&["create", "update"])), (None, None));
+        let refused = Kind::Refused { operation: "delete".to_string(), status: 404, error: String::new() };
+        let mut link = Link::default();
+        link.apply(&done("create"), None, |_| None);
+        link.apply(&event(refused), None, |_| None);
+        assert!(link.made_at.is_some(), "it may yet appear");
     }
 
     #[test]

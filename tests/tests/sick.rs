@@ -102,6 +102,21 @@ fn an_app_that_is_not_there_at_all_ends_nobodys_access() {
     assert_eq!(status(&house, "wiki")["held"], 0, "nobody waits for a person");
 }
 
+/// An app of many machines may not know everywhere yet whom it made a moment ago.
+#[test]
+fn whoever_leaves_before_the_app_knows_him_everywhere_keeps_no_account() {
+    let app = App::start(Kind::Scim);
+    app.refuse("/Users/", 404);
+    let house = House::feeding(&[("wiki", &app, "late_ms = 30000")]);
+    let corp = house.corp();
+    let id = corp.post("/Users", &user("brief")).expect(201).id();
+    eventually("the account", || app.account("brief"));
+    corp.delete(&format!("/Users/{id}")).expect(204);
+    eventually("it is not known there", || (app.calls_like("DELETE", "/Users", 404) > 0).then_some(()));
+    app.get_well();
+    eventually("the account is gone", || app.accounts().is_empty().then_some(()));
+}
+
 /// After a rest an app that is still down is tried by one call, not by as many as it may have at a time.
 #[test]
 fn an_app_that_is_still_down_is_tried_with_one_call() {

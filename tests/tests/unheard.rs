@@ -233,7 +233,7 @@ fn an_app_that_makes_nobody_is_not_asked_for_ever() {
 fn a_group_that_is_there_and_cannot_be_changed_is_not_made_again() {
     let app = App::start(Kind::Scim);
     app.do_not_know("PATCH", "/Groups");
-    let house = house(&app, "attempts_max = 3");
+    let house = house(&app, "attempts_max = 3\nlate_ms = 0");
     let corp = house.corp();
     let id = corp.post("/Users", &user("ada")).expect(201).id();
     corp.post("/Groups", &group("Team", &[&id])).expect(201);

@@ -66,6 +66,16 @@ impl Performer {
         None
     }
 
+    /// When to look again for an account that the app made a moment ago and does not know everywhere yet. Nothing once it has
+    /// had the time, or something else was done to it.
+    pub(super) fn appears_until(&self, link: &Link) -> Option<Timestamp> {
+        let made_at = link.made_at?;
+        let patience = SignedDuration::try_from(Duration::from_millis(self.config.late_ms)).ok()?;
+        let (now, until) = (clock::now(), made_at.checked_add(patience).ok()?);
+        let rest = LOOK_MIN.max(now.duration_since(made_at) / 2);
+        (until > now).then(|| now.checked_add(rest).unwrap_or(until).min(until))
+    }
+
     /// The app answered 404. One answer makes nobody anew: the app is searched first, and whom it makes and loses a second
     /// time a person must look at.
     pub(super) async fn missing(
@@ -77,6 +87,9 @@ impl Performer {
     ) -> Result<Option<Ended>, Error> {
         let (name, why) = (call.name(), "the app has no such account");
         let link = self.not_done(id, now, link, name, 404, "404", why).await?;
+        if let Some(due_at) = self.appears_until(&link) {
+            return Ok(Some(Ended::Later { due_at }));
+        }
         if let Some(ended) = self.doubted(now).await {
             return Ok(Some(ended));
         }

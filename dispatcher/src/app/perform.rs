@@ -260,6 +260,7 @@ impl Performer {
         self.write(id, now, link, intended, self.attempted(now, &call), why).await?;
         let told = link.told.as_ref();
         let link = self.shared.links.get(&self.name, id);
+        let is_young = self.appears_until(&link).is_some();
         let begun = std::time::Instant::now();
         let (outcome, call) = self.call(&app, now, call, told).await;
         drop(app);
@@ -271,6 +272,12 @@ impl Performer {
         match outcome {
             Outcome::Done { remote_id, status } => {
                 let (kind, intended) = outcome_event(call, remote_id, status);
+                self.write(id, now, &link, kind, intended, why).await?;
+                Ok(None)
+            }
+            // Nothing is left to end, unless it is yet to appear.
+            Outcome::Missing if matches!(call, Call::Delete { .. }) && !is_young => {
+                let (kind, intended) = outcome_event(call, None, 404);
                 self.write(id, now, &link, kind, intended, why).await?;
                 Ok(None)
             }
@@ -359,13 +366,7 @@ impl Performer {
             Call::Deactivate { remote_id } => {
                 (app.deactivate(kind, &remote_id).await, Call::Deactivate { remote_id })
             }
-            Call::Delete { remote_id } => {
-                let outcome = match app.delete(kind, &remote_id).await {
-                    Outcome::Missing => Outcome::Done { remote_id: None, status: 404 },
-                    other => other,
-                };
-                (outcome, Call::Delete { remote_id })
-            }
+            Call::Delete { remote_id } => (app.delete(kind, &remote_id).await, Call::Delete { remote_id }),
             Call::ChangeMembers { remote_id, added, removed } => {
                 // A member whose account is gone at the app is gone from its groups there too.
                 let remote = |ids: &BTreeSet<ResourceId>| -> Vec<String> {
