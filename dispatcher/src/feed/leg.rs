@@ -99,6 +99,9 @@ impl Worker {
                 Some((id, told, answer)) = running.next(), if !running.is_empty() => {
                     self.answered(desk, id, &told, answer);
                 }
+                () = std::future::ready(()), if has_room && desk.queue.unfilled().is_some() => {
+                    self.fill(desk).await?;
+                }
                 parcel = next(&mut parcels), if parcels.is_some() && has_room => {
                     match parcel.transpose()? {
                         Some((number, parcel)) => self.add(desk, number, parcel),

@@ -127,7 +127,7 @@ impl Worker {
             queue: Queue::new(held, self.config.attempts_max, self.config.held_max),
             pause: Pause::default(),
         };
-        self.take_up(&mut desk).await?;
+        self.take_up(&mut desk);
         loop {
             self.obey(&mut desk).await?;
             if let Some(stopped) = &desk.cursor.state.stopped {

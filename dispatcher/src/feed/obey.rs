@@ -1,10 +1,10 @@
 //! Doing what operators ask of a feed: each instruction once, and written down with who asked.
 
 use eventlog::clock;
+use proto::ResourceId;
 
 use super::cursor::Work;
 use super::instruction::{self, Instruction, Pending};
-use super::queue::Held;
 use super::{Desk, Worker};
 use crate::Error;
 
@@ -42,8 +42,13 @@ impl Worker {
     /// What was done, or why it was not.
     async fn follow(&self, desk: &mut Desk, pending: &Pending) -> Result<Result<String, String>, Error> {
         match &pending.instruction {
-            Instruction::Redrive { ids } => self.redrive(desk, ids).await,
-            Instruction::Skip { id } => self.skip(desk, id).await,
+            Instruction::Redrive { ids } => Ok(redrive(desk, ids)),
+            Instruction::Skip { id } => {
+                let skipped = skip(desk, id);
+                // Mostly nothing is left of it, and then it is not held any more.
+                self.fill(desk).await?;
+                Ok(skipped)
+            }
             Instruction::Resume => Ok(match desk.cursor.state.stopped.take() {
                 Some(stopped) => {
                     self.told.store(false, std::sync::atomic::Ordering::Relaxed);
@@ -64,58 +69,53 @@ impl Worker {
         }
     }
 
-    async fn redrive(&self, desk: &mut Desk, ids: &[String]) -> Result<Result<String, String>, Error> {
-        let mut chosen = Vec::new();
-        for id in ids {
-            match desk.queue.find_held(id) {
-                Some(held) => chosen.push(held.clone()),
-                None => return Ok(Err(not_held(id))),
-            }
-        }
-        if ids.is_empty() {
-            chosen.extend(desk.queue.held().cloned());
-        }
-        chosen.retain(|held| !held.redriving);
-        for held in &chosen {
-            self.try_again(desk, held).await?;
-        }
-        let resources = if chosen.len() == 1 { "resource is" } else { "resources are" };
-        Ok(Ok(format!("{} {resources} tried again", chosen.len())))
-    }
-
-    async fn skip(&self, desk: &mut Desk, id: &str) -> Result<Result<String, String>, Error> {
-        let Some(held) = desk.queue.find_held(id).cloned() else { return Ok(Err(not_held(id))) };
-        if held.redriving {
-            return Ok(Err(format!(
-                "{id} is being tried again at the moment; skip it when it is held again"
-            )));
-        }
-        desk.queue.skip(held.resource_id);
-        let told = format!("{} ({}) is given up; what waited behind it goes on", held.event, held.event_type);
-        if let Some(rest) = desk.queue.find_held(id).cloned() {
-            self.try_again(desk, &rest).await?;
-        }
-        Ok(Ok(told))
-    }
-
-    /// Makes what is held of a resource again.
-    async fn try_again(&self, desk: &mut Desk, held: &Held) -> Result<(), Error> {
-        let mut parcels = Vec::new();
-        for waiting in &held.waiting {
-            parcels.extend(self.source.again(&held.resource_type, held.resource_id, waiting).await?);
-        }
-        desk.queue.redrive(held.resource_id, parcels);
-        Ok(())
-    }
-
     /// Goes on with what was being tried again when another process ended.
-    pub(super) async fn take_up(&self, desk: &mut Desk) -> Result<(), Error> {
-        let open: Vec<Held> = desk.queue.held().filter(|held| held.redriving).cloned().collect();
-        for held in open {
-            self.try_again(desk, &held).await?;
+    pub(super) fn take_up(&self, desk: &mut Desk) {
+        let open: Vec<ResourceId> =
+            desk.queue.held().filter(|held| held.redriving).map(|held| held.resource_id).collect();
+        for id in open {
+            desk.queue.redrive(id);
         }
+    }
+
+    /// Makes one piece again of what is tried again.
+    pub(super) async fn fill(&self, desk: &mut Desk) -> Result<(), Error> {
+        let Some((held, waiting)) = desk.queue.unfilled() else { return Ok(()) };
+        let (id, kind, waiting) = (held.resource_id, held.resource_type.clone(), waiting.clone());
+        let parcel = self.source.again(&kind, id, &waiting).await?;
+        desk.queue.fill(id, parcel);
         Ok(())
     }
+}
+
+fn redrive(desk: &mut Desk, ids: &[String]) -> Result<String, String> {
+    let mut chosen = Vec::new();
+    for id in ids {
+        match desk.queue.find_held(id) {
+            Some(held) => chosen.push(held.clone()),
+            None => return Err(not_held(id)),
+        }
+    }
+    if ids.is_empty() {
+        chosen.extend(desk.queue.held().cloned());
+    }
+    chosen.retain(|held| !held.redriving);
+    for held in &chosen {
+        desk.queue.redrive(held.resource_id);
+    }
+    let resources = if chosen.len() == 1 { "resource is" } else { "resources are" };
+    Ok(format!("{} {resources} tried again", chosen.len()))
+}
+
+fn skip(desk: &mut Desk, id: &str) -> Result<String, String> {
+    let Some(held) = desk.queue.find_held(id).cloned() else { return Err(not_held(id)) };
+    if held.redriving {
+        return Err(format!("{id} is being tried again at the moment; skip it when it is held again"));
+    }
+    desk.queue.skip(held.resource_id);
+    let told = format!("{} ({}) is given up; what waited behind it goes on", held.event, held.event_type);
+    desk.queue.redrive(held.resource_id);
+    Ok(told)
 }
 
 fn replay(desk: &mut Desk, first: u64, last: Option<u64>) -> Result<String, String> {

@@ -151,6 +151,8 @@ pub(super) struct Queue {
     /// Numbers of parcels that are neither taken nor held.
     open: BTreeSet<u64>,
     held: BTreeMap<ResourceId, Held>,
+    /// Held resources that are tried again, and how much of what waits of each stands in its lane.
+    redriven: BTreeMap<ResourceId, usize>,
     /// Of all parcels in lanes.
     bytes: usize,
     /// The last number that was added.
@@ -170,6 +172,7 @@ impl Queue {
             ready: BTreeSet::new(),
             open: BTreeSet::new(),
             held: held.into_iter().map(|held| (held.resource_id, held)).collect(),
+            redriven: BTreeMap::new(),
             bytes: 0,
             followed: 0,
             failures: 0,
@@ -196,7 +199,7 @@ impl Queue {
 
     /// Whether nothing waits but what is held.
     pub(super) fn is_idle(&self) -> bool {
-        self.lanes.is_empty()
+        self.lanes.is_empty() && self.redriven.is_empty()
     }
 
     /// The last number that was added.
@@ -233,8 +236,11 @@ impl Queue {
             }
             match self.held.get_mut(&id) {
                 Some(held) => {
+                    let before = held.waiting.len();
                     held.waiting.push(Waiting { origin: parcel.origin.clone(), next: parcel.next });
-                    if held.redriving {
+                    // Otherwise it is derived again once everything before it was.
+                    if let Some(filled) = self.redriven.get_mut(&id).filter(|filled| **filled == before) {
+                        *filled += 1;
                         self.push(number, parcel);
                     }
                 }
@@ -299,7 +305,10 @@ impl Queue {
         }
         let following = lane.parcels.front().map(|(number, _)| *number);
         match self.held.get_mut(&id) {
-            Some(held) if is_over => drop(held.waiting.drain(..held.waiting.len().min(1))),
+            Some(held) if is_over => {
+                held.waiting.drain(..held.waiting.len().min(1));
+                self.redriven.entry(id).and_modify(|filled| *filled = filled.saturating_sub(1));
+            }
             Some(held) => held.waiting.iter_mut().take(1).for_each(|waiting| waiting.next = next),
             None if is_over => drop(self.open.remove(&number)),
             None => {}
@@ -308,8 +317,16 @@ impl Queue {
             Some(number) => drop(self.ready.insert((number, id))),
             None => {
                 self.lanes.remove(&id);
-                self.held.remove(&id);
+                self.end(id);
             }
+        }
+    }
+
+    /// A held resource of which nothing waits any more is not held.
+    fn end(&mut self, id: ResourceId) {
+        if self.held.get(&id).is_some_and(|held| held.waiting.is_empty()) {
+            self.held.remove(&id);
+            self.redriven.remove(&id);
         }
     }
 
@@ -403,27 +420,44 @@ impl Queue {
         }
         let waiting =
             lane.parcels.into_iter().map(|(_, parcel)| Waiting { origin: parcel.origin, next: parcel.next });
-        self.held.insert(id, Held { waiting: waiting.collect(), ..held });
+        let filled = self.redriven.remove(&id).unwrap_or_default();
+        let behind = self.held.remove(&id).into_iter().flat_map(|held| held.waiting.into_iter().skip(filled));
+        self.held.insert(id, Held { waiting: waiting.chain(behind).collect(), ..held });
         Ok(())
     }
 
-    /// Tries again what is held of a resource; the parcels are what it is told from anew. It stays among the held, so that
-    /// nothing is lost however this ends.
-    pub(super) fn redrive(&mut self, id: ResourceId, parcels: Vec<Parcel>) {
+    /// Tries again what is held of a resource. It stays among the held, so that nothing is lost however this ends, and joins
+    /// its lane piece by piece, as there is room.
+    pub(super) fn redrive(&mut self, id: ResourceId) {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.redriving = true;
-        let parcels: Vec<Parcel> =
-            parcels.into_iter().filter(|parcel| parcel.next < parcel.told.len()).collect();
-        held.waiting = parcels
-            .iter()
-            .map(|parcel| Waiting { origin: parcel.origin.clone(), next: parcel.next })
-            .collect();
-        if parcels.is_empty() {
-            self.held.remove(&id);
-        }
-        for parcel in parcels {
-            // Before everything that comes from the log.
-            self.push(0, parcel);
+        self.redriven.insert(id, 0);
+        self.end(id);
+    }
+
+    /// What is to be made again next of what is tried again: of which resource, and which piece.
+    pub(super) fn unfilled(&self) -> Option<(&Held, &Waiting)> {
+        self.redriven.iter().find_map(|(id, filled)| {
+            let held = self.held.get(id)?;
+            Some((held, held.waiting.get(*filled)?))
+        })
+    }
+
+    /// It was made again; nothing when there is nothing to tell of it any more.
+    pub(super) fn fill(&mut self, id: ResourceId, parcel: Option<Parcel>) {
+        let (Some(held), Some(filled)) = (self.held.get_mut(&id), self.redriven.get_mut(&id)) else { return };
+        match parcel.filter(|parcel| parcel.next < parcel.told.len()) {
+            Some(parcel) => {
+                *filled += 1;
+                // Before everything that comes from the log.
+                self.push(0, parcel);
+            }
+            None => {
+                if *filled < held.waiting.len() {
+                    held.waiting.remove(*filled);
+                }
+                self.end(id);
+            }
         }
     }
 

@@ -40,6 +40,15 @@ fn all(queue: &mut Queue) -> Vec<String> {
     std::iter::from_fn(|| queue.take(at(100))).map(|(_, told)| told.id.clone()).collect()
 }
 
+/// Tries again what is held of a resource, which is told from these.
+fn redrive(queue: &mut Queue, resource: ResourceId, parcels: Vec<Parcel>) {
+    queue.redrive(resource);
+    for parcel in parcels {
+        assert_eq!(queue.unfilled().unwrap().0.resource_id, resource);
+        queue.fill(resource, Some(parcel));
+    }
+}
+
 /// Refuses until the resource is held.
 fn refuse(queue: &mut Queue, resource: u8) {
     for _ in 0..2 {
@@ -95,7 +104,7 @@ fn what_is_redriven_is_told_in_order_and_stays_held_until_it_is_taken() {
     let mut queue = Queue::new(saved, 2, 4);
     queue.begin(11);
     let again = |next, sequence, events| Parcel { next, ..parcel(1, sequence, events) };
-    queue.redrive(id(1), vec![again(1, 10, 2), again(0, 11, 1)]);
+    redrive(&mut queue, id(1), vec![again(1, 10, 2), again(0, 11, 1)]);
     queue.add(12, parcel(1, 12, 1)).unwrap();
     assert_eq!((all(&mut queue), queue.done(), queue.held_count()), (vec!["10.1".to_string()], 12, 3));
     queue.taken(id(1));
@@ -108,11 +117,44 @@ fn what_is_redriven_is_told_in_order_and_stays_held_until_it_is_taken() {
     assert_eq!(queue.done(), 12, "the cursor counts again");
 }
 
+/// Its pieces join the lane one by one, so that never more of them is in memory than there is room for.
+#[test]
+fn what_is_redriven_and_does_not_stand_in_its_lane_yet_keeps_its_place() {
+    let mut queue = queue(&[(1, 10, 1), (1, 11, 1), (1, 12, 1)]);
+    refuse(&mut queue, 1);
+    let waiting = |queue: &Queue| -> Vec<u64> {
+        let origin = |waiting: &Waiting| match waiting.origin {
+            Origin::Event { sequence, .. } => sequence,
+            _ => 0,
+        };
+        queue.held().flat_map(|held| held.waiting.iter().map(origin)).collect()
+    };
+    queue.redrive(id(1));
+    assert_eq!((queue.bytes(), queue.is_idle()), (0, false));
+    queue.fill(id(1), Some(parcel(1, 10, 1)));
+    queue.add(13, parcel(1, 13, 1)).unwrap();
+    assert_eq!((all(&mut queue), queue.bytes()), (vec!["10.0".to_string()], BYTES));
+    queue.taken(id(1));
+    assert_eq!((waiting(&queue), queue.is_idle()), (vec![11, 12, 13], false));
+    // Nothing can be told of one of them any more.
+    queue.fill(id(1), None);
+    queue.fill(id(1), Some(parcel(1, 12, 1)));
+    refuse(&mut queue, 1);
+    assert_eq!((waiting(&queue), queue.is_idle()), (vec![12, 13], true));
+    redrive(&mut queue, id(1), vec![parcel(1, 12, 1), parcel(1, 13, 1)]);
+    queue.add(14, parcel(1, 14, 1)).unwrap();
+    for event in ["12.0", "13.0", "14.0"] {
+        assert_eq!(all(&mut queue), [event]);
+        queue.taken(id(1));
+    }
+    assert_eq!((queue.held_count(), queue.is_idle()), (0, true));
+}
+
 #[test]
 fn refused_again_it_is_held_as_it_was() {
     let mut queue = queue(&[(1, 10, 1)]);
     refuse(&mut queue, 1);
-    queue.redrive(id(1), vec![parcel(1, 10, 1)]);
+    redrive(&mut queue, id(1), vec![parcel(1, 10, 1)]);
     queue.add(11, parcel(1, 11, 1)).unwrap();
     refuse(&mut queue, 1);
     let held = queue.find_held(&id(1).to_string()).unwrap();
@@ -126,7 +168,7 @@ fn a_skipped_event_is_given_up_and_nothing_else() {
     refuse(&mut queue, 1);
     queue.skip(id(1));
     let next = queue.find_held("10.0").unwrap().waiting[0].next;
-    queue.redrive(id(1), vec![Parcel { next, ..parcel(1, 10, 1) }, parcel(1, 11, 1)]);
+    redrive(&mut queue, id(1), vec![Parcel { next, ..parcel(1, 10, 1) }, parcel(1, 11, 1)]);
     assert_eq!(all(&mut queue), ["11.0"]);
     queue.taken(id(1));
     assert_eq!(queue.held_count(), 0);
@@ -209,6 +251,6 @@ fn the_bytes_of_what_waits_are_counted() {
     queue.put_back(id(2));
     refuse(&mut queue, 2);
     assert_eq!(queue.bytes(), 0, "what is held is derived again");
-    queue.redrive(id(2), vec![parcel(2, 11, 1), parcel(2, 12, 1)]);
+    redrive(&mut queue, id(2), vec![parcel(2, 11, 1), parcel(2, 12, 1)]);
     assert_eq!(queue.bytes(), 2 * BYTES);
 }
