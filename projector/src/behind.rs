@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use proto::Tenant;
 
 use crate::directory::{Directory, Image};
 use crate::mend::Broken;
-use crate::store::Facts;
+use crate::store::{Doubt, Facts};
 use crate::writer::{WRITE_INTERVAL, write_all};
 use crate::{Error, Projection};
 
@@ -22,6 +22,8 @@ const IMAGE_INTERVAL: Duration = Duration::from_secs(60);
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 /// An image of so many rows takes long enough that rows would wait for it.
 const ASIDE_FROM: u64 = 20_000;
+/// After what could not be tidied up, how long to leave it.
+const TIDY_DELAY: Duration = Duration::from_secs(60);
 /// At the end, so many rows, or a fiftieth of all, are worth an image.
 const END_ROWS_MIN: u64 = 1_000;
 /// So are so many values that were put in order since.
@@ -35,6 +37,8 @@ pub(crate) struct Behind {
     /// Since writing failed: nothing is written until the store was opened anew.
     pub(crate) broken: Option<Broken>,
     images: BTreeMap<Tenant, Tried>,
+    /// When rows that nobody needs may be removed, and their room be given back.
+    tidy: Instant,
     /// Who writes an image just now.
     writing: Option<JoinHandle<()>>,
 }
@@ -63,7 +67,8 @@ struct Tried {
 
 impl Behind {
     pub(crate) fn new(projection: Projection, runtime: tokio::runtime::Handle, facts: Facts) -> Self {
-        Self { projection, runtime, facts, broken: None, images: BTreeMap::new(), writing: None }
+        let (images, tidy) = (BTreeMap::new(), Instant::now());
+        Self { projection, runtime, facts, broken: None, images, tidy, writing: None }
     }
 
     /// Writes until told to stop, or until only another process can.
@@ -81,8 +86,8 @@ impl Behind {
             if ends {
                 return Ok(());
             }
-            self.thin();
-            self.reclaim();
+            self.thin(stopped);
+            self.reclaim(stopped);
         }
     }
 
@@ -101,12 +106,13 @@ impl Behind {
         }
     }
 
-    /// Thins history if that was asked for.
-    fn thin(&mut self) {
+    /// Thins history if that was asked for, or goes on where somebody was stopped who did.
+    fn thin(&mut self, stopped: &Receiver<()>) {
         let inner = self.projection.inner.clone();
-        let floor = inner.thin_to.load(Ordering::Acquire);
+        let floor = inner.thin_to.load(Ordering::Acquire).max(self.facts.floor);
+        let is_due = floor > self.facts.floor || self.facts.thinning_from.is_some();
         let is_stored = self.facts.position.is_some_and(|position| position.sequence >= floor);
-        if floor <= self.facts.floor || !is_stored || !inner.images.is_used() || self.broken.is_some() {
+        if !is_due || !is_stored || !inner.images.is_used() || !self.may_tidy() {
             return;
         }
         let tenants: Vec<Tenant> = self.projection.state().tenants.keys().cloned().collect();
@@ -123,29 +129,68 @@ impl Behind {
                 return;
             }
         }
-        match self.projection.thin_now(self.facts.clone(), floor) {
-            Ok(facts) => {
-                self.facts = facts;
-                inner.reclaims.store(true, Ordering::Release);
+        let raised = self.projection.raise_floor(&mut self.facts, floor);
+        let (projection, from) = (self.projection.clone(), self.facts.thinning_from);
+        let mut goes_on = || self.goes_on_tidying(stopped);
+        let from_to = (from.unwrap_or(floor), floor);
+        let removed = raised.and_then(|()| projection.remove_spare(from_to, &mut goes_on));
+        let told = match removed {
+            Ok(true) if self.broken.is_none() => {
+                self.facts.thinning_from = None;
+                self.tell_facts()
             }
-            Err(doubt) => {
-                tracing::error!(error = %doubt, "history cannot be thinned; trying again when it is due");
-                inner.thin_to.store(self.facts.floor, Ordering::Release);
-                self.breaks(&doubt);
-            }
+            removed => removed.map(drop),
+        };
+        if let Err(doubt) = told {
+            self.facts.thinning_from = from;
+            tracing::error!(error = %doubt, "history cannot be thinned; trying again later");
+            self.leaves_it(&doubt);
         }
     }
 
-    /// Gives back the room of rows that were removed lately.
-    fn reclaim(&mut self) {
-        let inner = self.projection.inner.clone();
-        if self.broken.is_some() || !inner.reclaims.swap(false, Ordering::AcqRel) {
+    /// Gives back the room of rows that were removed, unless told to stop: then the next start goes on.
+    fn reclaim(&mut self, stopped: &Receiver<()>) {
+        if !self.facts.reclaims || !self.may_tidy() {
             return;
         }
-        if let Err(doubt) = inner.store.reclaim(&mut || self.write_rows()) {
-            tracing::error!(error = %doubt, "the room of removed rows is not given back; trying again when more are removed");
-            self.breaks(&doubt);
+        let (inner, dropped) = (self.projection.inner.clone(), self.facts.dropped.clone());
+        let reclaimed = inner.store.reclaim(&mut || self.goes_on_tidying(stopped));
+        // A tenant that was dropped meanwhile has left more.
+        let told = match reclaimed {
+            Ok(true) if self.broken.is_none() && self.facts.dropped == dropped => {
+                self.facts.reclaims = false;
+                self.tell_facts()
+            }
+            reclaimed => reclaimed.map(drop),
+        };
+        if let Err(doubt) = told {
+            self.facts.reclaims = true;
+            tracing::error!(error = %doubt, "the room of removed rows is not given back; trying again later");
+            self.leaves_it(&doubt);
         }
+    }
+
+    /// Writes what came meanwhile; whether to go on with what nobody waits for.
+    fn goes_on_tidying(&mut self, stopped: &Receiver<()>) -> bool {
+        self.write_rows();
+        matches!(stopped.try_recv(), Err(TryRecvError::Empty))
+    }
+
+    /// Rows that come next would write other facts if these were lost.
+    fn tell_facts(&self) -> Result<(), Doubt> {
+        let inner = &self.projection.inner;
+        let tell = || inner.store.write(&BTreeMap::new(), &self.facts).and_then(|()| inner.store.flush());
+        inner.stall.during(tell)
+    }
+
+    fn may_tidy(&self) -> bool {
+        self.broken.is_none() && Instant::now() >= self.tidy
+    }
+
+    /// What nobody waits for could not be done.
+    fn leaves_it(&mut self, doubt: &Doubt) {
+        self.tidy = Instant::now() + TIDY_DELAY;
+        self.breaks(doubt);
     }
 
     /// Writes the images that are due: reading what came after one takes time at the next start.
@@ -272,9 +317,17 @@ fn is_worth_it_at_end(since: u64, rows: u64, waited: usize, waiting: usize) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::row::Row;
+    use crate::state::Told;
     use crate::{Storage, writer};
+
+    fn row(sequence: u64, bytes: usize) -> Row {
+        let key = proto::subject::key_of_id(proto::ResourceId::new(uuid::Uuid::from_u128(sequence.into())));
+        Row { sequence, time: jiff::Timestamp::UNIX_EPOCH, key, payload: vec![0; bytes].into() }
+    }
 
     #[tokio::test]
     async fn the_room_of_removed_rows_is_given_back_when_that_is_due() {
@@ -282,13 +335,7 @@ mod tests {
         let projection = writer::tests::projection_in(Storage::Folder(folder.path().to_path_buf())).await;
         let inner = projection.inner.clone();
         let corp: Tenant = "corp".parse().unwrap();
-        let row = |sequence: u64| Row {
-            sequence,
-            time: jiff::Timestamp::UNIX_EPOCH,
-            key: proto::subject::key_of_id(proto::ResourceId::new(uuid::Uuid::from_u128(sequence.into()))),
-            payload: vec![0; 100_000].into(),
-        };
-        let rows = BTreeMap::from([(corp.clone(), (1..60).map(row).collect())]);
+        let rows = BTreeMap::from([(corp.clone(), (1..60).map(|sequence| row(sequence, 100_000)).collect())]);
         let event = proto::EventId::new(uuid::Uuid::from_u128(1));
         let position = proto::Position { sequence: 59, event };
         let facts = Facts::default().with(&rows, &BTreeMap::new(), position);
@@ -297,15 +344,94 @@ mod tests {
         let segments = || std::fs::read_dir(folder.path().join("segments")).unwrap().count();
         let mut behind = Behind::new(projection, tokio::runtime::Handle::current(), facts);
         let before = segments();
-        behind.reclaim();
+        let (_stop, stopped) = mpsc::channel();
+        behind.reclaim(&stopped);
         assert_eq!(segments(), before, "nothing is due");
-        inner.reclaims.store(true, Ordering::Release);
-        behind.reclaim();
+        behind.facts.reclaims = true;
+        behind.reclaim(&stopped);
         assert!(segments() < before && behind.broken.is_none());
-        assert!(!inner.reclaims.load(Ordering::Acquire));
+        assert!(!behind.facts.reclaims && !inner.store.facts().unwrap().reclaims);
         for sequence in 50..60 {
             assert!(inner.store.get(&corp, sequence).unwrap().is_some(), "{sequence}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_to_stop_leaves_the_room_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let projection = writer::tests::projection_in(Storage::Folder(folder.path().to_path_buf())).await;
+        let inner = projection.inner.clone();
+        let corp: Tenant = "corp".parse().unwrap();
+        let rows =
+            BTreeMap::from([(corp.clone(), (1..6_000).map(|sequence| row(sequence, 1_000)).collect())]);
+        let event = proto::EventId::new(uuid::Uuid::from_u128(1));
+        let position = proto::Position { sequence: 5_999, event };
+        let facts = Facts::default().with(&rows, &BTreeMap::new(), position);
+        inner.store.write(&rows, &facts).unwrap();
+        let removed: Vec<u64> = (1..4_500).filter(|sequence| sequence % 3 != 0).collect();
+        inner.store.remove(&corp, &removed).unwrap();
+        let segments = || std::fs::read_dir(folder.path().join("segments")).unwrap().count();
+        let before = segments();
+        let mut behind = Behind::new(projection, tokio::runtime::Handle::current(), facts);
+        behind.facts.reclaims = true;
+        let (stop, stopped) = mpsc::channel();
+        drop(stop);
+        behind.reclaim(&stopped);
+        assert!(behind.facts.reclaims && segments() >= before);
+        let (_stop, stopped) = mpsc::channel();
+        behind.reclaim(&stopped);
+        assert!(!behind.facts.reclaims && segments() < before);
+        for sequence in 1..6_000 {
+            let is_there = inner.store.get(&corp, sequence).unwrap().is_some();
+            assert_eq!(is_there, removed.binary_search(&sequence).is_err(), "{sequence}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_is_killed_while_history_is_thinned_goes_on_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let projection = writer::tests::projection_in(Storage::Folder(folder.path().to_path_buf())).await;
+        let (inner, corp) = (projection.inner.clone(), "corp".parse::<Tenant>().unwrap());
+        // Somebody who changes again and again.
+        let told = (1..40).map(|sequence| {
+            let (added, removed) = (Vec::new(), Vec::new());
+            let kind = match sequence {
+                1 => proto::Kind::Created { members_added: added },
+                _ => proto::Kind::Updated { members_added: added, members_removed: removed },
+            };
+            let told = writer::tests::told(&corp, sequence, kind, Vec::new());
+            let Told::New { mut read, broker, own } = told else { unreachable!("it is new") };
+            read.event.resource_id = proto::ResourceId::new(uuid::Uuid::from_u128(1));
+            Told::New { read, broker, own }
+        });
+        projection.state_mut().hear(told.collect(), true).unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let mut facts = Facts::default();
+        write_all(&projection, &mut facts).unwrap();
+        let there =
+            || (1..40).filter(|at| inner.store.get(&corp, *at).unwrap().is_some()).collect::<Vec<_>>();
+        projection.raise_floor(&mut facts, 30).unwrap();
+        assert_eq!(there().len(), 39);
+        // It was killed; this is what the next one finds.
+        let mut behind = Behind::new(projection, runtime, inner.store.facts().unwrap());
+        let behind = tokio::task::spawn_blocking(move || {
+            let (stop, stopped) = mpsc::channel();
+            drop(stop);
+            behind.thin(&stopped);
+            assert_eq!(
+                (behind.facts.floor, behind.facts.thinning_from),
+                (30, Some(0)),
+                "it was told to stop"
+            );
+            let (_stop, stopped) = mpsc::channel();
+            behind.thin(&stopped);
+            behind
+        });
+        let behind = behind.await.unwrap();
+        assert_eq!(there(), [vec![1], (30..40).collect()].concat());
+        let facts = inner.store.facts().unwrap();
+        assert_eq!((facts.floor, facts.thinning_from, facts.reclaims), (30, None, true));
+        assert_eq!(behind.facts, facts);
     }
 
     #[tokio::test]
@@ -317,11 +443,12 @@ mod tests {
         let position = proto::Position { sequence: 5, event };
         let facts = Facts::default().with(&BTreeMap::new(), &BTreeMap::new(), position);
         let mut behind = Behind::new(projection, tokio::runtime::Handle::current(), facts);
-        behind.thin();
-        assert!(!inner.reclaims.load(Ordering::Acquire), "nothing was thinned");
+        let (_stop, stopped) = mpsc::channel();
+        behind.thin(&stopped);
+        assert!(!behind.facts.reclaims, "nothing was thinned");
         inner.thin_to.store(3, Ordering::Release);
-        behind.thin();
-        assert_eq!((behind.facts.floor, inner.reclaims.load(Ordering::Acquire)), (3, true));
+        behind.thin(&stopped);
+        assert_eq!((behind.facts.floor, behind.facts.reclaims, behind.projection.floor()), (3, true, 3));
     }
 
     #[test]

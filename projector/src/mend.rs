@@ -2,7 +2,6 @@
 //! store is opened anew before the next attempt. Rows stay in the tail until they are flushed, so none is lost by it; what
 //! was written and not flushed is written once more.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::Error;
@@ -120,11 +119,7 @@ impl Behind {
         if there < flushed || is_other {
             return Err(self.ends(&format!("it lost rows: it ends at {there}, and {flushed} was on disk")));
         }
-        // The floor is written before rows are removed: what was removed must not pass for kept.
-        let inner = &self.projection.inner;
-        let floor = inner.floor.fetch_max(found.floor, Ordering::AcqRel).max(found.floor);
-        self.facts.floor = self.facts.floor.max(floor);
-        let folder = inner.store.name();
+        let folder = self.projection.inner.store.name();
         tracing::warn!(%folder, flushed, there, "the projection's store was opened anew after it could not be written");
         Ok(())
     }
@@ -171,13 +166,6 @@ mod tests {
         check(&mut behind, &at(99, 3), Some("it ends at 99, and 100 was on disk"));
         check(&mut behind, &at(100, 3), Some("start this process again"));
         check(&mut behind, &Facts::default(), Some("it ends at 0"));
-        // Rows below the floor may be gone.
-        let mut thinned = at(100, 1);
-        thinned.floor = 7;
-        check(&mut behind, &thinned, None);
-        assert_eq!((behind.facts.floor, behind.projection.floor()), (7, 7));
-        check(&mut behind, &at(100, 1), None);
-        assert_eq!(behind.facts.floor, 7);
     }
 
     #[tokio::test]

@@ -65,8 +65,6 @@ pub(crate) struct Inner {
     /// Up to which sequence history is thinned, and is to be.
     pub(crate) floor: AtomicU64,
     pub(crate) thin_to: AtomicU64,
-    /// Whether rows were removed whose room is not given back yet.
-    pub(crate) reclaims: AtomicBool,
     /// Whether snapshots are being removed.
     pub(crate) forgetting: AtomicBool,
     pub(crate) state: RwLock<State>,
@@ -132,7 +130,6 @@ impl Projection {
                 filling: AtomicU64::new(filling),
                 floor: AtomicU64::new(floor),
                 thin_to: AtomicU64::new(floor),
-                reclaims: AtomicBool::new(false),
                 forgetting: AtomicBool::new(false),
                 state: RwLock::new(state),
                 hot,

@@ -51,13 +51,23 @@ impl Projection {
         Err(Error::NotKept { sequence, floor })
     }
 
-    /// Raises the floor and removes the rows that are not needed any more. The images of all tenants must be newer than the
-    /// floor: without the rows nothing else can tell what happened.
-    pub(crate) fn thin_now(&self, mut facts: Facts, floor: u64) -> Result<Facts, Doubt> {
-        let from = facts.floor;
-        facts.floor = floor;
-        self.inner.store.write(&Default::default(), &facts)?;
+    /// Raises the floor. The images of all tenants must be newer than it: without the rows nothing else can tell what
+    /// happened. What is under way from here on is written first, so that whoever is killed in it goes on at the next start.
+    pub(crate) fn raise_floor(&self, facts: &mut Facts, floor: u64) -> Result<(), Doubt> {
+        facts.thinning_from.get_or_insert(facts.floor);
+        (facts.floor, facts.reclaims) = (floor, true);
+        self.inner.store.write(&Default::default(), facts)?;
         self.inner.floor.store(floor, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes the rows that are not needed any more since the floor was raised from one sequence to another, unless
+    /// `goes_on` says no. Others may be written whenever it is asked. Returns whether all are removed.
+    pub(crate) fn remove_spare(
+        &self,
+        (from, floor): (u64, u64),
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, Doubt> {
         let tenants: Vec<Tenant> = self.state().tenants.keys().cloned().collect();
         for tenant in tenants {
             let (mut removed, mut first) =
@@ -65,6 +75,9 @@ impl Projection {
             while let Some(spare) = self.with(&tenant, |directory| directory.spare(first, floor)).flatten() {
                 for piece in spare.rows.chunks(PIECE) {
                     self.inner.store.remove(&tenant, piece)?;
+                    if !goes_on() {
+                        return Ok(false);
+                    }
                 }
                 removed += spare.rows.len();
                 first = spare.next;
@@ -72,9 +85,7 @@ impl Projection {
             metrics::counter!("rollcall_projection_rows_thinned_total").increment(removed as u64);
             tracing::info!(%tenant, floor, rows = removed, "rows that are no longer needed are removed");
         }
-        // Rows that come next would write another floor if this one were lost.
-        self.inner.stall.during(|| self.inner.store.flush())?;
-        Ok(facts)
+        Ok(true)
     }
 }
 

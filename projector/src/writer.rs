@@ -1,7 +1,6 @@
 //! Writing behind: a thread of its own moves rows from the tail into the store; a store in memory needs only a task, so that
 //! a simulation stays on one thread and in its own time.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -206,9 +205,6 @@ fn write_once(projection: &Projection, facts: &Facts) -> Result<Option<Facts>, D
         inner.store.write(&rows, &written)?;
         dropped.iter().try_for_each(|(tenant, sequence)| inner.store.drop_before(tenant, *sequence))
     })?;
-    if !dropped.is_empty() {
-        inner.reclaims.store(true, Ordering::Release);
-    }
     Ok(Some(written))
 }
 
@@ -332,10 +328,10 @@ pub(crate) mod tests {
         let created = told(1, Kind::Created { members_added: Vec::new() });
         projection.state_mut().hear(vec![created], true).unwrap();
         write_all(&projection, &mut facts).unwrap();
-        assert!(facts.position.is_some() && !inner.reclaims.load(Ordering::Acquire));
+        assert!(facts.position.is_some() && !facts.reclaims);
         projection.state_mut().hear(vec![told(2, Kind::TenantDropped)], true).unwrap();
         write_all(&projection, &mut facts).unwrap();
-        assert!(inner.reclaims.load(Ordering::Acquire));
+        assert!(facts.reclaims && inner.store.facts().unwrap().reclaims);
     }
 
     #[test]

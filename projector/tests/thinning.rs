@@ -171,9 +171,17 @@ async fn a_long_history_is_thinned_piece_by_piece() {
     let projection = &running.projection;
     let moment = projection.moment(&world.tenant, When::Sequence(projection.applied() - 1)).unwrap().unwrap();
     let (last, time) = projection.stands_at(&world.tenant, moment).unwrap();
+    // A stop would leave the rest to the next start.
+    let said = world.folder.path().join("said");
+    let file = std::fs::File::create(&said).unwrap();
+    tracing_subscriber::fmt().with_writer(file).with_ansi(false).init();
     let floor = projection.thin(time).unwrap();
     assert_eq!(floor, last);
     thinned(projection, floor).await;
+    // Others in this process are thinned elsewhere.
+    while !std::fs::read_to_string(&said).unwrap().contains(&format!("floor={floor} rows=")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     for id in [ada, before] {
         assert!(projection.resource_at(&world.tenant, "User", id, moment).await.unwrap().is_some());
     }

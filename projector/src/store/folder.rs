@@ -39,8 +39,9 @@ const LOCKED: &str = "could not acquire lock";
 const EPOCH_FLUSHES: usize = 16;
 /// So many rows are on disk together at the latest.
 const UNSETTLED_MAX: usize = 8192;
-/// Rows that are moved from one segment to another together.
-const MOVED: usize = 1000;
+/// Rows that are moved from one segment to another together, and their bytes, about.
+const MOVED_MAX: usize = 1000;
+const MOVED_BYTES_MAX: usize = 16 << 20;
 /// Places that are counted before others are written.
 const COUNTED: usize = 1 << 16;
 
@@ -238,8 +239,9 @@ impl Folder {
         Ok(self.tree(tenant)?.apply_batch(batch)?)
     }
 
-    /// Moves what is left in segments of which most was removed, and removes them. Rows may be written in between.
-    pub(super) fn reclaim(&self, between: &mut dyn FnMut()) -> Result<(), Doubt> {
+    /// Moves what is left in segments of which most was removed, and removes them. Rows may be written whenever it asks
+    /// whether it is to go on. Returns whether it came to its end.
+    pub(super) fn reclaim(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, Doubt> {
         self.settle(&mut self.unsettled())?;
         let last = self.segments.last();
         let trees = self.db.tree_names();
@@ -252,19 +254,18 @@ impl Folder {
             for (number, entry) in self.tree(tenant)?.iter().enumerate() {
                 let (_, place) = entry_of(entry?)?;
                 *used.entry(place.segment).or_default() += u64::from(place.length);
-                if number % COUNTED == COUNTED - 1 {
-                    between();
+                if number % COUNTED == COUNTED - 1 && !goes_on() {
+                    return Ok(false);
                 }
             }
         }
         let mut spare = self.segments.spare(&used, last).map_err(unwritten)?;
         if spare.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         for tenant in &tenants {
-            for damaged in self.move_out(tenant, &spare, between)? {
-                spare.remove(&damaged);
-            }
+            let Some(damaged) = self.move_out(tenant, &spare, goes_on)? else { return Ok(false) };
+            spare.retain(|segment| !damaged.contains(segment));
         }
         self.told(|| {
             self.db.flush()?;
@@ -275,19 +276,19 @@ impl Folder {
         })?;
         self.segments.remove(&spare).map_err(unwritten)?;
         metrics::counter!("rollcall_projection_segments_reclaimed_total").increment(spare.len() as u64);
-        Ok(())
+        Ok(true)
     }
 
     /// Gives a tenant's rows that stand in these segments another place. Returns those that must stay, because a row of
-    /// them cannot be read.
+    /// them cannot be read; nothing when it is not to go on.
     fn move_out(
         &self,
         tenant: &Tenant,
         spare: &BTreeSet<u32>,
-        between: &mut dyn FnMut(),
-    ) -> Result<BTreeSet<u32>, Doubt> {
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<BTreeSet<u32>>, Doubt> {
         let (mut window, mut damaged) = (self.segments.window(), BTreeSet::new());
-        let mut rows = Vec::new();
+        let (tree, mut rows, mut bytes) = (self.tree(tenant)?, Vec::new(), 0);
         let move_all = |rows: &mut Vec<Row>| {
             let mut unsettled = self.unsettled();
             let places = self.segments.append(rows.iter()).map_err(unwritten)?;
@@ -295,24 +296,31 @@ impl Folder {
             unsettled.places.entry(tenant.clone()).or_default().extend(moved);
             self.settle(&mut unsettled)
         };
-        for entry in self.tree(tenant)?.iter() {
+        for entry in tree.iter() {
             let (sequence, place) = entry_of(entry?)?;
-            if spare.contains(&place.segment) {
+            // sled goes on with what it read at once, also when that was removed in between.
+            if spare.contains(&place.segment) && tree.contains_key(sequence.to_be_bytes())? {
                 match window.read(place, sequence).ok().and_then(|bytes| Row::from_bytes(sequence, &bytes)) {
-                    Some(row) => rows.push(row),
+                    Some(row) => {
+                        bytes += row.payload.len();
+                        rows.push(row);
+                    }
                     None => {
                         tracing::error!(%tenant, sequence, "a row is damaged in the projection, so the room around it is not given back");
                         damaged.insert(place.segment);
                     }
                 }
             }
-            if rows.len() >= MOVED {
+            if rows.len() >= MOVED_MAX || bytes >= MOVED_BYTES_MAX {
                 move_all(&mut rows)?;
-                between();
+                bytes = 0;
+                if !goes_on() {
+                    return Ok(None);
+                }
             }
         }
         move_all(&mut rows)?;
-        Ok(damaged)
+        Ok(Some(damaged))
     }
 
     /// Has sled change something, and remembers when it could not.

@@ -96,6 +96,12 @@ pub(crate) struct Facts {
     /// Up to which sequence history was thinned; 0 when it is whole.
     #[serde(default)]
     pub(crate) floor: u64,
+    /// Above which sequence rows that nobody needs are still to be removed, up to the floor; nothing when all are.
+    #[serde(default)]
+    pub(crate) thinning_from: Option<u64>,
+    /// Whether rows were removed whose room may be given back.
+    #[serde(default)]
+    pub(crate) reclaims: bool,
 }
 
 impl Facts {
@@ -121,6 +127,7 @@ impl Facts {
                 Some(sequence) => {
                     *count = rows.iter().filter(|row| row.sequence >= *sequence).count() as u64;
                     facts.dropped.insert(tenant.clone(), *sequence);
+                    facts.reclaims = true;
                 }
             }
         }
@@ -231,11 +238,11 @@ impl Store {
     }
 
     /// Gives back the room of rows that were removed, where they leave enough of it. That can take long; in between others
-    /// may be written.
-    pub(crate) fn reclaim(&self, between: &mut dyn FnMut()) -> Result<(), Doubt> {
+    /// may be written, and it ends early when `goes_on` says no. Returns whether all is done.
+    pub(crate) fn reclaim(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, Doubt> {
         match self {
-            Self::Folder(store) => store.write(|folder| folder.reclaim(between)),
-            Self::Memory(_) => Ok(()),
+            Self::Folder(store) => store.write(|folder| folder.reclaim(goes_on)),
+            Self::Memory(_) => Ok(true),
         }
     }
 
