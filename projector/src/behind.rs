@@ -273,6 +273,10 @@ impl Behind {
         if self.facts.position.is_none_or(|position| position.sequence < image.applied()) {
             return None;
         }
+        if let Err(doubt) = inner.stall.during(|| inner.store.sync()) {
+            self.breaks(&doubt);
+            return None;
+        }
         // What is written is confirmed, and with it the times in the image, unless one was belied meanwhile.
         if self.projection.state().corrections != corrections {
             return None;

@@ -172,6 +172,10 @@ impl Images {
             let kept = all.entry(tenant.clone()).or_default();
             if kept.forgotten == forgotten {
                 std::fs::rename(&fresh, &path)?;
+                // Whoever removes rows because of it counts on its name.
+                if let Some(folder) = &self.folder {
+                    File::open(folder)?.sync_all()?;
+                }
                 kept.holds(Some(image));
             }
             Ok(())

@@ -5,6 +5,8 @@ mod folder;
 mod guarded;
 mod handle;
 mod memory;
+#[cfg(test)]
+mod power;
 mod room;
 mod segments;
 
@@ -246,10 +248,21 @@ impl Store {
         }
     }
 
-    /// Everything that was written is on disk afterwards.
+    /// Everything that was written is on disk afterwards, as far as a kill is concerned.
     pub(crate) fn flush(&self) -> Result<(), Doubt> {
         match self {
             Self::Folder(store) => store.write(folder::Folder::flush),
+            Self::Memory(store) => {
+                store.flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// The same, also when the power fails: before something else counts on it.
+    pub(crate) fn sync(&self) -> Result<(), Doubt> {
+        match self {
+            Self::Folder(store) => store.write(folder::Folder::sync),
             Self::Memory(store) => {
                 store.flush();
                 Ok(())
