@@ -7,10 +7,12 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
 use bytes::Bytes;
+use eventlog::server::Server;
 use eventlog::{Append, Broker, Error, Guard, Keyring, clock, nats, subject_secret};
 use proto::sealing::DataKey;
 use tokio::time::Instant;
@@ -108,4 +110,85 @@ async fn a_bucket_that_is_deleted_is_noticed_and_not_made_again_where_the_log_ne
     operator(&house).await.delete_stream("KV_LEASES").await.unwrap();
     says(broker.verify().await, &["KV_LEASES", "deleted underneath us"]);
     house.broker().await.verify().await.unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Where the broker keeps a stream.
+fn stream_folder(folder: &Path, name: &str) -> PathBuf {
+    let accounts = std::fs::read_dir(folder.join("nats/jetstream/jetstream")).unwrap();
+    let mut folders = accounts.map(|account| account.unwrap().path().join("streams").join(name));
+    folders.find(|folder| folder.is_dir()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_gone_are_missed_at_once_and_by_the_next_start() {
+    for removed in ["$KV.KEYS.page.>", "$KV.KEYS.>"] {
+        let house = House::start();
+        let broker = written(&house).await;
+        let keys = operator(&house).await.get_stream("KV_KEYS").await.unwrap();
+        keys.purge().filter(removed).await.unwrap();
+        let words = ["KV_KEYS", "of its 2 values are gone", "backup"];
+        says(broker.verify().await, &words);
+        says(nats::connect(&house.config()).await.map(drop), &words);
+    }
+}
+
+/// One stream of the broker's is older than the others: its disk lost what was written last, or somebody copied it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lost_its_end_while_nobody_ran_is_missed() {
+    for name in ["KV_KEYS", "PROVISIONING", "CONTROL"] {
+        let House { folder, server } = House::start();
+        let config = |server: &Server| nats::Config { url: server.url().to_string(), ..Default::default() };
+        let write = async |broker: &Broker| {
+            Keyring::new(broker.keys.clone(), master()).issue(&"corp".parse().unwrap()).await.unwrap();
+            for (log, subject) in [
+                (&broker.provisioning, "provisioning.corp.wiki.User.u1"),
+                (&broker.control, "control.corp.token"),
+            ] {
+                let append = Append {
+                    subject: subject.to_string(),
+                    guard: Guard::None,
+                    id: clock::new_event_id(),
+                    payload: Bytes::from_static(b"x"),
+                    headers: eventlog::Headers::default(),
+                };
+                log.append(append, Instant::now() + SOON).await.unwrap();
+            }
+            broker.verify().await.unwrap();
+        };
+        let broker = nats::connect(&config(&server)).await.unwrap();
+        subject_secret(&broker, &master()).await.unwrap();
+        write(&broker).await;
+        drop(broker);
+        server.stop();
+        let (there, older) = (stream_folder(folder.path(), name), folder.path().join("older"));
+        copy(&there, &older);
+        let server = House::server(folder.path());
+        write(&nats::connect(&config(&server)).await.unwrap()).await;
+        server.stop();
+        std::fs::remove_dir_all(&there).unwrap();
+        copy(&older, &there);
+        let server = House::server(folder.path());
+        let words = [name, "and now ends at", "rollcall backup"];
+        says(nats::connect(&config(&server)).await.map(drop), &words);
+        // Where there is no other, what is there is restored, as another timeline.
+        let (kept, other) = (folder.path().join("backup"), House::start());
+        let backup = nats::backup(&config(&server), &kept, &|_| ()).await.unwrap();
+        nats::restore(&other.config(), &backup, None, &master(), &|_| ()).await.unwrap();
+        other.broker().await.verify().await.unwrap();
+        other.broker().await;
+        server.stop();
+    }
 }

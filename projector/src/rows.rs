@@ -80,9 +80,8 @@ impl Projection {
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {
             Err(error) if error.may_be_the_rows() => {
-                tracing::error!(%tenant, sequence, "a row is damaged in the projection; reading the log instead");
-                let row = self.row_of_log(sequence).await?;
-                self.inner.reader.content_of(&row).await?
+                let told = self.told_otherwise(tenant, &row, error).await?;
+                self.inner.reader.content_of(&told).await?
             }
             content => content?,
         };
@@ -117,6 +116,18 @@ impl Projection {
         row.or_else(|| self.inner.store.get(tenant, sequence).ok().flatten())
     }
 
+    /// What the log says instead of a row that cannot be read. Where it says the same, the row is as it was written, and
+    /// the error is another's: a key is gone.
+    async fn told_otherwise(&self, tenant: &Tenant, row: &Row, error: Error) -> Result<Row, Error> {
+        let told = self.row_of_log(row.sequence).await?;
+        if told.payload == row.payload {
+            return Err(error);
+        }
+        tracing::error!(%tenant, sequence = row.sequence, "a row is damaged in the projection; reading the log instead");
+        metrics::counter!("rollcall_projection_rows_damaged_total").increment(1);
+        Ok(told)
+    }
+
     async fn row_of_log(&self, sequence: u64) -> Result<Row, Error> {
         Row::of(self.inner.log.read(sequence).await?.ok_or(Error::Gone { sequence })?)
     }
@@ -130,7 +141,8 @@ impl Projection {
         let row = self.row(tenant, sequence).await?;
         match self.inner.reader.opened(&row).await {
             Err(error) if error.may_be_the_rows() => {
-                self.inner.reader.opened(&self.row_of_log(sequence).await?).await
+                let told = self.told_otherwise(tenant, &row, error).await?;
+                self.inner.reader.opened(&told).await
             }
             opened => opened,
         }

@@ -17,7 +17,7 @@ use common::history::{History, tenants};
 use common::{Running, config, files, registry, store};
 use eventlog::Keyring;
 use eventlog::memory::{self, Chance, Faults};
-use projector::{Error, Projection, When};
+use projector::{Error, Moment, Projection, When};
 use proto::Tenant;
 use proto::sealing::DataKey;
 
@@ -263,6 +263,48 @@ async fn a_wrong_master_key_is_said_and_drops_nothing() {
     assert_eq!(rows_of(folder.path()), rows, "it is the same store");
     assert!(folder.path().join("projection/images/corp").is_file());
     open(folder.path(), &history).await.unwrap().stop().await;
+}
+
+/// Whose key is gone cannot be read, however whole his row is: that is said, and nothing of a damaged projection.
+#[tokio::test]
+async fn keys_that_are_gone_do_not_pass_for_damaged_rows() {
+    let bucket = memory::broker(Faults::default()).keys;
+    let mut history = History::over(8, 0, bucket.clone());
+    let tenant = &tenants()[0];
+    for _ in 0..1_100 {
+        history.step(tenant).await;
+    }
+    history.book.tell(history.book.len());
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), &history).await.unwrap().stop().await;
+    for name in bucket.keys().await.unwrap() {
+        if name.starts_with("page.") {
+            bucket.purge(&name).await.unwrap();
+        }
+    }
+    let running =
+        open_with(folder.path(), &history, Keyring::new(bucket, DataKey::new([1; 32]))).await.unwrap();
+    let said = folder.path().join("said");
+    let file = std::fs::File::create(&said).unwrap();
+    let subscriber = tracing_subscriber::fmt().with_writer(file).with_ansi(false).finish();
+    let told = tracing::subscriber::set_default(subscriber);
+    let mut asked = 0;
+    for id in history.models[tenant].ids.iter().take(50) {
+        match running.projection.resource_at(tenant, "User", *id, Moment::NOW).await {
+            Ok(None) => continue,
+            Ok(Some(_)) => panic!("it cannot be read"),
+            Err(error) => assert!(causes(&error).contains("gone from the bucket KEYS"), "{}", causes(&error)),
+        }
+        asked += 1;
+    }
+    drop(told);
+    assert!(asked > 0);
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "");
+    running.stop().await;
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error}; ")).collect()
 }
 
 /// What stands before a row's bytes in a segment: a checksum, and the row's sequence.

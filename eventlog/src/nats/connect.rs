@@ -11,6 +11,7 @@ use proto::stand_in::Stream;
 use tokio::time::Instant;
 
 use super::buckets::BucketSettings;
+use super::ends;
 use super::health::NatsHealth;
 use super::log::NatsLog;
 use super::objects::NatsObjects;
@@ -95,6 +96,7 @@ pub async fn connect(config: &Config) -> Result<Broker, Error> {
         Error::Damaged { doing: "opening the buckets".to_string(), reason: "there are not five".to_string() }
     })?;
     let timeline = timeline::read(&*rollcall).await?;
+    ends::check(&context, &*rollcall, timeline.as_ref(), &streams).await?;
     let passes = Passes::read(&*rollcall).await?;
     let log = |name: &'static str, stream: Stream| -> Arc<dyn Log> {
         let log = Arc::new(NatsLog::new(name, client.clone(), context.clone()));

@@ -11,15 +11,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::settings::{self, Seen, StreamSettings};
-use super::unavailable;
+use super::{ends, unavailable};
 use crate::{Bucket, Error, Health, Timeline, clock, timeline};
 
 /// How far the broker's clock may be from ours before we say so: log time is made of the broker's.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5);
-/// How often in a row a stream must be shorter than it was: a new leader may have to catch up first.
-const SHORTER_MAX: u32 = 10;
-/// How long to wait before it is looked at again.
-const AGAIN_DELAY: Duration = Duration::from_millis(200);
 
 pub(super) struct NatsHealth {
     client: Client,
@@ -73,18 +69,11 @@ impl NatsHealth {
     /// A stream that is younger or shorter than it was is another history.
     async fn check(&self, seen: &Mutex<Seen>, wanted: &StreamSettings) -> Result<(), Error> {
         let before = *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut now = settings::check(&self.context, wanted).await?;
-        for _ in 1..SHORTER_MAX {
-            if now.created != before.created || now.last_sequence >= before.last_sequence {
-                break;
-            }
-            tokio::time::sleep(AGAIN_DELAY).await;
-            now = settings::check(&self.context, wanted).await?;
-        }
+        let now = ends::look_again(&self.context, wanted, before).await?;
         let reason = if now.created != before.created {
             "it was deleted and made again since this process began".to_string()
-        } else if now.last_sequence < before.last_sequence {
-            format!("it went to sequence {} and now ends at {}", before.last_sequence, now.last_sequence)
+        } else if let Some(reason) = ends::lost(before, now) {
+            reason
         } else {
             *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
             return Ok(());
@@ -129,7 +118,11 @@ impl Health for NatsHealth {
             self.check(seen, wanted).await?;
         }
         timeline?;
-        self.read_clock().await
+        self.read_clock().await?;
+        let seen = self.streams.iter().map(|(seen, wanted)| {
+            (wanted.name(), *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        });
+        ends::keep(&*self.rollcall, self.timeline.as_ref(), seen).await
     }
 }
 

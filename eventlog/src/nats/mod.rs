@@ -4,6 +4,7 @@ mod authority;
 mod backup;
 mod buckets;
 mod connect;
+mod ends;
 mod follow;
 mod health;
 mod log;

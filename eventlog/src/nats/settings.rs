@@ -114,6 +114,8 @@ pub(super) struct Seen {
     /// When it was made, in nanoseconds.
     pub(super) created: i128,
     pub(super) last_sequence: u64,
+    /// How many values it has, where none is ever removed.
+    pub(super) values: u64,
 }
 
 impl StreamSettings {
@@ -281,7 +283,9 @@ pub(super) async fn check(context: &Context, wanted: &StreamSettings) -> Result<
             ),
         });
     }
-    Ok(Seen { created: info.created.unix_timestamp_nanos(), last_sequence: state.last_sequence })
+    let created = info.created.unix_timestamp_nanos();
+    let values = if wanted.name == KEYS { state.subjects_count } else { 0 };
+    Ok(Seen { created, last_sequence: state.last_sequence, values })
 }
 
 fn differences(found: &stream::Config, expected: &stream::Config) -> Vec<String> {
