@@ -356,6 +356,46 @@ mod tests {
     }
 
     #[test]
+    fn room_that_cannot_be_given_back_since_there_is_none_is_given_back_later() {
+        let Some(disk) = Disk::mount() else { return };
+        let (handle, facts) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        let facts = write(&handle, &facts, 1..1_201, 8_000).unwrap();
+        let removed: Vec<u64> = (1..1_000).filter(|sequence| sequence % 3 != 0).collect();
+        handle.write(|folder| folder.remove(&corp(), &removed)).unwrap();
+        handle.write(Folder::flush).unwrap();
+        let segments = || std::fs::read_dir(disk.path("rows/segments")).unwrap().count();
+        let there = |handle: &Handle| {
+            for sequence in 1..1_201 {
+                let found = handle.read(|folder| folder.get(&corp(), sequence)).unwrap();
+                let expected =
+                    removed.binary_search(&sequence).is_err().then(|| row(sequence, 8_000).payload);
+                assert_eq!(found.map(|row| row.payload), expected, "{sequence}");
+            }
+        };
+        let before = segments();
+        for _ in 0..3 {
+            // Some of the rows find room.
+            disk.fill();
+            let ballast = File::options().write(true).open(disk.path("ballast")).unwrap();
+            let length = ballast.metadata().unwrap().len();
+            ballast.set_len(length - 300_000).unwrap();
+            drop(ballast);
+            assert!(handle.write(|folder| folder.reclaim(&mut || true)).is_err());
+            assert!(!handle.is_whole() && segments() >= before);
+            disk.make_room();
+            assert_eq!(handle.reopen().unwrap(), facts);
+            there(&handle);
+        }
+        assert!(handle.write(|folder| folder.reclaim(&mut || true)).unwrap());
+        there(&handle);
+        drop(handle);
+        let (handle, found) = Handle::open(&disk.path("rows"), CACHE_BYTES).unwrap();
+        assert_eq!(found, facts);
+        there(&handle);
+        assert!(segments() < before);
+    }
+
+    #[test]
     fn a_damaged_row_keeps_its_segment_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let (handle, facts) = Handle::open(folder.path(), CACHE_BYTES).unwrap();
