@@ -161,7 +161,12 @@ impl Behind {
                 self.facts.reclaims = false;
                 self.tell_facts()
             }
-            reclaimed => reclaimed.map(drop),
+            Ok(all) => {
+                // There was no room for it, if nobody stopped it.
+                self.tidy = if all { self.tidy } else { Instant::now() + TIDY_DELAY };
+                Ok(())
+            }
+            Err(doubt) => Err(doubt),
         };
         if let Err(doubt) = told {
             self.facts.reclaims = true;
@@ -381,8 +386,9 @@ mod tests {
         let (stop, stopped) = mpsc::channel();
         drop(stop);
         behind.reclaim(&stopped);
-        assert!(behind.facts.reclaims && segments() >= before);
+        assert!(behind.facts.reclaims && segments() >= before && behind.tidy > Instant::now());
         let (_stop, stopped) = mpsc::channel();
+        behind.tidy = Instant::now();
         behind.reclaim(&stopped);
         assert!(!behind.facts.reclaims && segments() < before);
         for sequence in 1..6_000 {

@@ -15,6 +15,7 @@ use crate::Error;
 use child::Supervisor;
 
 pub use find::find;
+pub use room::free_bytes;
 
 /// The largest message; a group of a quarter million members fits.
 const PAYLOAD_MAX_BYTES: usize = crate::nats::PAYLOAD_MIN_BYTES;

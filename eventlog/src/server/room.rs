@@ -108,7 +108,7 @@ impl Room {
 }
 
 /// What an ordinary user may still write on the disk of a folder.
-fn free_bytes(folder: &Path) -> u64 {
+pub fn free_bytes(folder: &Path) -> u64 {
     let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { return 0 };
     // SAFETY: the path ends with a zero byte, and the struct is plain numbers that the call fills in.
     #[expect(unsafe_code, reason = "the standard library does not tell how much room there is")]

@@ -1,7 +1,7 @@
 //! sled, and nobody else knows it. It is told where rows stand, under their sequences: ascending keys only, where it is
 //! fast; one tree for each tenant. The rows themselves are in segments, and sled hears of one only when its bytes are on disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -24,7 +24,7 @@ const LENGTHS: &str = "segments";
 /// Where the segments are, within the folder.
 const SEGMENTS_FOLDER: &str = "segments";
 /// Before a tenant's name in the name of its tree.
-const TENANT_PREFIX: &str = "tenant/";
+pub(super) const TENANT_PREFIX: &str = "tenant/";
 /// The file that sled locks while it is open.
 const LOCK_FILE: &str = "db";
 /// How sled describes its log when it opens it, to open it faster the next time.
@@ -39,12 +39,6 @@ const LOCKED: &str = "could not acquire lock";
 const EPOCH_FLUSHES: usize = 16;
 /// So many rows are on disk together at the latest.
 const UNSETTLED_MAX: usize = 8192;
-/// Rows that are moved from one segment to another together, and their bytes, about.
-const MOVED_MAX: usize = if cfg!(test) { 50 } else { 1000 };
-const MOVED_BYTES_MAX: usize = 16 << 20;
-/// Places that are counted before others are written.
-const COUNTED: usize = 1 << 16;
-
 impl From<sled::Error> for Doubt {
     fn from(error: sled::Error) -> Self {
         Self(format!("the store says: {error}"))
@@ -61,12 +55,12 @@ impl From<sled::Error> for Unopened {
 }
 
 pub(super) struct Folder {
-    db: sled::Db,
+    pub(super) db: sled::Db,
     /// sled's file, to have it on disk for certain.
     file: File,
     meta: sled::Tree,
-    lengths: sled::Tree,
-    segments: Segments,
+    pub(super) lengths: sled::Tree,
+    pub(super) segments: Segments,
     unsettled: Mutex<Unsettled>,
     /// Whether sled could not do what it was to.
     failed: AtomicBool,
@@ -74,8 +68,8 @@ pub(super) struct Folder {
 
 /// What is in the segments, and not yet told to sled.
 #[derive(Default)]
-struct Unsettled {
-    places: BTreeMap<Tenant, Vec<(u64, Place)>>,
+pub(super) struct Unsettled {
+    pub(super) places: BTreeMap<Tenant, Vec<(u64, Place)>>,
     count: usize,
     facts: Option<Facts>,
 }
@@ -127,7 +121,7 @@ impl Folder {
         Ok(unsettled.map_or_else(|| read_facts(&self.meta), |facts| Ok(Some(facts)))?.unwrap_or_default())
     }
 
-    fn tree(&self, tenant: &Tenant) -> Result<sled::Tree, Doubt> {
+    pub(super) fn tree(&self, tenant: &Tenant) -> Result<sled::Tree, Doubt> {
         Ok(self.db.open_tree(format!("{TENANT_PREFIX}{tenant}"))?)
     }
 
@@ -224,7 +218,7 @@ impl Folder {
     }
 
     /// Tells sled of all rows, once their bytes are on disk: what it may know after a power failure, can be read.
-    fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Doubt> {
+    pub(super) fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Doubt> {
         let lengths = self.segments.sync().map_err(unwritten)?;
         self.told(|| {
             for (segment, length) in lengths {
@@ -250,93 +244,8 @@ impl Folder {
         Ok(self.tree(tenant)?.apply_batch(batch)?)
     }
 
-    /// Moves what is left in segments of which most was removed, and removes them. Rows may be written whenever it asks
-    /// whether it is to go on. Returns whether it came to its end.
-    pub(super) fn reclaim(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, Doubt> {
-        self.settle(&mut self.unsettled())?;
-        let last = self.segments.last();
-        let trees = self.db.tree_names();
-        let tenants = trees.iter().filter_map(|name| {
-            std::str::from_utf8(name).ok()?.strip_prefix(TENANT_PREFIX)?.parse::<Tenant>().ok()
-        });
-        let tenants: Vec<Tenant> = tenants.collect();
-        let mut used: BTreeMap<u32, u64> = BTreeMap::new();
-        for tenant in &tenants {
-            for (number, entry) in self.tree(tenant)?.iter().enumerate() {
-                let (_, place) = entry_of(entry?)?;
-                *used.entry(place.segment).or_default() += u64::from(place.length);
-                if number % COUNTED == COUNTED - 1 && !goes_on() {
-                    return Ok(false);
-                }
-            }
-        }
-        let mut spare = self.segments.spare(&used, last).map_err(unwritten)?;
-        if spare.is_empty() {
-            return Ok(true);
-        }
-        for tenant in &tenants {
-            let Some(damaged) = self.move_out(tenant, &spare, goes_on)? else { return Ok(false) };
-            spare.retain(|segment| !damaged.contains(segment));
-        }
-        self.told(|| {
-            self.db.flush()?;
-            for segment in &spare {
-                self.lengths.remove(segment.to_be_bytes())?;
-            }
-            Ok(())
-        })?;
-        self.sync()?;
-        self.segments.remove(&spare).map_err(unwritten)?;
-        metrics::counter!("rollcall_projection_segments_reclaimed_total").increment(spare.len() as u64);
-        Ok(true)
-    }
-
-    /// Gives a tenant's rows that stand in these segments another place. Returns those that must stay, because a row of
-    /// them cannot be read; nothing when it is not to go on.
-    fn move_out(
-        &self,
-        tenant: &Tenant,
-        spare: &BTreeSet<u32>,
-        goes_on: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<BTreeSet<u32>>, Doubt> {
-        let (mut window, mut damaged) = (self.segments.window(), BTreeSet::new());
-        let (tree, mut rows, mut bytes) = (self.tree(tenant)?, Vec::new(), 0);
-        let move_all = |rows: &mut Vec<Row>| {
-            let mut unsettled = self.unsettled();
-            let places = self.segments.append(rows.iter()).map_err(unwritten)?;
-            let moved = rows.drain(..).map(|row| row.sequence).zip(places);
-            unsettled.places.entry(tenant.clone()).or_default().extend(moved);
-            self.settle(&mut unsettled)
-        };
-        for entry in tree.iter() {
-            let (sequence, place) = entry_of(entry?)?;
-            // sled goes on with what it read at once, also when that was removed in between.
-            if spare.contains(&place.segment) && tree.contains_key(sequence.to_be_bytes())? {
-                match window.read(place, sequence).ok().and_then(|bytes| Row::from_bytes(sequence, &bytes)) {
-                    Some(row) => {
-                        bytes += row.payload.len();
-                        rows.push(row);
-                    }
-                    None => {
-                        tracing::error!(%tenant, sequence, "a row is damaged in the projection, so the room around it is not given back");
-                        damaged.insert(place.segment);
-                    }
-                }
-            }
-            if rows.len() >= MOVED_MAX || bytes >= MOVED_BYTES_MAX {
-                move_all(&mut rows)?;
-                bytes = 0;
-                if !goes_on() {
-                    return Ok(None);
-                }
-            }
-        }
-        move_all(&mut rows)?;
-        Ok(Some(damaged))
-    }
-
     /// Has sled change something, and remembers when it could not.
-    fn told(&self, change: impl FnOnce() -> Result<(), Doubt>) -> Result<(), Doubt> {
+    pub(super) fn told(&self, change: impl FnOnce() -> Result<(), Doubt>) -> Result<(), Doubt> {
         let changed = change();
         if changed.is_err() {
             self.failed.store(true, Ordering::Release);
@@ -344,7 +253,7 @@ impl Folder {
         changed
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
+    pub(super) fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -367,12 +276,12 @@ impl Unread {
     }
 }
 
-fn unwritten(error: std::io::Error) -> Doubt {
+pub(super) fn unwritten(error: std::io::Error) -> Doubt {
     Doubt(format!("its segments cannot be written: {error}"))
 }
 
 /// A row's sequence and place.
-fn entry_of((key, value): (sled::IVec, sled::IVec)) -> Result<(u64, Place), Doubt> {
+pub(super) fn entry_of((key, value): (sled::IVec, sled::IVec)) -> Result<(u64, Place), Doubt> {
     let sequence = <[u8; 8]>::try_from(key.as_ref()).map(u64::from_be_bytes).ok();
     sequence.zip(Place::from_bytes(&value)).ok_or_else(|| Doubt("a row's place cannot be read".to_string()))
 }

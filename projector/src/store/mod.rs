@@ -7,6 +7,7 @@ mod handle;
 mod memory;
 #[cfg(test)]
 mod power;
+mod reclaim;
 mod room;
 mod segments;
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::row::Row;
 
 /// From so many bytes on a segment is not continued.
-const SEGMENT_BYTES: u32 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
+pub(super) const SEGMENT_BYTES: u32 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// What stands before a row: checksum and sequence.
 const HEAD: usize = 12;
 /// How a segment's name ends.
@@ -191,18 +191,22 @@ impl Segments {
         Window { segments: self, segment: 0, start: 0, bytes: Vec::new() }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The one that is written now.
     pub(super) fn last(&self) -> u32 {
         self.end().segment
     }
 
-    /// Those before one of which less than half is used, by the bytes that are used of each.
-    pub(super) fn spare(&self, used: &BTreeMap<u32, u64>, before: u32) -> io::Result<BTreeSet<u32>> {
-        let mut spare = BTreeSet::new();
+    /// Those before one of which less than half is used, by the bytes that are used of each, and how many these are.
+    pub(super) fn spare(&self, used: &BTreeMap<u32, u64>, before: u32) -> io::Result<Vec<(u32, u64)>> {
+        let mut spare = Vec::new();
         for (number, file) in &*self.files.read().unwrap_or_else(PoisonError::into_inner) {
             let used = used.get(number).copied().unwrap_or_default();
             if *number < before && used * 2 < file.metadata()?.len() {
-                spare.insert(*number);
+                spare.push((*number, used));
             }
         }
         Ok(spare)
@@ -386,8 +390,8 @@ mod tests {
         let half = u64::from(SEGMENT_BYTES) / 2 + 100;
         let used = BTreeMap::from([(1, half), (2, half - 200)]);
         let spare = segments.spare(&used, segments.last()).unwrap();
-        assert_eq!(spare, BTreeSet::from([2, 3]));
-        segments.remove(&spare).unwrap();
+        assert_eq!(spare, [(2, half - 200), (3, 0)]);
+        segments.remove(&BTreeSet::from([2, 3])).unwrap();
         let place = Place { segment: 2, offset: 0, length: 100 };
         assert!(matches!(segments.read(place, 2), Err(Unread::Gone)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
