@@ -27,6 +27,8 @@ use crate::{Failure, dev_env, open_files, retention, snapshots, telemetry};
 const CATCH_UP_TOLD: Duration = Duration::from_secs(5);
 /// How long to wait before the log is asked again how far it is.
 const AGAIN_DELAY: Duration = Duration::from_secs(1);
+/// How long the last look at the broker may take at the end.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 /// How long reading the tokens at the start may take.
 const TOKENS_MAX: Duration = Duration::from_secs(60);
 
@@ -407,7 +409,11 @@ async fn verify(
         verify_once(&broker, &master).await?;
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => {
+                // And once more, for what came since. A broker that is gone already is not waited for.
+                let _ = tokio::time::timeout(LAST_LOOK_MAX, broker.verify()).await;
+                return Ok(());
+            }
         }
     }
 }

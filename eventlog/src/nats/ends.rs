@@ -14,7 +14,7 @@ use crate::{Bucket, Error, Timeline};
 /// Where it stands in the bucket ROLLCALL.
 const KEY: &str = "ends";
 /// Those of which nothing else tells. Where IDENTITY went, every projection knows.
-const KEPT: [&str; 3] = ["PROVISIONING", "CONTROL", "KV_KEYS"];
+const KEPT: [&str; 3] = ["PROVISIONING", "CONTROL", settings::KEYS];
 /// How often in a row a stream must be shorter than it was: a new leader may have to catch up first.
 const SHORTER_MAX: u32 = 10;
 /// How long to wait before it is looked at again.
@@ -95,12 +95,18 @@ pub(super) async fn check(
             continue;
         }
         if let Some(reason) = lost(before, look_again(context, wanted, before).await?) {
+            let otherwise = match wanted.name() {
+                settings::KEYS => "Nothing else opens what was sealed with them",
+                _ => {
+                    "Where there is neither, `rollcall backup` and `rollcall restore` what is there: then every app is read back \
+                     before it is told anything, and tokens that were revoked are to be revoked again"
+                }
+            };
             return Err(Error::Damaged {
                 doing: format!("checking the stream {}", wanted.name()),
                 reason: format!(
                     "{reason}: the broker lost what was written there. Put its newer store back, or restore all of it from a \
-                     backup. Where there is neither, `rollcall backup` and `rollcall restore` what is there: then every app is \
-                     read back before it is told anything"
+                     backup. {otherwise}"
                 ),
             });
         }

@@ -25,7 +25,7 @@ const GONE_DELAY: Duration = Duration::from_secs(1);
 pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// The stream behind the bucket of data keys.
-const KEYS: &str = "KV_KEYS";
+pub(super) const KEYS: &str = "KV_KEYS";
 
 /// One stream, of a log or behind a bucket.
 #[derive(Clone, Debug)]
