@@ -142,22 +142,23 @@ async fn load(
         store.drop_before(tenant, *sequence)?;
     }
     for (tenant, expected) in &facts.rows {
-        let from = match image(&images, reader, tenant, to).await? {
-            Some(image) if image.rows() <= *expected => {
+        let image = image(&images, reader, tenant, to).await?.filter(|image| image.rows() <= *expected);
+        let can_lack = facts.floor > 0 && image.is_none();
+        let from = match image {
+            Some(image) => {
                 let applied = image.applied();
                 state.insert(tenant, image);
                 applied + 1
             }
-            Some(_) | None if facts.floor > 0 => {
-                let reason = "its history was thinned and its image cannot be used";
-                return Err(Doubt(reason.to_string()).into());
-            }
-            Some(_) | None => facts.dropped.get(tenant).copied().unwrap_or_default(),
+            None => facts.dropped.get(tenant).copied().unwrap_or_default(),
         };
         rows((&store, log), reader, &images, &mut state, tenant, (from, to)).await?;
         let loaded = state.tenants.get(tenant).map_or(0, Directory::rows_applied);
         if loaded != *expected {
-            return Err(Doubt(format!("tenant {tenant} has {loaded} rows, should have {expected}")).into());
+            // Where history was thinned only an image can tell, unless nothing was removed.
+            let why = if can_lack { ": its history was thinned, and its image cannot be used" } else { "" };
+            let reason = format!("tenant {tenant} has {loaded} rows, should have {expected}{why}");
+            return Err(Doubt(reason).into());
         }
     }
     state.loaded(facts.position).ok_or_else(|| Doubt("its last row is missing".to_string()))?;

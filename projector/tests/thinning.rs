@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::World;
 use common::answers::{answers, same};
-use projector::{Error, Projection, When};
+use projector::{Error, Moment, Projection, When};
 use proto::{Kind, ResourceId, subject};
 use serde_json::json;
 
@@ -150,6 +150,39 @@ async fn a_quiet_tenant_is_at_its_floor() {
     }
     assert!(matches!(projection.moment(&here, When::Sequence(last - 1)), Err(Error::NotKept { .. })));
     assert!(matches!(projection.moment(&there, When::Sequence(floor - 1)), Err(Error::NotKept { .. })));
+    running.stop().await;
+}
+
+/// A tenant of whom nothing was removed needs no image: whoever was killed before there was one has all his rows.
+#[tokio::test]
+async fn a_tenant_who_came_after_the_floor_has_nothing_built_again() {
+    let (mut world, people) = lively().await;
+    let running = world.open().await;
+    let projection = &running.projection;
+    let moment = projection.moment(&world.tenant, When::Sequence(projection.applied() / 2)).unwrap().unwrap();
+    let (_, time) = projection.stands_at(&world.tenant, moment).unwrap();
+    let floor = projection.thin(time).unwrap();
+    thinned(projection, floor).await;
+    running.stop().await;
+    let (here, there) = (world.tenant.clone(), common::tenant("acme"));
+    world.tenant = there.clone();
+    let ada = world.user("ada").await;
+    let images = world.folder.path().join("projection/images");
+    for _ in 0..2 {
+        let running = world.open().await;
+        assert_eq!(running.projection.floor(), floor, "nothing is built again");
+        assert!(running.projection.resource_at(&there, "User", ada, Moment::NOW).await.unwrap().is_some());
+        assert!(
+            running.projection.resource_at(&here, "User", people[0], Moment::NOW).await.unwrap().is_some()
+        );
+        running.stop().await;
+        std::fs::remove_file(images.join("acme")).unwrap();
+    }
+    // Of whom something was removed nothing else can tell: all is built again.
+    std::fs::remove_file(images.join("corp")).unwrap();
+    let running = world.open().await;
+    assert_eq!(running.projection.floor(), 0);
+    assert!(running.projection.resource_at(&here, "User", people[0], Moment::NOW).await.unwrap().is_some());
     running.stop().await;
 }
 
