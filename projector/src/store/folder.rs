@@ -24,7 +24,7 @@ const LENGTHS: &str = "segments";
 /// Where the segments are, within the folder.
 const SEGMENTS_FOLDER: &str = "segments";
 /// Before a tenant's name in the name of its tree.
-pub(super) const TENANT_PREFIX: &str = "tenant/";
+const TENANT_PREFIX: &str = "tenant/";
 /// The file that sled locks while it is open.
 const LOCK_FILE: &str = "db";
 /// How sled describes its log when it opens it, to open it faster the next time.
@@ -119,6 +119,13 @@ impl Folder {
     pub(super) fn facts(&self) -> Result<Facts, Doubt> {
         let unsettled = self.unsettled().facts.clone();
         Ok(unsettled.map_or_else(|| read_facts(&self.meta), |facts| Ok(Some(facts)))?.unwrap_or_default())
+    }
+
+    /// All who ever had rows.
+    pub(super) fn tenants(&self) -> Vec<Tenant> {
+        let tenant =
+            |name: &sled::IVec| std::str::from_utf8(name).ok()?.strip_prefix(TENANT_PREFIX)?.parse().ok();
+        self.db.tree_names().iter().filter_map(tenant).collect()
     }
 
     pub(super) fn tree(&self, tenant: &Tenant) -> Result<sled::Tree, Doubt> {

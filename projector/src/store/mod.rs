@@ -6,7 +6,7 @@ mod guarded;
 mod handle;
 mod memory;
 #[cfg(test)]
-mod power;
+mod power_tests;
 mod reclaim;
 mod room;
 mod segments;

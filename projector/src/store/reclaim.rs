@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::Tenant;
 
 use super::Doubt;
-use super::folder::{Folder, TENANT_PREFIX, entry_of, unwritten};
+use super::folder::{Folder, entry_of, unwritten};
 use super::room;
 use super::segments::SEGMENT_BYTES;
 use crate::row::Row;
@@ -43,12 +43,6 @@ impl Folder {
             self.give_back(&round.difference(&kept).copied().collect())?;
             damaged.extend(kept);
         }
-    }
-
-    fn tenants(&self) -> Vec<Tenant> {
-        let tenant =
-            |name: &sled::IVec| std::str::from_utf8(name).ok()?.strip_prefix(TENANT_PREFIX)?.parse().ok();
-        self.db.tree_names().iter().filter_map(tenant).collect()
     }
 
     /// How many bytes of each segment rows still have; nothing when it is not to go on.
