@@ -145,6 +145,26 @@ async fn keys_that_are_gone_are_missed_at_once_and_by_the_next_start() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_deleted_is_missed_at_once_and_by_the_next_start() {
+    let house = House::start();
+    let broker = written(&house).await;
+    let keys = operator(&house).await.get_key_value("KEYS").await.unwrap();
+    let names = broker.keys.keys().await.unwrap();
+    let page = names.iter().find(|name| name.starts_with("page.")).unwrap();
+    // Others are made and changed meanwhile.
+    let issue = async |tenant: &str| {
+        Keyring::new(broker.keys.clone(), master()).issue(&tenant.parse().unwrap()).await.unwrap();
+    };
+    issue("acme").await;
+    broker.verify().await.unwrap();
+    keys.delete(page).await.unwrap();
+    issue("other").await;
+    let words = ["KV_KEYS", page, "was deleted", "backup"];
+    says(broker.verify().await, &words);
+    says(nats::connect(&house.config()).await.map(drop), &words);
+}
+
 /// One stream of the broker's is older than the others: its disk lost what was written last, or somebody copied it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_lost_its_end_while_nobody_ran_is_missed() {

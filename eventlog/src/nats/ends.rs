@@ -8,13 +8,21 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use serde::{Deserialize, Serialize};
 
+use super::log::is_absent;
 use super::settings::{self, Seen, StreamSettings};
+use super::unavailable;
 use crate::{Bucket, Error, Timeline};
 
 /// Where it stands in the bucket ROLLCALL.
 const KEY: &str = "ends";
 /// Those of which nothing else tells. Where IDENTITY went, every projection knows.
 const KEPT: [&str; 3] = ["PROVISIONING", "CONTROL", settings::KEYS];
+/// The subjects of the keys.
+const ALL_KEYS: &str = "$KV.KEYS.>";
+const KEYS_PREFIX: &str = "$KV.KEYS.";
+/// The header of what stands for a deleted value, and what it says.
+const MARK: &str = "KV-Operation";
+const DELETED: [&str; 2] = ["DEL", "PURGE"];
 /// How often in a row a stream must be shorter than it was: a new leader may have to catch up first.
 const SHORTER_MAX: u32 = 10;
 /// How long to wait before it is looked at again.
@@ -60,6 +68,25 @@ pub(super) fn lost(before: Seen, now: Seen) -> Option<String> {
         .then(|| format!("{} of its {} values are gone", before.values - now.values, before.values))
 }
 
+/// A key that was deleted after a sequence of the bucket's stream: that leaves a mark under its name. Reads all that was
+/// written since.
+pub(super) async fn deleted(context: &Context, after: u64) -> Result<Option<String>, Error> {
+    let doing = || format!("looking for deleted values of {}", settings::KEYS);
+    let stream = context.get_stream(settings::KEYS).await.map_err(|error| unavailable(doing(), error))?;
+    let mut from = after + 1;
+    loop {
+        match stream.get_first_raw_message_by_subject(ALL_KEYS, from).await {
+            Ok(message) if message.headers.get(MARK).is_some_and(|mark| DELETED.contains(&mark.as_str())) => {
+                let name = message.subject.strip_prefix(KEYS_PREFIX).unwrap_or_default();
+                return Ok(Some(format!("{name} was deleted")));
+            }
+            Ok(message) => from = message.sequence + 1,
+            Err(error) if is_absent(&error.kind()) => return Ok(None),
+            Err(error) => return Err(unavailable(doing(), error)),
+        }
+    }
+}
+
 /// What a stream is like, once it had time to be as it was: a new leader may have to catch up first.
 pub(super) async fn look_again(
     context: &Context,
@@ -91,10 +118,12 @@ pub(super) async fn check(
     for (seen, wanted) in streams {
         let Some(end) = ends.streams.get(wanted.name()) else { continue };
         let before = Seen { last_sequence: end.last_sequence, values: end.values, ..*seen };
-        if lost(before, *seen).is_none() {
-            continue;
-        }
-        if let Some(reason) = lost(before, look_again(context, wanted, before).await?) {
+        let reason = match lost(before, *seen) {
+            None if wanted.name() == settings::KEYS => deleted(context, before.last_sequence).await?,
+            None => None,
+            Some(_) => lost(before, look_again(context, wanted, before).await?),
+        };
+        if let Some(reason) = reason {
             let otherwise = match wanted.name() {
                 settings::KEYS => "Nothing else opens what was sealed with them",
                 _ => {

@@ -74,6 +74,10 @@ impl NatsHealth {
             "it was deleted and made again since this process began".to_string()
         } else if let Some(reason) = ends::lost(before, now) {
             reason
+        } else if wanted.name() == settings::KEYS
+            && let Some(reason) = ends::deleted(&self.context, before.last_sequence).await?
+        {
+            reason
         } else {
             *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
             return Ok(());

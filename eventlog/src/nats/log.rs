@@ -58,7 +58,7 @@ impl NatsLog {
     }
 }
 
-fn is_absent(kind: &RawMessageErrorKind) -> bool {
+pub(super) fn is_absent(kind: &RawMessageErrorKind) -> bool {
     match kind {
         LastRawMessageErrorKind::NoMessageFound => true,
         LastRawMessageErrorKind::InvalidSubject
