@@ -6,14 +6,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::ResourceId;
 use proto::provisioning::{Details, Event, Kind};
+use proto::{ResourceId, Tenant};
 
 use crate::link::{Held, IMPORT, Link, RELEASED_BY};
 use crate::rails::{self, Rails, Tally};
 
 /// The links of one app.
 pub(crate) struct Book {
+    /// Whose people they are.
+    tenant: Option<Tenant>,
     links: BTreeMap<ResourceId, Link>,
     /// The resource types that links are of.
     types: BTreeSet<Arc<str>>,
@@ -39,6 +41,7 @@ pub(crate) struct Book {
 impl Default for Book {
     fn default() -> Self {
         Self {
+            tenant: None,
             links: BTreeMap::new(),
             types: BTreeSet::new(),
             owners: BTreeSet::new(),
@@ -78,6 +81,9 @@ impl Book {
         if self.get(id).is_some_and(|link| link.last >= sequence) {
             return;
         }
+        if event.kind != Kind::PassedOver {
+            self.tenant.get_or_insert_with(|| event.tenant.clone());
+        }
         let mut link = self.take(id);
         self.notice(event, details, link.is_off);
         let account = link.remote_id.clone();
@@ -91,6 +97,11 @@ impl Book {
         if matches!(event.kind, Kind::Decided { .. }) {
             self.give_back(id);
         }
+    }
+
+    /// Whose people were first written about.
+    pub(crate) fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
     }
 
     /// A type's name, kept once for all links.

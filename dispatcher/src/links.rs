@@ -7,8 +7,8 @@ use std::time::Duration;
 use eventlog::{Keyring, Log, Message, Timeline};
 use futures::StreamExt;
 use jiff::Timestamp;
-use proto::ResourceId;
 use proto::provisioning::{self, Details, Encoded, Event};
+use proto::{ResourceId, Tenant};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,11 @@ impl Links {
     /// Who was given an account by a person since this was asked last.
     pub(crate) fn take_imported(&self, app: &str) -> BTreeSet<ResourceId> {
         self.book(app, Book::take_imported)
+    }
+
+    /// Whose people an app was given, whatever its configuration says now.
+    pub(crate) fn tenant(&self, app: &str) -> Option<Tenant> {
+        self.book(app, |book| book.tenant().cloned())
     }
 
     /// Follows PROVISIONING until told to stop.

@@ -4,6 +4,7 @@
 
 use proto::control::Kind;
 use serde_json::{Value, json};
+use street::apps::{self, App};
 use street::control::control;
 use street::house::{Options, eventually, user};
 use street::subscriber::{Subscriber, Verdict};
@@ -159,4 +160,29 @@ fn what_changes_is_shown_applied_and_written_down_and_all_else_keeps_running() {
         [&same, &changed, &new].iter().all(|one| names(one).contains(&"carol".to_string())).then_some(())
     });
     assert_eq!(names(&gone), ["ada"]);
+}
+
+/// What was written about an app's accounts is one tenant's.
+#[test]
+fn an_app_does_not_move_to_another_tenant() {
+    let app = App::start(apps::Kind::Scim);
+    let mut house = House::feeding(&[("wiki", &app, "")]);
+    house.corp().post("/Users", &user("ada")).expect(201);
+    eventually("she has an account", || app.account("ada"));
+    let token = house.token_of("other", "hr", "rfc");
+    let other = Client::new(&house.env("SCIM_URL").replace("/corp/", "/other/"), &token);
+    other.post("/Users", &user("bob")).expect(201);
+    let ours = app.configuration("wiki", "");
+    house.configure(&ours.replace("\"corp\"", "\"other\""));
+    house.hang_up();
+    let waits = || {
+        let told = house.rollcall(&["app", "list"]);
+        told.contains("its accounts belong to tenant corp").then_some(())
+    };
+    eventually("nothing is done, and it is told why", waits);
+    house.corp().post("/Users", &user("eve")).expect(201);
+    house.configure(&ours);
+    house.hang_up();
+    eventually("it goes on as before", || app.account("eve"));
+    assert_eq!(app.accounts().keys().collect::<Vec<_>>(), ["ada", "eve"]);
 }

@@ -41,7 +41,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use proto::ResourceId;
+use proto::{ResourceId, Tenant};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -154,6 +154,18 @@ impl Worker {
         self.shared.tell(&self.name, Status { waiting_for: Some(what.to_string()), ..Status::default() });
     }
 
+    /// What was written about its accounts is another tenant's. Until another configuration comes nothing is done: nobody would
+    /// look after those accounts, and who gets which would be anybody's guess.
+    async fn misplaced(&self, tenant: &Tenant) -> Result<(), Error> {
+        let why = format!(
+            "its accounts belong to tenant {tenant}, and it is configured for {}: give the other tenant's app another name",
+            self.config.tenant
+        );
+        tracing::error!(app = self.name, why, "an app is not worked for");
+        self.waiting(&why);
+        std::future::pending().await
+    }
+
     /// As long as the lease is ours and nobody says to stop. Whatever ends it, calls that are under way are heard: what came
     /// of one that nobody listens to has to be found out from the app.
     async fn turn(&self, lease: &mut Lease, shutdown: &CancellationToken) -> Result<(), Error> {
@@ -185,11 +197,14 @@ impl Worker {
         stopping: &CancellationToken,
     ) -> Result<(), Error> {
         let (broker, links) = (&self.shared.broker, &self.shared.links);
-        if !lease.renew(&*broker.leases).await? {
-            self.waiting("another dispatcher works for this app");
+        if !links.catch_up(CATCH_UP_TIMEOUT).await? {
             return Ok(());
         }
-        if !links.catch_up(CATCH_UP_TIMEOUT).await? {
+        if let Some(tenant) = links.tenant(&self.name).filter(|tenant| *tenant != self.config.tenant) {
+            return self.misplaced(&tenant).await;
+        }
+        if !lease.renew(&*broker.leases).await? {
+            self.waiting("another dispatcher works for this app");
             return Ok(());
         }
         let mut due = Due::default();
