@@ -249,6 +249,8 @@ fn to_wire(event: &Event) -> wire::Event {
 
 fn from_wire(event: wire::Event) -> Result<Event, Error> {
     use wire::event::Kind as Wire;
+    // What has none is no event of any version, whatever its kind.
+    let id = EventId::from_bytes(&event.id)?;
     let kind = match event.kind.ok_or(Error::UnknownKind)? {
         Wire::Created(kind) => Kind::Created { members_added: ids(&kind.members_added)? },
         Wire::Updated(kind) => Kind::Updated {
@@ -268,7 +270,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         Wire::PassedOver(_) => Kind::PassedOver,
     };
     Ok(Event {
-        id: EventId::from_bytes(&event.id)?,
+        id,
         tenant: event.tenant.parse()?,
         resource_type: event.resource_type,
         resource_id: ResourceId::from_bytes(&event.resource_id)?,

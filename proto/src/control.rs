@@ -125,6 +125,8 @@ pub fn encode(event: &Event) -> Bytes {
 pub fn decode(bytes: Bytes) -> Result<Event, Error> {
     use wire::event::Kind as Wire;
     let event = wire::Event::decode(bytes)?;
+    // What has none is no event of any version, whatever its kind.
+    let id = EventId::from_bytes(&event.id)?;
     let kind = match event.kind.ok_or(Error::UnknownKind)? {
         Wire::TokenCreated(kind) => Kind::TokenCreated {
             credential: kind.credential,
@@ -148,7 +150,7 @@ pub fn decode(bytes: Bytes) -> Result<Event, Error> {
         }
     };
     Ok(Event {
-        id: EventId::from_bytes(&event.id)?,
+        id,
         tenant: event.tenant.parse()?,
         actor: event.actor,
         txn: event.txn,

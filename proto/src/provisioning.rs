@@ -240,6 +240,8 @@ fn to_wire(event: &Event) -> wire::Event {
 fn from_wire(event: wire::Event) -> Result<Event, Error> {
     use wire::event::Kind as Wire;
     let status = |status: u32| u16::try_from(status).unwrap_or_default();
+    // What has none is no event of any version, whatever its kind.
+    let id = EventId::from_bytes(&event.id)?;
     let kind = match event.kind.ok_or(Error::UnknownKind)? {
         Wire::Intended(kind) => Kind::Intended { operation: kind.operation },
         Wire::Done(kind) => Kind::Done {
@@ -269,7 +271,7 @@ fn from_wire(event: wire::Event) -> Result<Event, Error> {
         Wire::PassedOver(_) => Kind::PassedOver,
     };
     Ok(Event {
-        id: EventId::from_bytes(&event.id)?,
+        id,
         tenant: event.tenant.parse()?,
         app: event.app,
         resource_type: event.resource_type,

@@ -174,6 +174,8 @@ mod tests {
             assert_eq!(Stream::named(name), Some(stream));
             let noise = Bytes::from_static(b"hello");
             assert!(stream.check(subject, &noise).is_err() && !stream.is_stand_in(&noise));
+            // Nothing at all is not of a newer version.
+            assert!(matches!(stream.check(subject, &Bytes::new()), Err(Error::Invalid(_))));
             let given = stream.stand_in(subject, &noise, Timestamp::UNIX_EPOCH, "noise");
             assert!(
                 stream.check(&given.subject, &given.payload).is_ok() && stream.is_stand_in(&given.payload)

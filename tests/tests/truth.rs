@@ -83,14 +83,17 @@ fn a_secret_that_vanishes_is_said_while_there_is_time() {
     house.corp().post("/Users", &user("eve")).expect(201);
 }
 
-/// What it meant nobody knows, so it cannot be passed over: the house ends, and so does each start.
+/// What it meant nobody knows, and it bears an id as ours do, so it cannot be passed over: the house ends, and so does each
+/// start.
 #[test]
-fn a_message_that_nobody_of_ours_wrote_ends_the_house_and_every_start() {
+fn a_message_that_may_be_ours_and_cannot_be_read_ends_the_house_and_every_start() {
     let mut house = watchful(&[]);
     house.corp().post("/Users", &user("ada")).expect(201);
     operate(&house, |context| async move {
-        let published = context.publish("identity.corp.user.strange", "hello".into()).await.unwrap();
-        published.await.unwrap();
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", "01890a5d-ac96-774b-bcce-b302099a8057");
+        let subject = "identity.corp.user.strange";
+        context.publish_with_headers(subject, headers, "hello".into()).await.unwrap().await.unwrap();
     });
     says(&last_words(&house), &["the message at sequence", "not an event of rollcall"]);
     assert!(!house.stop(), "it ended with an error");
