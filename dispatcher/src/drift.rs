@@ -39,6 +39,29 @@ pub(crate) fn drift(
     found
 }
 
+/// Texts that an app shows in other letters, upper for lower, as paths; those of several values aside. That is drift only
+/// where something is known to have been written since: an app may spell them its own way.
+pub(crate) fn spelled_otherwise(intended: &Object, shown: &Object) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (name, ours) in intended {
+        match (ours, named(shown, name).map(alone)) {
+            (Value::String(ours), Some(Value::String(theirs))) => {
+                let (ours, theirs) = (ours.trim(), theirs.trim());
+                if ours != theirs && scim::fold(ours) == scim::fold(theirs) {
+                    found.insert(name.clone());
+                }
+            }
+            (Value::Object(ours), Some(Value::Object(theirs))) => {
+                let separator = if name.contains(':') { ':' } else { '.' };
+                let inner = spelled_otherwise(ours, theirs).into_iter();
+                found.extend(inner.map(|path| format!("{name}{separator}{path}")));
+            }
+            (_, _) => {}
+        }
+    }
+    found
+}
+
 /// Whether an account is switched off, as the app shows it.
 pub(crate) fn is_inactive(shown: &Object) -> bool {
     named(shown, "active").and_then(truth) == Some(false)
@@ -253,6 +276,21 @@ mod tests {
         let kind = registry.by_name("User").unwrap();
         let found = drift(&registry, kind, intended.as_object().unwrap(), shown.as_object().unwrap());
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected, "{intended} {shown}");
+    }
+
+    #[test]
+    fn other_letters_are_found_where_they_are_asked_for() {
+        let intended = json!({
+            "userName": "Ada", "title": "Dr", "active": true, "name": {"givenName": "ADA", "familyName": "L"},
+            ENTERPRISE: {"department": "R"}, "emails": [{"value": "A@x.test"}],
+        });
+        let shown = json!({
+            "username": "ada", "title": "Prof", "active": false, "name": {"givenName": "ada", "familyName": "L"},
+            ENTERPRISE: {"department": "r"}, "emails": [{"value": "a@x.test"}],
+        });
+        let found = spelled_otherwise(intended.as_object().unwrap(), shown.as_object().unwrap());
+        let expected = ["name.givenName", &format!("{ENTERPRISE}:department"), "userName"];
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Check {
     pub(crate) was_not_listed: bool,
     /// It was just written again because of these: what differs still is not kept by the app.
     pub(crate) reverted: Option<BTreeSet<String>>,
+    /// A call that nobody heard of may have been carried out after others: letters count that otherwise do not.
+    pub(crate) is_after_unheard: bool,
 }
 
 /// What a reconciliation found, named and counted.
@@ -156,7 +158,7 @@ impl Checks {
     pub(crate) fn read_again(&self, id: ResourceId, call: Timestamp) {
         let mut inner = self.inner();
         if inner.read_again.insert(id, call) != Some(call) {
-            inner.wanted.entry(id).or_default();
+            inner.wanted.entry(id).or_default().is_after_unheard = true;
         }
     }
 

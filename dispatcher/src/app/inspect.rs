@@ -20,7 +20,7 @@ use crate::Error;
 use crate::budget::Wanted;
 use crate::config::{MEMBERS, OnDrift, ReconcileConfig};
 use crate::connector::{Account, Outcome, Read};
-use crate::drift::{drift, is_inactive};
+use crate::drift::{drift, is_inactive, spelled_otherwise};
 use crate::link::Link;
 use crate::plan::Call;
 use crate::profile::Calls;
@@ -131,6 +131,11 @@ impl Performer {
             return Ok(Step::Again);
         }
         let mut difference = self.difference(id, now, link, account);
+        if check.is_after_unheard
+            && let Ok(desired) = &now.desired
+        {
+            difference.paths.extend(spelled_otherwise(&desired.attributes, &account.attributes));
+        }
         let intended = now.desired.as_ref().map(|desired| desired.hash()).unwrap_or_default();
         if let Some(reverted) = &check.reverted {
             let paths: BTreeSet<String> = reverted.intersection(&difference.paths).cloned().collect();
@@ -209,7 +214,7 @@ impl Performer {
             status: 200,
         };
         if !difference.paths.is_empty() {
-            self.checks.want(id, Check { reverted: Some(difference.paths.clone()), was_not_listed: false });
+            self.checks.want(id, Check { reverted: Some(difference.paths.clone()), ..Check::default() });
         }
         self.write(id, now, &link, observed, None, &why).await?;
         Ok(Step::Again)

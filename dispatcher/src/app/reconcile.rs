@@ -285,7 +285,7 @@ impl Round {
         }
         for (mark, id) in ours {
             if !listing.seen.contains(&mark) || again.contains(&mark) {
-                self.suspect(id, Check { was_not_listed: true, reverted: None }).await;
+                self.suspect(id, Check { was_not_listed: true, ..Check::default() }).await;
             }
         }
     }
