@@ -177,6 +177,34 @@ fn what_comes_late_undoes_nothing() {
 }
 
 /// Another configuration, and the end, wait for the answers of what is under way.
+/// To most, `ada` and `Ada` are one name; but one of them is what the directory says.
+#[test]
+fn what_comes_late_undoes_no_letter() {
+    let app = App::start(Kind::Scim);
+    let house = house(&app, IMPATIENT);
+    let corp = house.corp();
+    let path = format!("/Users/{}", corp.post("/Users", &user("ada")).expect(201).id());
+    eventually("she has an account", || app.account("ada"));
+    nothing_is_due(&house);
+    let renamed = |name: &str| json!([{"op": "replace", "path": "userName", "value": name}]);
+    app.forget_calls();
+    app.do_late(LATE);
+    corp.patch(&path, renamed("ADA")).expect(200);
+    stops_listening(&house);
+    app.do_late(Duration::ZERO);
+    corp.patch(&path, renamed("Ada")).expect(200);
+    eventually("the late call is done", || {
+        let is_late = |call: &street::apps::Call| {
+            call.method != "GET" && call.status < 300 && call.body.contains("\"ADA\"")
+        };
+        app.calls().iter().any(is_late).then_some(())
+    });
+    let name = || app.accounts().into_keys().next();
+    eventually("she is called as the directory says", || (name()? == "Ada").then_some(()));
+    nothing_is_due(&house);
+    assert_eq!(name().as_deref(), Some("Ada"));
+}
+
 #[test]
 fn answers_are_heard_although_the_work_ends() {
     let app = App::start(Kind::Scim);

@@ -289,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn after_a_call_that_nobody_heard_an_account_is_read_once_and_to_the_letter() {
+        let (checks, call) = (Checks::default(), Timestamp::UNIX_EPOCH);
+        checks.read_again(id(1), call);
+        let check = checks.wanted(id(1)).unwrap();
+        assert!(check.is_after_unheard && check.reverted.is_none());
+        checks.was_read(id(1), |_| {});
+        checks.read_again(id(1), call);
+        assert_eq!(checks.wanted(id(1)), None);
+        checks.want(id(1), Check::default());
+        assert!(!checks.wanted(id(1)).unwrap().is_after_unheard);
+    }
+
+    #[test]
     fn whoever_is_suspected_while_he_is_worked_on_is_read_at_the_next_turn() {
         let checks = Checks::default();
         checks.suspect();
