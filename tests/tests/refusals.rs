@@ -9,7 +9,8 @@ use street::house::{Options, user};
 #[test]
 fn bad_requests_are_refused_and_write_nothing() {
     let configuration = Some(
-        "[gateway.limits]\nbody_bytes_max = 20000\nmembers_max = 10\npatch_operations_max = 5\n".to_string(),
+        "[gateway.limits]\nbody_bytes_max = 20000\nmembers_max = 10\npatch_operations_max = 5\nattributes_max = 3\n"
+            .to_string(),
     );
     let house = House::start_with(Options { configuration, ..Options::default() });
     let corp = house.corp();
@@ -85,6 +86,7 @@ fn bad_requests_are_refused_and_write_nothing() {
         ("GET", &long_filter, String::new(), 400, Some("invalidFilter")),
         ("GET", "/Users?startIndex=one", String::new(), 400, Some("invalidValue")),
         ("GET", "/Users?attributes=id&excludedAttributes=name", String::new(), 400, Some("invalidValue")),
+        ("GET", "/Users?attributes=id,userName,title,name", String::new(), 400, Some("invalidValue")),
         ("GET", "/Schemas?filter=id%20pr", String::new(), 403, None),
         ("GET", "/Schemas/urn:nothing", String::new(), 404, None),
         ("PATCH", "/Users", "{}".to_string(), 405, None),

@@ -244,3 +244,35 @@ impl Directory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Told;
+    use crate::writer::tests::told;
+
+    /// Types have numbers of one byte.
+    #[test]
+    fn what_is_passed_over_uses_up_no_types() {
+        let mut directory = Directory::new(Default::default());
+        let tenant = "corp".parse().unwrap();
+        for sequence in 1..400 {
+            let Told::New { mut read, .. } = told(&tenant, sequence, Kind::PassedOver, Vec::new()) else {
+                unreachable!("news are told")
+            };
+            read.event.resource_type = format!("Made{sequence}");
+            directory.apply(&read, false);
+        }
+        for (sequence, name) in [(400, "User"), (401, "Group")] {
+            let kind = Kind::Created { members_added: Vec::new() };
+            let Told::New { mut read, .. } = told(&tenant, sequence, kind, Vec::new()) else {
+                unreachable!("news are told")
+            };
+            read.event.resource_type = name.to_string();
+            directory.apply(&read, false);
+            let slot = directory.slot(read.event.resource_id).unwrap();
+            assert_eq!(directory.type_at(slot), name);
+        }
+        assert_eq!(directory.kinds, ["User", "Group"]);
+    }
+}
