@@ -66,7 +66,7 @@ impl Inner {
     pub(crate) async fn catch_up(&self, why: &'static str, deadline: Instant) -> Result<(), Failure> {
         metrics::counter!("rollcall_catch_ups_total", "why" => why).increment(1);
         let begun = Instant::now();
-        let caught_up = within(deadline, || self.projection.catch_up(deadline)).await;
+        let caught_up = Box::pin(within(deadline, || self.projection.catch_up(deadline))).await;
         metrics::histogram!("rollcall_catch_up_duration_seconds").record(begun.elapsed().as_secs_f64());
         caught_up
     }
@@ -80,7 +80,7 @@ impl Inner {
             Freshness::AtLeast(sequence) => {
                 metrics::counter!("rollcall_catch_ups_total", "why" => "version").increment(1);
                 // What no log will ever show is not waited for: it was made up, or the log was restored from a backup.
-                let last = within(deadline, || self.projection.readiness()).await?.last;
+                let last = Box::pin(within(deadline, || self.projection.readiness())).await?.last;
                 if last < sequence {
                     let detail =
                         format!("the log ends at {last}, before {sequence}, which the request refers to");

@@ -61,24 +61,25 @@ impl Inner {
         let Terms { caller, rules, context, .. } = terms;
         let (projection, tenant, kind) = (&self.projection, &caller.tenant, context.kind);
         if !rules.join.is_empty() {
-            match self.joined(terms, parts).await? {
+            match Box::pin(self.joined(terms, parts)).await? {
                 Found::Nobody => {}
                 found => return Ok(found),
             }
         }
         let Some((attribute, key)) = self.main_key(caller, kind, parts) else {
-            return self.alike(terms, parts).await;
+            return Box::pin(self.alike(terms, parts)).await;
         };
         let holder = projection.key(tenant, &kind.name, &key).holder;
         match holder {
             Some(id) if rules.repeat.is_some() || rules.reactivate => {
                 match projection.resource(tenant, &kind.name, id).await? {
                     None => Ok(Found::Nobody),
-                    Some(stored) => self.holder(terms, parts, stored, attribute).await,
+                    Some(stored) => Box::pin(self.holder(terms, parts, stored, attribute)).await,
                 }
             }
             Some(_) => Ok(Found::Nobody),
-            None => self.former(caller, kind, rules, parts, &key).await,
+            None if rules.tombstone.is_none() => Ok(Found::Nobody),
+            None => Box::pin(self.former(caller, kind, rules, parts, &key)).await,
         }
     }
 

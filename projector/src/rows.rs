@@ -73,9 +73,14 @@ impl Projection {
 
     /// What a row says.
     pub(crate) async fn content(&self, tenant: &Tenant, sequence: u64) -> Result<Arc<Content>, Error> {
-        if let Some(content) = self.inner.hot.get(sequence) {
-            return Ok(content);
+        match self.inner.hot.get(sequence) {
+            Some(content) => Ok(content),
+            // Whoever reads carries the future about, which is large.
+            None => Box::pin(self.content_sought(tenant, sequence)).await,
         }
+    }
+
+    async fn content_sought(&self, tenant: &Tenant, sequence: u64) -> Result<Arc<Content>, Error> {
         let cleared = self.inner.hot.cleared();
         let row = self.row(tenant, sequence).await?;
         let content = match self.inner.reader.content_of(&row).await {

@@ -105,7 +105,7 @@ impl Trying {
                     Attempt::GuardFailed { at } => at,
                     _ => None,
                 };
-                let found = stands::find(log, appends, floor, known, at);
+                let found = Box::pin(stands::find(log, appends, floor, known, at));
                 match timeout_at(self.deadline + ASK_MORE, found).await {
                     Ok(Ok(Some(sequence))) => return Ok(Some(sequence)),
                     Ok(Ok(None)) if known || self.unknown => {

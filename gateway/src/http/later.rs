@@ -92,6 +92,16 @@ pub(super) async fn accept_one(
     if asked.header(header::IF_NONE_MATCH).is_some() {
         return Ok(None);
     }
+    Box::pin(accept_operation(gateway, asked, preference, method, data)).await
+}
+
+async fn accept_operation(
+    gateway: &Gateway,
+    asked: &Asked,
+    preference: Preference,
+    method: &str,
+    data: &Value,
+) -> Result<Option<Reply>, Problem> {
     let kind = asked.kind(gateway)?;
     let path = match asked.id.as_str() {
         "" => kind.endpoint.clone(),

@@ -128,7 +128,8 @@ async fn change(
     command: &Command,
     success: StatusCode,
 ) -> Result<Reply, Problem> {
-    let outcome = gateway.execute(&asked.caller, kind, command, &asked.txn).await;
+    // What is around it carries it about, which costs more than its own place.
+    let outcome = Box::pin(gateway.execute(&asked.caller, kind, command, &asked.txn)).await;
     let result = if outcome.is_ok() { "done" } else { "refused" };
     metrics::counter!("rollcall_commands_total", "command" => command.name(), "result" => result)
         .increment(1);
@@ -156,7 +157,7 @@ async fn change(
         }
         Outcome::Told(stored) => stored,
     };
-    Ok(match as_it_was(gateway, asked, kind, selection, &overtaken, success).await {
+    Ok(match Box::pin(as_it_was(gateway, asked, kind, selection, &overtaken, success)).await {
         Some(reply) => reply,
         None => told(gateway, asked, kind, selection, command, &overtaken, success),
     })
