@@ -148,7 +148,9 @@ pub trait Log: Send + Sync + 'static {
     /// Sets a note.
     async fn set_note(&self, name: &str, value: &str) -> Result<(), Error>;
 
-    /// The first sequence at or after an instant; one past the last when there is none.
+    /// A sequence at which the broker's clock had reached an instant, and before which it had not; one past the last when
+    /// there is none. Where that clock went back there are several, and this is one of them: whoever must miss nothing
+    /// asks a projection.
     async fn sequence_at(&self, time: Timestamp) -> Result<u64, Error> {
         let (mut low, mut high) = (1, self.last_sequence().await? + 1);
         while low < high {

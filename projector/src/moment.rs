@@ -6,7 +6,7 @@ use eventlog::clock;
 use jiff::{SignedDuration, Timestamp};
 use proto::{CLOCK_TOLERANCE, ResourceId, Tenant};
 
-use crate::directory::{NOW, Number};
+use crate::directory::{Directory, NOW, Number};
 use crate::{Error, Projection};
 
 /// Log time is in whole milliseconds.
@@ -93,6 +93,15 @@ impl Projection {
             tokio::time::sleep(open.try_into().unwrap_or_default()).await;
         }
         is_known()
+    }
+
+    /// The last sequence that is applied of what happened until an instant, in log time, in whatever tenant; 0 when nothing
+    /// did. A tenant that was dropped has nothing from before.
+    pub fn last_until(&self, instant: Timestamp) -> u64 {
+        let last = |directory: &Directory| {
+            Some(directory.versions().get(directory.at_time(instant)?)?.sequence)
+        };
+        self.state().tenants.values().filter_map(last).max().unwrap_or_default()
     }
 
     /// The last event at a moment: its sequence and its log time.

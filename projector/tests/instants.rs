@@ -62,3 +62,30 @@ async fn what_was_on_its_way_is_waited_for() {
     assert_eq!(clock::now(), before);
     running.stop().await;
 }
+
+/// The broker's clock may go back, log time does not: what happened until an instant is the beginning of the log.
+#[tokio::test]
+async fn a_clock_that_went_back_misplaces_no_instant() {
+    let (world, book) = (World::new(), Book::default());
+    let begun = Timestamp::from_millisecond(1_790_000_000_000).unwrap();
+    let at = |seconds: i64| begun + SignedDuration::from_secs(seconds);
+    for (number, broker) in [0, 100, 40, 41, 42, 43, 44, 200].into_iter().enumerate() {
+        write(&book, &world, &format!("u{number}"), at(broker), at(broker));
+    }
+    let log = Arc::new(book.clone());
+    let running = Running::open(config(world.folder.path(), &[]), log, &world.keyring, &world.registry).await;
+    running.projection.catch_up(deadline()).await.unwrap();
+    let tick = SignedDuration::from_nanos(1);
+    for (instant, expected) in [
+        (at(0) - tick, 0),
+        (at(0), 1),
+        (at(42), 1),
+        (at(100) - tick, 1),
+        (at(100), 7),
+        (at(200) - tick, 7),
+        (at(200), 8),
+    ] {
+        assert_eq!(running.projection.last_until(instant), expected, "{instant}");
+    }
+    running.stop().await;
+}

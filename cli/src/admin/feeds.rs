@@ -14,10 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use projector::When;
 use proto::Tenant;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::About;
 use super::asked::Parameters;
 use super::problem::Problem;
+use super::then::CATCH_UP_MAX;
 use crate::at;
 use crate::failure::causes;
 
@@ -115,15 +117,15 @@ async fn replay(
     let first = match asked.when("from")? {
         When::Now => 0,
         When::Sequence(sequence) => sequence,
-        When::Instant(instant) => about.sequence_at(instant).await?,
+        When::Instant(instant) => {
+            let before = instant.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(instant);
+            about.last_until(before).await? + 1
+        }
     };
     let last = match asked.when("to")? {
         When::Now => None,
         When::Sequence(sequence) => Some(sequence),
-        When::Instant(instant) => {
-            let after = instant.checked_add(SignedDuration::from_nanos(1)).unwrap_or(instant);
-            Some(about.sequence_at(after).await?.saturating_sub(1))
-        }
+        When::Instant(instant) => Some(about.last_until(instant).await?),
     };
     about.instruct(&name, Instruction::Replay { first, last }, asked).await
 }
@@ -155,8 +157,10 @@ impl About {
         self.broker.identity.last_sequence().await.map_err(unavailable)
     }
 
-    async fn sequence_at(&self, instant: Timestamp) -> Result<u64, Problem> {
-        self.broker.identity.sequence_at(instant).await.map_err(unavailable)
+    /// The last sequence of what happened until an instant: log time never goes back, as the broker's clock may.
+    async fn last_until(&self, instant: Timestamp) -> Result<u64, Problem> {
+        self.projection.catch_up(Instant::now() + CATCH_UP_MAX).await?;
+        Ok(self.projection.last_until(instant))
     }
 
     /// A feed that ran before.

@@ -18,7 +18,7 @@ use crate::at;
 use crate::sum::Sum;
 
 /// How long to wait for the projection when what is asked for may not be applied yet.
-const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+pub(super) const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// A page ends with the item that goes beyond so many bytes: a group can hold everybody.
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// How many of those that one name means are told.

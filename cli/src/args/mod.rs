@@ -376,7 +376,7 @@ pub(crate) struct PassOver {
 
 #[derive(Args, Debug)]
 pub(crate) struct Tail {
-    /// Start at a position (a sequence) or an instant (RFC 3339) [default: now]
+    /// Start at a position (a sequence) or an instant of the broker's clock (RFC 3339) [default: now]
     #[arg(long, value_name = "POSITION|TIME")]
     pub(crate) from: Option<String>,
     /// Only this tenant
