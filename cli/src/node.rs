@@ -136,6 +136,11 @@ impl Node {
 
         let shutdown = CancellationToken::new();
         let (mut tasks, mut signals) = (JoinSet::new(), Signals::listen()?);
+        let (folded, stop) = (metrics.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            telemetry::fold(move || folded.run_upkeep(), stop).await;
+            Ok(())
+        });
         let (running, stop) = (projection.clone(), shutdown.clone());
         tasks.spawn(async move {
             running.run(stop).await.map_err(|error| Failure::of("running the projection", &error))

@@ -109,3 +109,29 @@ fn json_objects_are_sorted() {
     let object: serde_json::Value = serde_json::from_str(r#"{"b": 1, "a": 2}"#).unwrap();
     assert_eq!(object.to_string(), r#"{"a":2,"b":1}"#);
 }
+
+/// What a text names of metrics, each after this.
+fn metrics(text: &str, before: &str) -> BTreeSet<String> {
+    let places = text.match_indices("rollcall_").filter(|(place, _)| text[..*place].ends_with(before));
+    let name = |(place, _): (usize, &str)| -> String {
+        let rest = text[place..].chars();
+        rest.take_while(|sign| sign.is_ascii_alphanumeric() || *sign == '_').collect()
+    };
+    places.map(name).collect()
+}
+
+/// Whoever watches a process finds each of its metrics in one table, and none there that does not exist.
+#[test]
+fn every_metric_is_told_of() {
+    let code = CRATES.iter().filter(|name| **name != "tests").flat_map(|name| sources(&root().join(name)));
+    let own =
+        |text: &str| text.split("\nmod tests {").next().map(|own| metrics(own, "\"")).unwrap_or_default();
+    let counted: BTreeSet<String> = code.flat_map(|(_, text)| own(&text)).collect();
+    let told = std::fs::read_to_string(root().join("docs/operations/metrics.md")).unwrap();
+    assert_eq!(metrics(&told, "| `"), counted, "docs/operations/metrics.md (left) and the code (right)");
+    let elsewhere = std::fs::read_dir(root().join("docs/operations")).unwrap();
+    for path in elsewhere.map(|entry| entry.unwrap().path()) {
+        let named = metrics(&std::fs::read_to_string(&path).unwrap(), "`");
+        assert!(named.is_subset(&counted), "{} names {named:?}", path.display());
+    }
+}

@@ -53,6 +53,8 @@ pub struct Committer {
 struct Shared {
     log: Arc<dyn Log>,
     waiting_max: usize,
+    /// Tells how many wait.
+    waiting: metrics::Gauge,
     state: Mutex<State>,
     /// As many wait as are waited for.
     gathered: Notify,
@@ -82,8 +84,10 @@ impl State {
 impl Committer {
     /// Gathers the appends of a log from now on; so many commands may wait.
     pub fn new(log: Arc<dyn Log>, waiting_max: usize) -> Self {
-        let state = Mutex::default();
-        Self { shared: Arc::new(Shared { log, waiting_max, state, gathered: Notify::new() }) }
+        let (state, gathered) = (Mutex::default(), Notify::new());
+        // Each log has a committer of its own.
+        let waiting = metrics::gauge!("rollcall_committer_waiting", "stream" => log.name().to_string());
+        Self { shared: Arc::new(Shared { log, waiting_max, waiting, state, gathered }) }
     }
 
     /// Writes one command and returns the sequence of its first message.
@@ -131,7 +135,7 @@ impl Committer {
         let withdrawn = {
             let mut state = shared.lock();
             let withdrawn = state.queue.withdraw(ticket);
-            tell_waiting(&state);
+            shared.tell_waiting(&state);
             withdrawn
         };
         if let Some(job) = withdrawn {
@@ -170,10 +174,6 @@ impl Drop for Going {
     }
 }
 
-fn tell_waiting(state: &State) {
-    metrics::gauge!("rollcall_committer_waiting").set(state.queue.waiting() as f64);
-}
-
 async fn write(log: &dyn Log, mut appends: Vec<Append>, deadline: Instant) -> Result<u64, Error> {
     match (appends.pop(), appends.is_empty()) {
         (Some(append), true) => log.append(append, deadline).await,
@@ -194,6 +194,10 @@ impl Shared {
         format!("appending to {}", self.log.name())
     }
 
+    fn tell_waiting(&self, state: &State) {
+        self.waiting.set(state.queue.waiting() as f64);
+    }
+
     /// Sets going whatever may go, after somebody came or something ended.
     fn kick(self: &Arc<Self>, state: &mut State) {
         if state.driving {
@@ -207,7 +211,7 @@ impl Shared {
         } else {
             self.send_alone(state, |_| true);
         }
-        tell_waiting(state);
+        self.tell_waiting(state);
     }
 
     /// Why nobody with so many bytes may wait as well.
@@ -264,10 +268,10 @@ impl Shared {
                     state.driving = false;
                     state.queue.put_back(jobs);
                     self.send_alone(&mut state, |_| true);
-                    tell_waiting(&state);
+                    self.tell_waiting(&state);
                     return;
                 }
-                tell_waiting(&state);
+                self.tell_waiting(&state);
                 jobs
             };
             self.together(jobs).await;
