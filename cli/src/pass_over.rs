@@ -80,7 +80,7 @@ async fn pass_over(
         Seen::Unreadable(error) => error,
     };
     let pass = Pass::of(&message, why);
-    write_down(broker, stream, &message, asked)
+    write_down(broker, stream, &message, &pass, asked)
         .await
         .map_err(|error| Failure::of("writing it down in CONTROL; nothing is passed over", &error))?;
     match passed_over::note(&*broker.rollcall, name, *sequence, &pass).await {
@@ -150,13 +150,17 @@ async fn opened(
     Ok(keyring.key(tenant, at).await?.map_or(Ok(()), |key| open(&key)))
 }
 
+/// Writes down who has it passed over and why, once: whoever was killed before it was noted asks again.
 async fn write_down(
     broker: &Broker,
     stream: Stream,
     message: &Message,
+    pass: &Pass,
     asked: &PassOver,
 ) -> Result<(), Error> {
     let stands_in = stream.stand_in(&message.subject, &message.payload, message.time, &asked.why);
+    let detail =
+        json!({ "subject": message.subject, "bytes": message.payload.len(), "digest": pass.digest() });
     let event = control::Event {
         id: clock::new_event_id(),
         tenant: stands_in.tenant,
@@ -168,15 +172,74 @@ async fn write_down(
         kind: Kind::Operated {
             subject: format!("message/{}/{}", asked.stream, message.sequence),
             operation: "pass_over".to_string(),
-            detail: json!({ "subject": message.subject, "bytes": message.payload.len() }).to_string(),
+            detail: detail.to_string(),
         },
     };
+    let on = subject::control(&event.tenant, event.kind.name());
+    if is_written(&*broker.control, &on, &event).await? {
+        return Ok(());
+    }
     let append = Append {
-        subject: subject::control(&event.tenant, event.kind.name()),
+        subject: on,
         guard: Guard::None,
         id: event.id,
         payload: control::encode(&event),
         headers: eventlog::Headers::default(),
     };
     broker.control.append(append, Instant::now() + WRITE_TIMEOUT).await.map(drop)
+}
+
+/// Whether somebody said the same for the same reason.
+async fn is_written(log: &dyn Log, on: &str, event: &control::Event) -> Result<bool, Error> {
+    let mut from = 1;
+    while let Some(message) = log.next_on(on, from).await? {
+        from = message.sequence + 1;
+        let found = control::decode(message.payload);
+        if found.is_ok_and(|found| {
+            found.kind == event.kind && found.actor == event.actor && found.reason == event.reason
+        }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use eventlog::memory::{self, Faults};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_down_before_a_kill_is_not_written_again() {
+        let broker = memory::broker(Faults::default());
+        let asked = |by: &str, sequence: u64| PassOver {
+            sequence,
+            stream: "IDENTITY".to_string(),
+            by: by.to_string(),
+            why: "a bad disk".to_string(),
+        };
+        let message = |sequence: u64, payload: &'static str| Message {
+            sequence,
+            subject: "identity.corp.User.x".to_string(),
+            id: Some(clock::new_event_id()),
+            payload: payload.into(),
+            time: clock::now(),
+        };
+        let written = async |asked: PassOver, message: Message| {
+            let pass = Pass::of(&message, &asked.why);
+            write_down(&broker, Stream::Identity, &message, &pass, &asked).await.unwrap();
+            broker.control.last_sequence().await.unwrap()
+        };
+        assert_eq!(written(asked("ann", 7), message(7, "hello")).await, 1);
+        assert_eq!(written(asked("ann", 7), message(7, "hello")).await, 1, "once more");
+        assert_eq!(written(asked("bob", 7), message(7, "hello")).await, 2, "somebody else says so, too");
+        assert_eq!(
+            written(asked("ann", 7), message(7, "other")).await,
+            3,
+            "another message, after a restore"
+        );
+        assert_eq!(written(asked("ann", 8), message(8, "hello")).await, 4, "another place");
+        assert_eq!(written(asked("bob", 7), message(7, "hello")).await, 4);
+    }
 }

@@ -40,6 +40,11 @@ impl Pass {
     pub fn of(message: &Message, why: &str) -> Self {
         Self { digest: digest(message), why: why.to_string() }
     }
+
+    /// The digest of the message that is meant.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
 }
 
 fn digest(message: &Message) -> String {
