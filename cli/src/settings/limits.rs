@@ -11,6 +11,9 @@ const PLACE: &str = "gateway.limits";
 /// The broker knows a message again for 120 s, so no write may be tried for as long.
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=100_000;
 const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=1_000_000;
+/// A filter is read and evaluated by functions that call themselves, on the stack of a thread that serves everybody.
+const FILTER_DEPTH_MAX: RangeInclusive<u64> = 1..=128;
+const ASYNC_REQUESTS_MAX: RangeInclusive<u64> = 0..=1_000_000;
 /// How long a client may be slow, or idle: an hour is enough for every network, and nobody is served within nothing.
 const CONNECTION_TIMEOUT_MS: RangeInclusive<u64> = 100..=3_600_000;
 
@@ -21,6 +24,8 @@ pub(super) fn check(limits: &Limits, mistakes: &mut Mistakes) {
     for (name, value, range) in [
         ("request_timeout_ms", request_timeout_ms, REQUEST_TIMEOUT_MS),
         ("connections_max", connections_max as u64, CONNECTIONS_MAX),
+        ("filter_depth_max", limits.filter_depth_max as u64, FILTER_DEPTH_MAX),
+        ("async_requests_max", limits.async_requests_max as u64, ASYNC_REQUESTS_MAX),
         ("head_timeout_ms", head_timeout_ms, CONNECTION_TIMEOUT_MS),
         ("body_timeout_ms", body_timeout_ms, CONNECTION_TIMEOUT_MS),
         ("idle_timeout_ms", idle_timeout_ms, CONNECTION_TIMEOUT_MS),
@@ -32,7 +37,6 @@ pub(super) fn check(limits: &Limits, mistakes: &mut Mistakes) {
         ("body_bytes_max", limits.body_bytes_max),
         ("resource_bytes_max", limits.resource_bytes_max),
         ("filter_bytes_max", limits.filter_bytes_max),
-        ("filter_depth_max", limits.filter_depth_max),
         ("filter_terms_max", limits.filter_terms_max),
         ("patch_operations_max", limits.patch_operations_max),
         ("patch_values_max", limits.patch_values_max),
@@ -75,6 +79,12 @@ mod tests {
         check_text("page_max = 0", Some("gateway.limits.page_max: must be at least 1"));
         check_text("body_bytes_max = 0", Some("gateway.limits.body_bytes_max: must be at least 1"));
         check_text("connections_max = 0", Some("gateway.limits.connections_max: must be 1 to 1000000"));
+        check_text("filter_depth_max = 128", None);
+        check_text("filter_depth_max = 129", Some("gateway.limits.filter_depth_max: must be 1 to 128"));
+        check_text(
+            "async_requests_max = 9223372036854775807",
+            Some("gateway.limits.async_requests_max: must be 0 to 1000000"),
+        );
         check_text("idle_timeout_ms = 0", Some("gateway.limits.idle_timeout_ms: must be 100 to 3600000"));
         check_text(
             "request_timeout_ms = 0",
