@@ -22,11 +22,13 @@ pub(crate) struct Lease {
     key: String,
     holder: String,
     until: Option<Timestamp>,
+    /// The end that this process wrote last, whether or not it was told so.
+    written: Option<Timestamp>,
 }
 
 impl Lease {
     pub(crate) fn new(name: &str, holder: &str) -> Self {
-        Self { key: format!("lease.{name}"), holder: holder.to_string(), until: None }
+        Self { key: format!("lease.{name}"), holder: holder.to_string(), until: None, written: None }
     }
 
     /// Whether it is ours for at least this long.
@@ -36,19 +38,31 @@ impl Lease {
         self.until.zip(end).is_some_and(|(until, end)| until > end)
     }
 
-    /// Takes or renews it; says whether it is ours.
+    /// Takes or renews it; says whether it is ours. A process that begins takes over what another of its name held, which
+    /// is how it goes on after a kill. Two that run at the same time under one name, as with a data folder that was copied,
+    /// do not take it from one another again and again: it is the younger one's.
     pub(crate) async fn renew(&mut self, bucket: &dyn Bucket) -> Result<bool, Error> {
         let now = clock::now();
         let until = now.checked_add(SignedDuration::try_from(LEASE).unwrap_or_default()).unwrap_or(now);
         let value = serde_json::to_vec(&Value { holder: self.holder.clone(), until }).unwrap_or_default();
         let result = match bucket.get(&self.key).await? {
-            None => bucket.create(&self.key, value.into()).await,
+            None => {
+                self.written = Some(until);
+                bucket.create(&self.key, value.into()).await
+            }
             Some((bytes, revision)) => {
                 let held: Option<Value> = serde_json::from_slice(&bytes).ok();
-                if held.is_some_and(|held| held.holder != self.holder && held.until > now) {
-                    self.until = None;
+                if let Some(held) = held.filter(|held| held.until > now && self.is_of_another(held)) {
+                    if self.until.take().is_some() && held.holder == self.holder {
+                        tracing::error!(
+                            lease = self.key,
+                            "another process that bears the id of this node works for this from now on: its data folder is a \
+                             copy. Stop one of them, and remove node.id from its folder before it starts again"
+                        );
+                    }
                     return Ok(false);
                 }
+                self.written = Some(until);
                 bucket.update(&self.key, value.into(), revision).await
             }
         };
@@ -65,6 +79,11 @@ impl Lease {
         }
     }
 
+    /// Whether somebody else wrote this.
+    fn is_of_another(&self, held: &Value) -> bool {
+        held.holder != self.holder || self.written.is_some_and(|written| written != held.until)
+    }
+
     /// Gives it back, so that another dispatcher need not wait.
     pub(crate) async fn release(&mut self, bucket: &dyn Bucket) {
         if self.until.take().is_some()
@@ -74,5 +93,31 @@ impl Lease {
                 serde_json::to_vec(&Value { holder: self.holder.clone(), until: Timestamp::UNIX_EPOCH });
             let _ = bucket.update(&self.key, value.unwrap_or_default().into(), revision).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eventlog::memory::{self, Faults};
+
+    use super::*;
+
+    async fn renewed(lease: &mut Lease, bucket: &dyn Bucket) -> bool {
+        lease.renew(bucket).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_goes_on_after_a_kill_and_its_copy_does_not_work_beside_it() {
+        let bucket = &*memory::broker(Faults::default()).leases;
+        let [mut first, mut again, mut other] =
+            ["one", "one", "two"].map(|name| Lease::new("app.wiki", name));
+        assert!(renewed(&mut first, bucket).await && renewed(&mut first, bucket).await);
+        assert!(!renewed(&mut other, bucket).await);
+        assert!(renewed(&mut again, bucket).await, "after a kill nothing is waited for");
+        assert!(!renewed(&mut first, bucket).await, "it was a copy: both would work");
+        assert!(!first.outlives(Duration::ZERO));
+        assert!(renewed(&mut again, bucket).await && !renewed(&mut first, bucket).await);
+        again.release(bucket).await;
+        assert!(renewed(&mut first, bucket).await && !renewed(&mut other, bucket).await);
     }
 }
