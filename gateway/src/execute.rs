@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::command::{Caller, Command};
 use crate::decide::{Decision, Directory, Rejection, State, Terms, Write, decide, known_only};
+use crate::forgotten::{Forgotten, unused};
 use crate::fresh::{looks_beyond_guards, within};
 use crate::messages::{Unsent, messages};
 use crate::rival::Found;
@@ -109,6 +110,7 @@ struct View<'a> {
     /// The resource that the command names, and who asks.
     named: Option<&'a Stored>,
     caller: &'a Caller,
+    forgotten: &'a Forgotten,
 }
 
 impl Directory for View<'_> {
@@ -121,7 +123,9 @@ impl Directory for View<'_> {
     }
 
     fn key(&self, key: &Key) -> KeyState {
-        self.projection.key(self.tenant, &self.kind.name, key)
+        let known = self.projection.key(self.tenant, &self.kind.name, key);
+        let last = Some(known.last).filter(|last| *last > 0).or_else(|| self.forgotten.get(key).copied());
+        KeyState { last: last.unwrap_or_default(), ..known }
     }
 
     fn exists(&self, id: ResourceId) -> bool {
@@ -183,6 +187,7 @@ impl Gateway {
         if caught_up {
             inner.catch_up("premise", deadline).await?;
         }
+        let mut forgotten = Forgotten::default();
         for attempt in 0..inner.limits.attempts_max.max(1) {
             let found = match command {
                 Command::Create { parts, .. } => inner.rival(terms, parts).await?,
@@ -203,6 +208,7 @@ impl Gateway {
                 id: current.map_or(command.id(), |current| current.id),
                 named: named.as_ref(),
                 caller,
+                forgotten: &forgotten,
             };
             let state = State { current: named.as_ref(), rival: found.rival(), directory: &view };
             match decide(&state, terms, command) {
@@ -210,10 +216,12 @@ impl Gateway {
                     // A returning person under the former id is a new resource all the same.
                     let current = current.filter(|current| current.id == write.id).cloned();
                     let key = within(deadline, || inner.data_key(&caller.tenant, current.as_ref())).await?;
+                    let unused = unused(&write);
                     match inner.append(caller, kind, key, *write, txn, deadline).await {
                         Err(LogError::Conflict { .. }) => {
                             metrics::counter!("rollcall_command_conflicts_total").increment(1);
                             inner.catch_up("conflict", deadline).await?;
+                            inner.remember(caller, kind, unused, &mut forgotten, deadline).await?;
                             caught_up = true;
                             pause(attempt).await;
                         }

@@ -13,6 +13,7 @@ mod connections;
 mod cursor;
 mod decide;
 mod execute;
+mod forgotten;
 mod fresh;
 mod http;
 mod later;

@@ -98,9 +98,8 @@ impl Projection {
     /// The last sequence that is applied of what happened until an instant, in log time, in whatever tenant; 0 when nothing
     /// did. A tenant that was dropped has nothing from before.
     pub fn last_until(&self, instant: Timestamp) -> u64 {
-        let last = |directory: &Directory| {
-            Some(directory.versions().get(directory.at_time(instant)?)?.sequence)
-        };
+        let last =
+            |directory: &Directory| Some(directory.versions().get(directory.at_time(instant)?)?.sequence);
         self.state().tenants.values().filter_map(last).max().unwrap_or_default()
     }
 

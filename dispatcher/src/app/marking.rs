@@ -49,9 +49,10 @@ impl Worker {
     ) -> Result<(), Error> {
         for step in steps {
             let Some(of) = heard.event(step) else { continue };
+            let Event { kind, source, actor, resource_id, .. } = &of.event;
+            let leaves = |id| railing.leaves(id, kind, format!("{source}/{actor}"));
             if step.ends {
-                let Event { kind, source, actor, resource_id, .. } = &of.event;
-                railing.leaves(*resource_id, kind, format!("{source}/{actor}"));
+                leaves(*resource_id);
             }
             if step.who.is_looked_up() {
                 // Whoever looks earlier can miss those that came just before.
@@ -60,6 +61,9 @@ impl Worker {
                 wait.map_err(projector::Error::from)?;
             }
             for id in self.look_up(&step.who, of) {
+                if step.who == Who::Everybody {
+                    leaves(id);
+                }
                 self.mark_one(due, known, step, of, id);
             }
         }

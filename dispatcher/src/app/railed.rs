@@ -187,11 +187,10 @@ impl Railing {
     /// An event says that somebody leaves, and who caused it.
     pub(crate) fn leaves(&self, id: ResourceId, kind: &Kind, author: String) {
         let operation = match kind {
-            Kind::Deleted => end(self.config.on_delete),
+            Kind::Deleted | Kind::TenantDropped => end(self.config.on_delete),
             Kind::Created { .. }
             | Kind::Updated { .. }
             | Kind::MembersChanged { .. }
-            | Kind::TenantDropped
             | Kind::Moved { .. }
             | Kind::Claimed { .. }
             | Kind::Released { .. }
