@@ -274,6 +274,25 @@ async fn a_broker_for_small_messages_is_refused() {
     says(&error, &["max_payload", "1048576", "8388608", "max_payload: 8MB"]);
 }
 
+#[tokio::test]
+async fn who_has_the_wrong_password_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = Foreign::start(folder.path(), 0, "authorization { user: u, password: p }");
+    let url = foreign.url.replace("nats://", "nats://u:secret@");
+    let error = nats::connect(&nats::Config { url, ..foreign.config() }).await.err().unwrap().to_string();
+    says(&error, &["authorization", "the user and the password"]);
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_without_jetstream_is_told_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = Foreign::start(folder.path(), 0, "max_payload: 8MB");
+    let config = nats::Config { ready_timeout: Duration::from_secs(1), ..foreign.config() };
+    let error = nats::connect(&config).await.err().unwrap().to_string();
+    says(&error, &["opening the stream IDENTITY", "start nats-server with JetStream enabled"]);
+}
+
 /// The store has reached its limit: writes wait and are then refused, reading goes on, and so does writing afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_full_refuses_until_there_is_room() {

@@ -177,9 +177,7 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
     };
     match connected {
         Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(refused(format!(
-            "{error}. Start a NATS server there, or name another with --nats; `rollcall up` without --nats runs its own"
-        ))),
+        Ok(Err(error)) => Err(refused(format!("{error}. {}", remedy(error.kind())))),
         Err(_) => Err(refused(format!(
             "no answer within {} s. Start a NATS server there, or name another with --nats",
             config.connect_timeout.as_secs()
@@ -191,6 +189,23 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
 fn user(addresses: &[ServerAddr]) -> Option<(String, String)> {
     let text = |encoded: &str| percent_decode_str(encoded).decode_utf8_lossy().into_owned();
     addresses.iter().find_map(|address| Some((text(address.username()?), text(address.password()?))))
+}
+
+/// What to do when a server cannot be connected to.
+fn remedy(kind: ConnectErrorKind) -> &'static str {
+    match kind {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            "Name the user and the password that it knows (nats://user:password@host:4222), or --nats-credentials"
+        }
+        ConnectErrorKind::Tls => "See --nats-ca, and whether the server speaks TLS",
+        ConnectErrorKind::Io
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Dns
+        | ConnectErrorKind::MaxReconnects => {
+            "Start a NATS server there, or name another with --nats; `rollcall up` without --nats runs its own"
+        }
+    }
 }
 
 /// Whether a server that cannot be connected to may be there a moment later.

@@ -27,25 +27,34 @@ impl Patience {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let mut last = None;
         loop {
             let error = match tokio::time::timeout_at(self.deadline, work()).await {
                 Ok(Err(error)) if error.is_retryable() => error,
                 Ok(result) => return result,
-                Err(_) => Error::Unavailable { doing: awaited.to_string(), source: None },
+                // What was said before tells more than that nothing is said now.
+                Err(_) => {
+                    last.take().unwrap_or(Error::Unavailable { doing: awaited.to_string(), source: None })
+                }
             };
             if Instant::now() + AGAIN_DELAY >= self.deadline {
                 return Err(self.over(awaited, error));
             }
             if !self.told {
                 self.told = true;
-                tracing::warn!(awaited, %error, "the broker is not ready yet; waiting");
+                tracing::warn!(
+                    awaited,
+                    error = cause(&error).unwrap_or_default(),
+                    "the broker is not ready yet; waiting"
+                );
             }
+            last = Some(error);
             tokio::time::sleep(AGAIN_DELAY).await;
         }
     }
 
     fn over(&self, awaited: &str, error: Error) -> Error {
-        let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        let cause = cause(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
         Error::Refused {
             doing: awaited.to_string(),
             reason: format!(
@@ -55,6 +64,10 @@ impl Patience {
             ),
         }
     }
+}
+
+fn cause(error: &Error) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
 }
 
 #[cfg(test)]

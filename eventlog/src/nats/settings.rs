@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::ServerInfo;
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind};
 use async_nats::jetstream::stream::{self, Compression, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context, context::CreateStreamErrorKind};
 use proto::subject;
@@ -17,6 +17,9 @@ pub const SERVER_VERSION_MIN: (u32, u32) = (2, 15);
 
 /// The largest message that the broker must take: a group of a quarter million members. NATS' own default is 1 MB.
 pub const PAYLOAD_MIN_BYTES: usize = 8 * 1024 * 1024;
+
+/// What to do when nobody there has JetStream.
+const JETSTREAM_OFF: &str = "start nats-server with JetStream enabled (-js or a jetstream block)";
 
 /// How long to wait before it is believed that a stream is gone: a server that starts may not know it yet.
 const GONE_DELAY: Duration = Duration::from_secs(1);
@@ -167,12 +170,11 @@ pub(super) async fn ensure(context: &Context, wanted: &StreamSettings) -> Result
                 if answer.error_code() == jetstream::ErrorCode::JETSTREAM_NOT_ENABLED
                     || answer.error_code() == jetstream::ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
             {
-                return Err(Error::Refused {
-                    doing: doing(),
-                    reason: format!(
-                        "{answer}; start nats-server with JetStream enabled (-js or a jetstream block)"
-                    ),
-                });
+                return Err(Error::Refused { doing: doing(), reason: format!("{answer}; {JETSTREAM_OFF}") });
+            }
+            // In a cluster a server that has it may not be known yet.
+            GetStreamErrorKind::Request if is_unheard(&error) => {
+                return Err(Error::Unavailable { doing: doing(), source: Some(JETSTREAM_OFF.into()) });
             }
             GetStreamErrorKind::EmptyName
             | GetStreamErrorKind::Request
@@ -207,6 +209,12 @@ pub(super) async fn find(context: &Context, name: &str) -> Result<Stream, GetStr
     }
     tokio::time::sleep(GONE_DELAY).await;
     context.get_stream(name).await
+}
+
+/// Whether no server that has JetStream heard the question.
+fn is_unheard(error: &GetStreamError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<RequestError>());
+    cause.is_some_and(|cause| cause.kind() == RequestErrorKind::NoResponders)
 }
 
 /// Whether there is no such stream.
