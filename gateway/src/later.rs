@@ -100,7 +100,9 @@ impl Gateway {
     /// What is known of a transaction of this tenant and source.
     pub(crate) async fn transaction(&self, caller: &Caller, txn: &str) -> Result<Known, LogError> {
         let inner = &self.inner;
-        let key = key(&caller.tenant, txn);
+        // Another text was never given to anybody, and the bucket would not know what to say to some.
+        let Ok(txn) = uuid::Uuid::try_parse(txn) else { return Ok(Known::Nothing) };
+        let key = key(&caller.tenant, &txn.to_string());
         // In this order: a request is removed only once its completion is there.
         let request = inner.broker.requests.get(&key).await?;
         if let Some((sealed, _)) = inner.broker.completions.get(&key).await? {

@@ -81,7 +81,11 @@ fn every_change_can_be_told_about_later() {
     assert_eq!(token.text.split('.').count(), 3);
     corp.with_token(&house.token_of("corp", "another", "rfc")).get(&place).expect(404);
     corp.with_token("rc_nobody").get(&place).expect(401);
-    corp.get("/Requests/00000000-0000-7000-8000-000000000000").expect(404);
+    for none in
+        ["00000000-0000-7000-8000-000000000000", "%3E", "*", "%20", "%C3%A4", &format!("{}:0", txn(&asked))]
+    {
+        corp.get(&format!("/Requests/{none}")).expect(404);
+    }
     // Who would wait a moment gets the ordinary answer.
     let body = Some(user("eve").to_string().into_bytes());
     corp.send("POST", "/Users", &[("Prefer", "respond-async, wait=5")], body).expect(201);
