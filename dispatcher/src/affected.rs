@@ -151,7 +151,7 @@ pub(crate) fn changes(body: Option<&Body>, roots: &BTreeSet<String>) -> bool {
 
 fn deactivates(body: Option<&Body>) -> bool {
     let changes = body.map(|body| body.changes.as_slice()).unwrap_or_default();
-    changes.iter().any(|change| change.path == "active" && change.after == Some(Value::Bool(false)))
+    changes.iter().any(|change| change.path == "active" && change.after != Some(Value::Bool(true)))
 }
 
 /// Whether the name changes that others see; what nobody can read any more may have said so.
@@ -201,6 +201,12 @@ mod tests {
         let updated = || Kind::Updated { members_added: Vec::new(), members_removed: Vec::new() };
         check(updated(), "title", ALL, &[(Who::One(id(1)), false)]);
         check(updated(), "active", ALL, &[(Who::One(id(1)), true)]);
+        for (after, is_end) in [(Some(true), false), (Some(false), true), (None, true)] {
+            let after = after.map(Value::Bool);
+            let change = Change { path: "active".to_string(), before: None, after };
+            let body = Body { changes: vec![change], ..Body::default() };
+            assert_eq!(ends(&updated(), Some(&body)), is_end, "{body:?}");
+        }
         let expected = [
             (Who::One(id(1)), false),
             (Who::Below(id(1)), true),

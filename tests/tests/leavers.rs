@@ -243,6 +243,13 @@ fn whose_mapping_gives_nothing_is_switched_off_all_the_same() {
     switch(&corp, &id, true);
     eventually("a person must look at it", || (held(&house) == 1).then_some(()));
     assert_eq!(active(&app, "ada"), Some(json!(false)));
+    // Whose `active` is taken away is not switched on either.
+    let path = format!("/Users/{id}");
+    corp.patch(&path, json!([{"op": "replace", "path": "title", "value": "Dr"}])).expect(200);
+    eventually("he is back", || active(&app, "ada").filter(|active| *active == true));
+    let operations = json!([{"op": "remove", "path": "title"}, {"op": "remove", "path": "active"}]);
+    corp.patch(&path, operations).expect(200);
+    eventually("he is switched off again", || active(&app, "ada").filter(|active| *active == false));
 }
 
 /// A search that an app refuses is that person's matter.

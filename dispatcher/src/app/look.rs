@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use projector::{Lens, Moment, Stored};
 use proto::{KeyRef, ResourceId};
 use scim::{Object, ResourceType};
+use serde_json::Value;
 
 use super::perform::{Performer, has, has_members};
 use super::reconcile::STRANGER;
@@ -14,7 +15,7 @@ use crate::Error;
 use crate::config::Leave;
 use crate::dates::{BeforeStart, Standing};
 use crate::desired::{Desired, attributes as attributes_for};
-use crate::link::{Link, is_off};
+use crate::link::Link;
 use crate::mapping::{Mapped, Open, Person, TypeMapping, set};
 use crate::plan::{Away, Leaving, Next};
 use crate::profile::Missing;
@@ -128,7 +129,9 @@ impl Performer {
     /// Nobody knows what the app should hold. Whoever is switched off in the directory is switched off all the same.
     fn unclear(&self, kind: &ResourceType, stored: &Stored, why: &'static str) -> Leaving {
         let says_active = self.config.mapping.of(&kind.name).is_some_and(|mapping| mapping.says_active());
-        if has(&self.shared, kind, "active") && !says_active && is_off(&stored.document) {
+        // Whose `active` was taken away is switched off, too.
+        let is_on = stored.document.get("active") == Some(&Value::Bool(true));
+        if has(&self.shared, kind, "active") && !says_active && !is_on {
             return self.leaving(kind, Leave::Deactivate, None, "inactive");
         }
         Leaving::unclear(why)
