@@ -122,6 +122,10 @@ impl Directory for View<'_> {
         subject::key_of_claim(self.secret, self.tenant, &self.kind.name, attribute, compared)
     }
 
+    fn request_key(&self, request: &str, turn: u8) -> Key {
+        subject::key_of_request(self.secret, self.tenant, &self.kind.name, request, turn)
+    }
+
     fn key(&self, key: &Key) -> KeyState {
         let known = self.projection.key(self.tenant, &self.kind.name, key);
         let last = Some(known.last).filter(|last| *last > 0).or_else(|| self.forgotten.get(key).copied());

@@ -7,11 +7,11 @@ use projector::{Lens, Part, Query, Stored, Window};
 use proto::ResourceId;
 use proto::subject::{self, Key};
 use scim::validate::Parts;
-use scim::{Dialect, Filter, ResourceType};
+use scim::{AttrPath, Dialect, Filter, ResourceType};
 
 use crate::Inner;
 use crate::command::Caller;
-use crate::decide::{Rival, Terms, is_as_begun, is_met};
+use crate::decide::{Holding, Rival, Terms, is_as_begun, is_met};
 use crate::execute::Failure;
 use crate::policy::Rules;
 
@@ -26,7 +26,7 @@ pub(crate) enum Found {
     Holder {
         stored: Box<Stored>,
         attribute: String,
-        repeated: bool,
+        holding: Holding,
     },
     Joined(Box<Stored>),
     Ambiguous,
@@ -37,8 +37,8 @@ impl Found {
     pub(crate) fn rival(&self) -> Rival<'_> {
         match self {
             Self::Nobody => Rival::None,
-            Self::Holder { stored, attribute, repeated } => {
-                Rival::Holder { stored, attribute, repeated: *repeated }
+            Self::Holder { stored, attribute, holding } => {
+                Rival::Holder { stored, attribute, holding: *holding }
             }
             Self::Joined(stored) => Rival::Joined(stored),
             Self::Ambiguous => Rival::Ambiguous,
@@ -90,8 +90,21 @@ impl Inner {
         stored: Stored,
         attribute: String,
     ) -> Result<Found, Failure> {
-        let repeated = self.repeated(terms, parts, &stored).await?;
-        Ok(Found::Holder { stored: Box::new(stored), attribute, repeated })
+        let holding = if self.repeated(terms, parts, &stored).await? {
+            Holding::Repeated
+        } else if self.is_own(terms, parts, &stored).await? {
+            Holding::Own
+        } else {
+            Holding::Other
+        };
+        Ok(Found::Holder { stored: Box::new(stored), attribute, holding })
+    }
+
+    async fn is_own(&self, terms: Terms<'_>, parts: &Parts, stored: &Stored) -> Result<bool, Failure> {
+        match stored.external_ids.get(&terms.caller.source) {
+            Some(known) => Ok(parts.external_id.as_ref() == Some(known)),
+            None => Ok(stored.external_ids.is_empty() && self.made_by(terms.caller, stored).await?),
+        }
     }
 
     /// Of a type that has no unique attribute: what this very request made, if it was sent again because its answer was lost.
@@ -111,7 +124,7 @@ impl Inner {
                 return Ok(Found::Holder {
                     stored: Box::new(stored),
                     attribute: path.to_string(),
-                    repeated: true,
+                    holding: Holding::Repeated,
                 });
             }
         }
@@ -146,13 +159,12 @@ impl Inner {
             return Ok(false);
         };
         let is_own = source == caller.source;
-        if !is_known
-            && parts.members.is_none()
-            && !self.projection.members(&caller.tenant, stored.id).is_empty()
-        {
+        // Of what it may not write, nothing was done.
+        let members = parts.members.as_ref().filter(|_| rules.owns.holds(&AttrPath::of("members")));
+        if !is_known && members.is_none() && !self.projection.members(&caller.tenant, stored.id).is_empty() {
             return Ok(false);
         }
-        if let Some(named) = &parts.members {
+        if let Some(named) = members {
             let held: BTreeSet<ResourceId> =
                 self.projection.members(&caller.tenant, stored.id).into_iter().collect();
             let named: Option<BTreeSet<ResourceId>> = named.iter().map(|id| id.parse().ok()).collect();

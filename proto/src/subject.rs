@@ -136,6 +136,19 @@ pub fn key_of_claim(
     hashed(secret, &["\0", tenant.as_str(), "\0", resource_type, "\0", attribute, "\0", compared])
 }
 
+/// The key of what a request makes, of a type that has no unique attribute: the same request has the same keys, one for each
+/// turn in which it makes something. Never the key of a value, because no tenant's name begins with a zero.
+pub fn key_of_request(
+    secret: &SubjectSecret,
+    tenant: &Tenant,
+    resource_type: &str,
+    request: &str,
+    turn: u8,
+) -> Key {
+    let turn = turn.to_string();
+    hashed(secret, &["\0\0", tenant.as_str(), "\0", resource_type, "\0", &turn, "\0", request])
+}
+
 fn hashed(secret: &SubjectSecret, parts: &[&str]) -> Key {
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(&secret.0) else {
         // HMAC takes keys of any length.

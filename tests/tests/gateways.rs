@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
@@ -193,6 +193,41 @@ fn a_gateway_that_is_killed_leaves_what_some_order_explains() {
         lost += history.steps.iter().filter(|step| step.answer == Answer::Unknown).count();
     }
     assert!(lost > 0, "the kill cut nothing off");
+}
+
+/// Whose answer was lost may have sent a request again while the first was still under way, through another gateway.
+#[test]
+fn the_same_group_asked_for_through_several_gateways_at_once_is_one() {
+    const ROUNDS: usize = 20;
+    let fleet = fleet("");
+    let token = fleet.house.token_of("corp", "okta", "okta");
+    let clients: Vec<Client> = fleet.clients().iter().map(|client| client.with_token(&token)).collect();
+    let made = |name: &str| {
+        let path = format!("/Groups?count=0&filter=displayName%20eq%20%22{name}%22");
+        latest(&clients[0], &path).expect(200).body["totalResults"].as_u64().unwrap()
+    };
+    for round in 0..ROUNDS {
+        let (name, barrier) = (format!("Team {round}"), Barrier::new(clients.len() * 2));
+        let ids: BTreeSet<String> = thread::scope(|scope| {
+            let post = |client| {
+                let (name, barrier): (_, &Barrier) = (&name, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let client: &Client = client;
+                    client.post("/Groups", &group(name, &[])).expect(201).id()
+                })
+            };
+            let asked: Vec<_> = clients.iter().chain(&clients).map(post).collect();
+            asked.into_iter().map(|asked| asked.join().expect("a client")).collect()
+        });
+        assert_eq!((ids.len(), made(&name.replace(' ', "%20"))), (1, 1), "round {round}: {ids:?}");
+    }
+    // Who wants two of one name gets them.
+    let strict = fleet.clients();
+    for client in &strict {
+        client.post("/Groups", &group("Team 0", &[])).expect(201);
+    }
+    assert_eq!(made("Team%200"), 1 + strict.len() as u64);
 }
 
 #[test]

@@ -208,6 +208,40 @@ fn a_retry_is_heard_whatever_the_first_one_came_to() {
     assert_eq!(okta.post("/Users", &other).expect(409).body["scimType"], "uniqueness");
 }
 
+/// Whom another source made and switched off is not this source's own, also where nobody gave an identifier.
+#[test]
+fn nobody_is_brought_back_by_a_source_that_does_not_know_him() {
+    let house = house("");
+    let (hr, okta) = (client(&house, "hr", "rfc"), client(&house, "okta", "okta"));
+    let ada = hr.post("/Users", &user("ada")).expect(201).id();
+    let off = json!([{"op": "replace", "path": "active", "value": false}]);
+    hr.patch(&format!("/Users/{ada}"), off.clone()).expect(200);
+    for body in [user("ada"), known_as("ada", "00u1")] {
+        assert_eq!(okta.post("/Users", &body).expect(409).body["scimType"], "uniqueness");
+    }
+    assert_eq!(hr.get(&format!("/Users/{ada}")).expect(200).body["active"], false);
+    // Its own comes back.
+    let eve = okta.post("/Users", &user("eve")).expect(201).id();
+    hr.patch(&format!("/Users/{eve}"), off).expect(200);
+    let back = okta.post("/Users", &user("eve")).expect(201);
+    assert_eq!((back.id(), &back.body["active"]), (eve, &json!(true)));
+}
+
+/// Whoever does not own `members` gives nobody what a group gives.
+#[test]
+fn a_new_group_has_no_members_of_a_source_that_does_not_own_them() {
+    let house = house("[tenant.corp.source.hr]\nowns = [\"members\"]\n");
+    let (hr, okta) = (client(&house, "hr", "rfc"), client(&house, "okta", "okta"));
+    let ada = okta.post("/Users", &user("ada")).expect(201).id();
+    let made = okta.post("/Groups", &group("Team", &[&ada])).expect(201);
+    assert!(made.body.get("members").is_none(), "{}", made.text);
+    assert_eq!(okta.post("/Groups", &group("Team", &[&ada])).expect(201).id(), made.id());
+    let add = json!([{"op": "add", "path": "members", "value": [{"value": ada}]}]);
+    hr.patch(&format!("/Groups/{}", made.id()), add).expect(200);
+    let shown = hr.get(&format!("/Groups/{}", made.id())).expect(200);
+    assert_eq!(shown.body["members"][0]["value"], ada.as_str());
+}
+
 /// Okta pushes groups without an `externalId`, and nothing about a group is unique.
 #[test]
 fn a_group_that_is_posted_again_is_the_same_group() {

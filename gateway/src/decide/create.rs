@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::Stored;
-use proto::{Kind, ResourceId};
+use proto::subject::Key;
+use proto::{Body, Kind, ResourceId};
 use scim::validate::Parts;
 use scim::{AttrPath, Object, Quirk};
 use serde_json::Value;
 
 use super::{
-    Decision, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members, unique_value,
-    within_size,
+    Decision, Holding, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members,
+    unique_value, within_size,
 };
+
+/// So many that the same request made are told from one another; further ones are made without looking.
+const TURNS_MAX: u8 = 16;
 
 pub(super) fn create(
     state: &State<'_>,
@@ -22,17 +26,15 @@ pub(super) fn create(
     parts: &Parts,
 ) -> Result<Decision, Rejection> {
     match state.rival {
-        Rival::Holder { repeated: true, .. } => {
+        Rival::Holder { holding: Holding::Repeated, .. } => {
             terms.context.speech.note(Quirk::CreateRepeated);
             Ok(Decision::Nothing)
         }
-        Rival::Holder { stored, attribute, repeated: false } => match returning(terms, stored, parts) {
-            Some(parts) => {
-                terms.context.speech.note(Quirk::CreateReturns);
-                change(state, terms, stored, parts)
-            }
-            None => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
-        },
+        Rival::Holder { stored, holding: Holding::Own, .. } if is_switched_off(terms, stored) => {
+            terms.context.speech.note(Quirk::CreateReturns);
+            change(state, terms, stored, returning(parts))
+        }
+        Rival::Holder { attribute, .. } => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
         Rival::Joined(stored) => {
             let mut joined = joined(stored, parts);
             joined.members = parts.members.as_ref().map(|named| {
@@ -72,7 +74,7 @@ fn fresh(
     let body = body_of(terms.caller, None, parts);
     within_size(terms.limits, &body.document)?;
     let (key, guard) = match unique_value(terms.context, &body.document) {
-        None => (proto::subject::key_of_id(id), 0),
+        None => turn(state, terms, &body).unwrap_or((proto::subject::key_of_id(id), 0)),
         Some((attribute, value)) => {
             let key = state.directory.key_of(value);
             let known = state.directory.key(&key);
@@ -89,20 +91,32 @@ fn fresh(
     Ok(Decision::Write(Box::new(write)))
 }
 
-/// Somebody of the caller's own who was switched off and is asked for again: the same resource, active.
-fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Option<Parts> {
-    let inactive = stored.document.get("active") == Some(&Value::Bool(false));
-    let own = match stored.external_ids.get(&terms.caller.source) {
-        Some(known) => parts.external_id.as_ref() == Some(known),
-        None => stored.external_ids.is_empty(),
-    };
-    if !terms.rules.reactivate || !inactive || !own {
-        return None;
-    }
+/// Of a type without a unique attribute: the key that the same request at the same moment takes too, so that one of them is
+/// refused and finds what the other made, and its guard. Nothing where a request that is repeated makes another one.
+fn turn(state: &State<'_>, terms: Terms<'_>, body: &Body) -> Option<(Key, u64)> {
+    terms.rules.called.as_ref()?;
+    let source = &terms.caller.source;
+    let external_id = body.external_ids.get(source).map(String::as_str).unwrap_or_default();
+    let document = String::from_utf8_lossy(body.document.json());
+    let request = [source, external_id, &document].join("\0");
+    (0..TURNS_MAX).find_map(|turn| {
+        let key = state.directory.request_key(&request, turn);
+        let known = state.directory.key(&key);
+        known.holder.is_none().then_some((key, known.last))
+    })
+}
+
+/// Whether somebody was switched off who comes back when he is asked for again.
+fn is_switched_off(terms: Terms<'_>, stored: &Stored) -> bool {
+    terms.rules.reactivate && stored.document.get("active") == Some(&Value::Bool(false))
+}
+
+/// The same resource, active, with what is said of it now.
+fn returning(parts: &Parts) -> Parts {
     let mut parts = parts.clone();
     Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
     parts.members = None;
-    Some(parts)
+    parts
 }
 
 /// The resource that another source made, with what this source adds, members aside; nothing is cleared.
@@ -179,7 +193,7 @@ fn restrict(terms: Terms<'_>, parts: &mut Parts, current: Option<&Stored>) -> u6
             document.insert(schema.id.clone(), members.into());
         }
     }
-    if parts.members.is_some() && !terms.rules.owns.holds(&AttrPath::of("members")) && current.is_some() {
+    if parts.members.is_some() && !terms.rules.owns.holds(&AttrPath::of("members")) {
         parts.members = None;
         ignored += 1;
     }

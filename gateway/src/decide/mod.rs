@@ -35,8 +35,8 @@ pub(crate) struct State<'a> {
 pub(crate) enum Rival<'a> {
     /// Nobody.
     None,
-    /// The holder of this attribute's value; `repeated` when the same request was carried out a while ago.
-    Holder { stored: &'a Stored, attribute: &'a str, repeated: bool },
+    /// The holder of this attribute's value.
+    Holder { stored: &'a Stored, attribute: &'a str, holding: Holding },
     /// Found by a join key, and not yet known to the caller's source.
     Joined(&'a Stored),
     /// Join keys find several.
@@ -45,12 +45,25 @@ pub(crate) enum Rival<'a> {
     Former(ResourceId),
 }
 
+/// What the holder of a value is to the source that asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// What the same request came to a while ago.
+    Repeated,
+    /// Its own: known to it under the same `externalId`, or made by it where nobody gave one.
+    Own,
+    /// Somebody else.
+    Other,
+}
+
 /// Questions about the tenant's directory, as of one moment.
 pub(crate) trait Directory: Sync {
     /// The key of a value of the type's unique attribute.
     fn key_of(&self, value: &str) -> Key;
     /// The key of a value, as it is compared, of a further unique attribute.
     fn claim_key(&self, attribute: &str, compared: &str) -> Key;
+    /// The key of what a request makes whose type has no unique attribute, when it makes something for this time.
+    fn request_key(&self, request: &str, turn: u8) -> Key;
     /// What is known of a key.
     fn key(&self, key: &Key) -> KeyState;
     /// Whether a resource exists.
@@ -266,7 +279,7 @@ fn change(
     within_size(limits, &body.document)?;
     let (claimed, released) = claims(state, terms, current.id, &current.claims, &body.document)?;
     let (attribute, key) = match unique_value(context, &body.document) {
-        None => (String::new(), proto::subject::key_of_id(current.id)),
+        None => (String::new(), current.key),
         Some((attribute, value)) => (attribute, state.directory.key_of(value)),
     };
     let (guard, moved) = if key == current.key {

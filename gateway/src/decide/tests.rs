@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use proto::subject::{SubjectSecret, key_of_claim, key_of_value};
+use proto::subject::{SubjectSecret, key_of_claim, key_of_request, key_of_value};
 use proto::{Position, Version};
 use scim::{AttrPath, Dialect, Registry};
 use serde_json::json;
@@ -34,9 +34,7 @@ struct Given {
 enum Asked {
     #[default]
     Nobody,
-    Holder {
-        repeated: bool,
-    },
+    Holder(Holding),
     Joined,
     Ambiguous,
     Former(ResourceId),
@@ -45,6 +43,11 @@ enum Asked {
 impl Directory for Given {
     fn key_of(&self, value: &str) -> Key {
         key_of_value(&SubjectSecret::new([0; 32]), &"corp".parse().unwrap(), "User", value)
+    }
+
+    fn request_key(&self, request: &str, turn: u8) -> Key {
+        let secret = SubjectSecret::new([0; 32]);
+        key_of_request(&secret, &"corp".parse().unwrap(), self.kind, request, turn)
     }
 
     fn claim_key(&self, attribute: &str, compared: &str) -> Key {
@@ -161,7 +164,7 @@ impl Given {
         let stored = || self.current.as_ref().unwrap();
         let rival = match self.rival {
             Asked::Nobody => Rival::None,
-            Asked::Holder { repeated } => Rival::Holder { stored: stored(), attribute: "userName", repeated },
+            Asked::Holder(holding) => Rival::Holder { stored: stored(), attribute: "userName", holding },
             Asked::Joined => Rival::Joined(stored()),
             Asked::Ambiguous => Rival::Ambiguous,
             Asked::Former(id) => Rival::Former(id),
@@ -382,6 +385,45 @@ fn members_that_another_source_owns_stay() {
     ] {
         assert_eq!(given.when(&patch(9, json!([operation]))).unwrap(), Decision::Nothing, "{operation}");
     }
+    let document = json!({"displayName": "Crew"});
+    let Command::Create { id: new, mut parts } = creation(&document, None) else { panic!() };
+    parts.members = Some(vec![id(1).to_string()]);
+    let write = given.written(&Command::Create { id: new, parts });
+    assert_eq!(write.kind, Kind::Created { members_added: vec![] });
+}
+
+#[test]
+fn the_same_request_at_the_same_moment_meets_under_one_key() {
+    let called = || Some(AttrPath::of("displayName"));
+    let mut given = given("Group");
+    let of = |given: &Given, name: &str, external_id: Option<&str>| {
+        let write = given.written(&creation(&json!({"displayName": name}), external_id));
+        (write.key, write.guard)
+    };
+    let by_id = proto::subject::key_of_id(id(50));
+    assert_eq!(of(&given, "Team", None), (by_id, Guard::Last(0)), "two are wanted");
+    given.rules.called = called();
+    let (first, guard) = of(&given, "Team", None);
+    assert_eq!((of(&given, "Team", None), guard), ((first, Guard::Last(0)), Guard::Last(0)));
+    for other in [of(&given, "Crew", None), of(&given, "Team", Some("1"))] {
+        assert_ne!(other.0, first);
+    }
+    // One that was made so stands in nobody's way, and what is gone leaves its place.
+    given.keys.insert(first, KeyState { last: 7, holder: Some(id(1)) });
+    let (second, guard) = of(&given, "Team", None);
+    assert!(second != first && second != by_id && guard == Guard::Last(0));
+    given.keys.insert(first, KeyState { last: 9, holder: None });
+    assert_eq!(of(&given, "Team", None), (first, Guard::Last(9)));
+}
+
+#[test]
+fn what_has_no_unique_attribute_keeps_its_key() {
+    let mut given = given("Group").team(&[]);
+    let key = given.request_key("hr", 0);
+    given.current.as_mut().unwrap().key = key;
+    let rename = patch(9, json!([{"op": "replace", "path": "displayName", "value": "Crew"}]));
+    let write = given.written(&rename);
+    assert_eq!((write.key, write.moved), (key, None));
 }
 
 #[test]
@@ -407,9 +449,9 @@ fn everything_else_about_members_is_guarded() {
 #[test]
 fn the_same_post_again_writes_nothing() {
     let mut given = given("User").ada();
-    given.rival = Asked::Holder { repeated: true };
+    given.rival = Asked::Holder(Holding::Repeated);
     assert_eq!(given.when(&create("ada")).unwrap(), Decision::Nothing);
-    given.rival = Asked::Holder { repeated: false };
+    given.rival = Asked::Holder(Holding::Own);
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
 }
 
@@ -418,7 +460,7 @@ fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
     let key = given("User").key_of("ada");
     let mut given =
         given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
-    given.rival = Asked::Holder { repeated: false };
+    given.rival = Asked::Holder(Holding::Own);
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
     given.rules.reactivate = true;
     let write = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
@@ -428,8 +470,7 @@ fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
         json!({"userName": "ada", "title": "Dr", "active": true})
     );
     // Somebody of another source is another matter.
-    Arc::make_mut(&mut given.current.as_mut().unwrap().external_ids)
-        .insert("other".to_string(), "y".to_string());
+    given.rival = Asked::Holder(Holding::Other);
     assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
 }
 
