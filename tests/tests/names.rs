@@ -108,6 +108,31 @@ fn two_people_of_one_name_have_two_and_keep_them() {
     called(&app, &long, "annabella.noel");
 }
 
+/// Each has the name of the next one there, so that none could be told his own.
+#[test]
+fn names_that_went_round_while_the_app_was_away_go_round_there_too() {
+    let app = App::start(Kind::Scim);
+    let house = House::feeding(&[("wiki", &app, "")]);
+    let corp = house.corp();
+    let rounds = [vec!["ada@corp.test", "eve@corp.test"], vec!["bob", "cyn", "dan"]];
+    let all: Vec<&str> = rounds.iter().flatten().copied().collect();
+    let ids: BTreeMap<&str, String> =
+        all.iter().map(|name| (*name, corp.post("/Users", &user(name)).expect(201).id())).collect();
+    eventually("everybody is made", || (app.accounts().len() == all.len()).then_some(()));
+    app.answer_all_with(503);
+    let mut expected = BTreeMap::new();
+    for round in &rounds {
+        set(&house, &ids[round[0]], "userName", "nobody");
+        for place in (0..round.len()).rev() {
+            let (one, next) = (round[place], round[(place + 1) % round.len()]);
+            set(&house, &ids[one], "userName", next);
+            expected.insert(ids[one].clone(), next.to_string());
+        }
+    }
+    app.get_well();
+    eventually("each has his name", || (names(&app) == expected).then_some(()));
+}
+
 #[test]
 fn a_crowd_of_one_name_is_counted_without_asking_the_app() {
     const CROWD: usize = 12;

@@ -4,6 +4,7 @@ mod adopt;
 mod afford;
 mod author;
 pub(crate) mod checks;
+mod circle;
 mod dated;
 mod decide;
 mod due;

@@ -242,7 +242,7 @@ impl Performer {
     }
 
     /// One call; nothing means that the plan is made again.
-    async fn perform(
+    pub(super) async fn perform(
         &self,
         id: ResourceId,
         now: &Now,

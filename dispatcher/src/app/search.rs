@@ -8,6 +8,7 @@ use proto::provisioning::Kind;
 use scim::AttrPath;
 
 use super::CONFLICT_DELAY;
+use super::circle::FOR_A_MOMENT;
 use super::look::Now;
 use super::perform::{Ended, FOUND, Performer, has_members};
 use super::record::gone;
@@ -129,6 +130,11 @@ impl Performer {
                     Step::Plan => {}
                     Step::Again => return Ok(None),
                     Step::Ended(ended) => return Ok(Some(ended)),
+                }
+                if why != FOR_A_MOMENT
+                    && let Some(call) = self.makes_way(id, now, &link).await?
+                {
+                    return Box::pin(self.perform(id, now, &link, call, FOR_A_MOMENT)).await;
                 }
                 self.retry(id, now, &link, name, 409).await
             }
