@@ -4,6 +4,7 @@ use eventlog::{Keyring, Log, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
 use proto::{Body, Event, ResourceId};
+use scim::{Change, Registry};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -35,12 +36,13 @@ pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> 
         let Some(message) = message.transpose().map_err(failed)? else { return Ok(()) };
         let (sequence, time) = (message.sequence, message.time);
         let (event, body) = read(&keyring, message).await?;
+        let changes = changes(&settings.registry, &event, body.as_ref());
         let wanted = tail.tenant.as_ref().is_none_or(|tenant| event.tenant.as_str() == tenant);
         if wanted {
             let text = if tail.json {
-                as_json(sequence, time, &event, body.as_ref())
+                as_json(sequence, time, &event, body.as_ref(), &changes)
             } else {
-                as_text(sequence, time, &event, body.as_ref())
+                as_text(sequence, time, &event, &changes)
             };
             if !print(&text) {
                 return Ok(());
@@ -81,7 +83,16 @@ async fn read(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body
     Ok((encoded.event, body))
 }
 
-fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -> String {
+/// What an event changed; values that no answer shows are not told here, either.
+fn changes(registry: &Registry, event: &Event, body: Option<&Body>) -> Vec<Change> {
+    let mut changes = body.map(|body| body.all_changes(event)).unwrap_or_default();
+    if let Some(kind) = registry.by_name(&event.resource_type) {
+        scim::veil(registry, kind, &mut changes);
+    }
+    changes
+}
+
+fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>, changes: &[Change]) -> String {
     let (added, removed) = event.kind.members();
     let ids = |ids: &[ResourceId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut line = json!({
@@ -96,7 +107,7 @@ fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
         "actor": event.actor,
         "txn": event.txn,
         "occurredAt": event.occurred_at.to_string(),
-        "changes": body.map(|body| json!(body.all_changes(event))).unwrap_or_else(|| json!([])),
+        "changes": changes,
     });
     if let Some(line) = line.as_object_mut() {
         if !added.is_empty() || !removed.is_empty() {
@@ -116,7 +127,7 @@ fn as_json(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
     line.to_string()
 }
 
-fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -> String {
+fn as_text(sequence: u64, time: Timestamp, event: &Event, changes: &[Change]) -> String {
     let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
     let kind = event.kind.name();
     let mut text = format!(
@@ -128,7 +139,7 @@ fn as_text(sequence: u64, time: Timestamp, event: &Event, body: Option<&Body>) -
     }
     let value =
         |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_string(), Value::to_string);
-    for change in body.map(|body| body.all_changes(event)).unwrap_or_default() {
+    for change in changes {
         text.push_str(&format!(
             "\n          {}: {} -> {}",
             change.path,

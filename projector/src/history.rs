@@ -139,7 +139,9 @@ impl Projection {
             let body = body.unwrap_or_default();
             let (added, removed) = event.kind.members();
             bytes += (added.len() + removed.len()) * MEMBER_BYTES + body.document.json().len();
-            let (changes, caller_address) = (body.all_changes(&event), body.caller_address);
+            let mut changes = body.all_changes(&event);
+            self.veil(&event.resource_type, &mut changes);
+            let caller_address = body.caller_address;
             history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
         }
         let more = skip + history.events.len() < all.len();
@@ -215,12 +217,23 @@ impl Projection {
             let documents = [&before, &after].into_iter().flatten();
             bytes += documents.map(|stored| stored.document.json().len()).sum::<usize>();
             let members = (members_added, members_removed);
-            differences.resources.extend(difference(before.as_ref(), after.as_ref(), members));
+            let mut difference = difference(before.as_ref(), after.as_ref(), members);
+            if let Some(Difference { resource_type, changes, .. }) = &mut difference {
+                self.veil(resource_type, changes);
+            }
+            differences.resources.extend(difference);
         }
         if is_last && rest.peek().is_none() {
             differences.next = None;
         }
         Ok(differences)
+    }
+
+    /// Values that no answer shows are told to nobody who looks back, either.
+    fn veil(&self, resource_type: &str, changes: &mut [Change]) {
+        if let Some(kind) = self.inner.registry.by_name(resource_type) {
+            scim::veil(&self.inner.registry, kind, changes);
+        }
     }
 
     async fn filled(&self, tenant: &Tenant, outline: Option<Outline>) -> Result<Option<Stored>, Error> {

@@ -59,6 +59,7 @@ mod registry;
 mod schema;
 mod select;
 mod sort;
+mod veil;
 mod written;
 
 pub use compare::{instant, number};
@@ -75,6 +76,7 @@ pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};
 pub use select::AttributeSelection;
 pub use sort::{Sort, SortKey};
+pub use veil::{veil, without_veiled};
 pub use written::Sent;
 
 /// A JSON object whose keys are sorted, so that its text is canonical.

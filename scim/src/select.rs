@@ -211,7 +211,7 @@ fn meant(path: AttrPath, registry: &Registry, speech: Speech<'_>) -> AttrPath {
     }
 }
 
-fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
+pub(crate) fn only(attribute: &Attribute, value: Value, keep: impl Fn(&str) -> bool + Copy) -> Option<Value> {
     match value {
         Value::Array(values) => {
             let kept: Vec<Value> =

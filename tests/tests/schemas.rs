@@ -18,6 +18,7 @@ fn options(more: &str) -> Options {
             {"name": "chip", "type": "integer", "uniqueness": "server"},
             {"name": "issuedAt", "type": "dateTime", "mutability": "immutable"},
             {"name": "pin", "type": "string", "mutability": "writeOnly", "returned": "never"},
+            {"name": "seed", "type": "string", "returned": "never"},
             {"name": "doors", "type": "complex", "multiValued": true, "subAttributes": [
                 {"name": "value", "type": "string"}, {"name": "floor", "type": "integer"}]},
         ]},
@@ -45,7 +46,7 @@ fn options(more: &str) -> Options {
 
 fn badge(number: &str, chip: i64) -> Value {
     json!({"schemas": [BADGE], "number": number, "chip": chip, "issuedAt": "2026-01-02T03:04:05Z", "pin": "1234",
-           "doors": [{"value": "north", "floor": 3}]})
+           "seed": "s3cret", "doors": [{"value": "north", "floor": 3}]})
 }
 
 fn found(corp: &Client, path: &str, filter: &str) -> u64 {
@@ -217,6 +218,34 @@ fn an_app_gets_the_types_that_it_is_asked_to() {
     corp.patch(&format!("/Badges/{id}"), json!([{"op": "replace", "path": "chip", "value": 2}])).expect(200);
     eventually("the badge is gone", || accounts.find("/Badges", "number", "high").is_none().then_some(()));
     assert_eq!(accounts.get("/Users").expect(200).body["totalResults"], 0);
+}
+
+/// Nobody who looks back is shown it, either, and no app is told that does not have it named in its mapping.
+#[test]
+fn what_is_never_returned_is_told_to_nobody_else() {
+    let app = House::start_with(options(""));
+    let house = House::start_with(options(&format!(
+        "[app.doors]\ntenant = \"corp\"\nurl = \"{}\"\ntoken = \"{}\"\n[app.doors.types]\nBadge = ''\n",
+        app.env("SCIM_URL"),
+        app.env("SCIM_TOKEN")
+    )));
+    let id = house.corp().post("/Badges", &badge("one", 6)).expect(201).id();
+    let there = eventually("the badge", || app.corp().find("/Badges", "number", "one"));
+    let told = |house: &House, id: &str| {
+        let history =
+            house.rollcall(&["audit", "history", "--tenant", "corp", "--id", id, "--format", "json"]);
+        let tail = house.rollcall(&["events", "tail", "--from", "1", "--no-follow", "--json"]);
+        let timeline = house.rollcall(&["timeline", id, "--json"]);
+        [history, tail, timeline]
+    };
+    for text in told(&house, &id) {
+        assert!(text.contains("seed") && !text.contains("s3cret"), "{text}");
+    }
+    let at_the_app = app.rollcall(&["events", "tail", "--from", "1", "--no-follow", "--json"]);
+    assert!(
+        at_the_app.contains(there["id"].as_str().unwrap()) && !at_the_app.contains("seed"),
+        "{at_the_app}"
+    );
 }
 
 #[test]

@@ -163,7 +163,12 @@ impl Performer {
         let links = &self.shared.links;
         let mapping = self.config.mapping.of(&kind.name);
         let mut mapped = match mapping {
-            None => Mapped { attributes: Object::clone(&stored.document), ..Mapped::default() },
+            // What nobody is shown is for an app whose mapping names it.
+            None => {
+                let document = Object::clone(&stored.document);
+                let attributes = scim::without_veiled(&self.shared.registry, kind, document);
+                Mapped { attributes, ..Mapped::default() }
+            }
             Some(mapping) => self.mapped(mapping, kind, stored)?,
         };
         // Whoever is made has an `active`; it can only be taken away. An app would make of silence what it likes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scim::{AttrPath, Change, Object, Registry};
+use scim::{AttrPath, Attribute, Change, Object, Registry, Returned, Schema};
 use serde_json::Value;
 
 /// The document before the changes, from the one after them.
@@ -70,7 +70,7 @@ impl Allowed {
                 (None, _) => {}
             }
         }
-        Self(allowed)
+        Self(allowed.into_iter().flat_map(|(path, subs)| returned(registry, path, subs)).collect())
     }
 
     /// Whether nothing may be shown.
@@ -107,6 +107,43 @@ impl Allowed {
             }
         }
         shown
+    }
+}
+
+/// The same without what is never returned: what holds some of it is told attribute by attribute, or part by part.
+fn returned(
+    registry: &Registry,
+    (urn, name): Path,
+    subs: Option<BTreeSet<String>>,
+) -> Vec<(Path, Option<BTreeSet<String>>)> {
+    let is_core = |schema: &&Schema| registry.resource_types().iter().any(|kind| kind.schema == schema.id);
+    let schemas = registry.schemas().iter().filter(|schema| match &urn {
+        Some(urn) => schema.id == *urn,
+        None => is_core(schema),
+    });
+    let attributes: Vec<&Attribute> = schemas.flat_map(|schema| &schema.attributes).collect();
+    let is_never = |attribute: &Attribute| attribute.returned == Returned::Never;
+    let hides =
+        |attribute: &&&Attribute| is_never(attribute) || attribute.sub_attributes.iter().any(is_never);
+    let hiding: Vec<&Attribute> = attributes.iter().filter(hides).copied().collect();
+    let rest = |name: String, subs: Option<BTreeSet<String>>| {
+        let own = hiding.iter().filter(|attribute| attribute.name == name);
+        let parts = own.flat_map(|attribute| &attribute.sub_attributes);
+        let (never, shown): (Vec<&Attribute>, Vec<&Attribute>) = parts.partition(|sub| is_never(sub));
+        let all = || (!never.is_empty()).then(|| shown.iter().map(|sub| sub.name.clone()).collect());
+        let mut subs: Option<BTreeSet<String>> = subs.or_else(all);
+        if let Some(subs) = &mut subs {
+            subs.retain(|sub| never.iter().all(|never| never.name != *sub));
+        }
+        ((urn.clone(), Some(name)), subs)
+    };
+    match name {
+        Some(name) => vec![rest(name, subs)],
+        None if hiding.is_empty() => vec![((urn, None), None)],
+        None => {
+            let told = attributes.iter().filter(|attribute| !is_never(attribute));
+            told.map(|attribute| rest(attribute.name.clone(), None)).collect()
+        }
     }
 }
 
@@ -176,6 +213,25 @@ mod tests {
         let (old, new) = (json!({"externalIdentity": "a"}), json!({"externalIdentity": "b"}));
         there_and_back(old.clone(), new);
         there_and_back(old, json!({}));
+    }
+
+    #[test]
+    fn what_is_never_returned_is_not_told_as_part_of_the_whole() {
+        const URN: &str = "urn:example:scim:Vault";
+        let mut registry = Registry::built_in().unwrap();
+        let schema = json!({"id": URN, "name": "Vault", "attributes": [
+            {"name": "pin", "type": "string", "returned": "never"}, {"name": "hint", "type": "string"},
+            {"name": "box", "type": "complex", "subAttributes": [
+                {"name": "code", "type": "string", "returned": "never"}, {"name": "label", "type": "string"},
+            ]},
+        ]});
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        let document = object(json!({URN: {"pin": "7", "hint": "h", "box": {"code": "1", "label": "a"}}}));
+        let shown = |path: String| Value::Object(Allowed::new(&[path], &registry).of(&document));
+        assert_eq!(shown(URN.to_string()), json!({URN: {"hint": "h", "box": {"label": "a"}}}));
+        assert_eq!(shown(format!("{URN}:box")), json!({URN: {"box": {"label": "a"}}}));
+        assert_eq!(shown(format!("{URN}:box.code")), json!({}));
+        assert_eq!(shown(format!("{URN}:hint")), json!({URN: {"hint": "h"}}));
     }
 
     #[test]
