@@ -1,0 +1,102 @@
+//! Given a directory, when somebody is to be made, then he is, or is there, or is refused.
+
+use super::*;
+
+#[test]
+fn a_free_name_is_taken_under_its_last_sequence() {
+    let write = given("User").freed("ada", 12).written(&create("Ada"));
+    assert_eq!(write.guard, Guard::Last(12));
+    assert_eq!(write.body.document["active"], true);
+    assert_eq!(given("User").written(&create("new")).guard, Guard::Last(0));
+}
+
+#[test]
+fn a_taken_name_is_refused() {
+    let rejected = given("User").user(1, "ada", 5).when(&create("ADA")).unwrap_err();
+    assert_eq!(rejected, Rejection::NameTaken { attribute: "userName".to_string() });
+}
+
+#[test]
+fn the_same_request_at_the_same_moment_meets_under_one_key() {
+    let called = || Some(AttrPath::of("displayName"));
+    let mut given = given("Group");
+    let of = |given: &Given, name: &str, external_id: Option<&str>| {
+        let write = given.written(&creation(&json!({"displayName": name}), external_id));
+        (write.key, write.guard)
+    };
+    let by_id = proto::subject::key_of_id(id(50));
+    assert_eq!(of(&given, "Team", None), (by_id, Guard::Last(0)), "two are wanted");
+    given.rules.called = called();
+    let (first, guard) = of(&given, "Team", None);
+    assert_eq!((of(&given, "Team", None), guard), ((first, Guard::Last(0)), Guard::Last(0)));
+    for other in [of(&given, "Crew", None), of(&given, "Team", Some("1"))] {
+        assert_ne!(other.0, first);
+    }
+    // One that was made so stands in nobody's way, and what is gone leaves its place.
+    given.keys.insert(first, KeyState { last: 7, holder: Some(id(1)) });
+    let (second, guard) = of(&given, "Team", None);
+    assert!(second != first && second != by_id && guard == Guard::Last(0));
+    given.keys.insert(first, KeyState { last: 9, holder: None });
+    assert_eq!(of(&given, "Team", None), (first, Guard::Last(9)));
+}
+
+#[test]
+fn the_same_post_again_writes_nothing() {
+    let mut given = given("User").ada();
+    given.rival = Asked::Holder(Holding::Repeated);
+    assert_eq!(given.when(&create("ada")).unwrap(), Decision::Nothing);
+    given.rival = Asked::Holder(Holding::Own);
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+}
+
+#[test]
+fn somebody_inactive_comes_back_only_where_the_rules_say_so() {
+    let key = given("User").key_of("ada");
+    let mut given =
+        given("User").user(1, "ada", 5).current(1, key, json!({"userName": "ada", "active": false}), 5);
+    given.rival = Asked::Holder(Holding::Own);
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+    given.rules.reactivate = true;
+    let write = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
+    assert_eq!((write.id, write.guard), (id(1), Guard::Last(5)));
+    assert_eq!(
+        Value::from(Object::clone(&write.body.document)),
+        json!({"userName": "ada", "title": "Dr", "active": true})
+    );
+    // Somebody of another source is another matter.
+    given.rival = Asked::Holder(Holding::Other);
+    assert!(matches!(given.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+}
+
+#[test]
+fn a_deletion_is_taken_back_under_the_former_id() {
+    let mut given = given("User").freed("ada", 8);
+    given.rules.tombstone = Some(SignedDuration::from_hours(24));
+    given.rival = Asked::Former(id(3));
+    let write = given.written(&create("ada"));
+    assert_eq!((write.id, write.guard), (id(3), Guard::Last(8)));
+}
+
+#[test]
+fn a_second_source_joins_and_clears_nothing() {
+    let key = given("User").key_of("ada");
+    let document = json!({"userName": "ada", "title": "Dr", "active": true});
+    let mut given = given("User").user(1, "ada", 5).current(1, key, document, 5);
+    given.rival = Asked::Joined;
+    let write = given.written(&creation(&json!({"userName": "ada", "nickName": "A"}), Some("x1")));
+    assert_eq!(write.id, id(1));
+    assert_eq!(write.body.external_ids["hr"], "x1");
+    assert_eq!(write.body.document["title"], "Dr");
+    assert_eq!(write.body.document["nickName"], "A");
+    given.rival = Asked::Ambiguous;
+    assert_eq!(given.when(&create("ada")).unwrap_err(), Rejection::Ambiguous);
+}
+
+#[test]
+fn a_resource_has_its_size() {
+    let mut given = given("User");
+    given.rules = Rules::default();
+    let long = "x".repeat(Limits::default().resource_bytes_max);
+    let refused = given.when(&creation(&json!({"userName": "ada", "title": long}), None)).unwrap_err();
+    assert!(matches!(refused, Rejection::Invalid(error) if error.status == 413));
+}
