@@ -90,7 +90,7 @@ impl Performer {
         if let Some(due_at) = self.appears_until(&link) {
             return Ok(Some(Ended::Later { due_at }));
         }
-        if let Some(ended) = self.doubted(now).await {
+        if let Some(ended) = self.doubted(id, now, &link, name).await? {
             return Ok(Some(ended));
         }
         if matches!(call, Call::Create { .. }) {
@@ -119,11 +119,18 @@ impl Performer {
     }
 
     /// Why an app is not believed that says that an account is not there: it does not know its own list either.
-    pub(super) async fn doubted(&self, now: &Now) -> Option<Ended> {
+    pub(super) async fn doubted(
+        &self,
+        id: ResourceId,
+        now: &Now,
+        link: &Link,
+        name: &str,
+    ) -> Result<Option<Ended>, Error> {
         match self.app.nobody(&now.kind).await {
-            Found::NotYet(denied) => Some(Ended::NotYet(denied)),
-            Found::Unavailable { after, error } => Some(Ended::Unavailable { after, error }),
-            Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable | Found::Failed { .. } => None,
+            Found::NotYet(denied) => Ok(Some(Ended::NotYet(denied))),
+            Found::Unavailable { after, error } => Ok(Some(Ended::Unavailable { after, error })),
+            Found::Failed { status } => self.retry(id, now, link, name, status).await,
+            Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable => Ok(None),
         }
     }
 }

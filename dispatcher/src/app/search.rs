@@ -88,7 +88,7 @@ impl Performer {
                 if let Some(due_at) = self.look_again(id, link) {
                     return Ok(Some(Ended::Later { due_at }));
                 }
-                if let Some(ended) = self.doubted(now).await {
+                if let Some(ended) = self.doubted(id, now, link, SEARCH).await? {
                     return Ok(Some(ended));
                 }
                 self.write(id, now, link, gone("read_back"), None, "the app has no such account").await?;

@@ -182,9 +182,8 @@ impl ScimApp {
             Outcome::Missing => match self.reducing().nobody(kind).await {
                 Found::NotYet(denied) => self.unanswered(Unanswered::NotYet(denied)),
                 Found::Unavailable { after, error } => Outcome::Unavailable { after, error, unheard: false },
-                Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable | Found::Failed { .. } => {
-                    Outcome::Missing
-                }
+                Found::Failed { status } => Outcome::Retry { status },
+                Found::One(_) | Found::None | Found::Many(_) | Found::Unsearchable => Outcome::Missing,
             },
             other => other,
         }

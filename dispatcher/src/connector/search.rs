@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use eventlog::clock;
-use http::Method;
+use http::{Method, Response};
 use scim::{AttrPath, ResourceType};
 use serde_json::Value;
 
@@ -19,6 +20,11 @@ use crate::profile::Operation;
 const ASKED: u64 = 2;
 /// Accounts that it asks for when those were others'.
 const ASKED_MORE: u64 = 50;
+
+/// An error of an app that speaks SCIM.
+const ERROR: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
+/// What it says of itself.
+const CONFIG: &str = "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig";
 
 impl ScimApp {
     /// Whether the app has an account of this id.
@@ -46,14 +52,20 @@ impl ScimApp {
     }
 
     /// After a 404: nobody is there, unless the app says the same of its own list. Then something else answers for it, which says
-    /// nothing of whom the app has. An app that has no list, or does not show it, is believed.
+    /// nothing of whom the app has; or, where it is surely the app that answers, it may be one that has no word for an empty
+    /// list, and a person must look. An app that has no list, or does not show it, is believed.
     pub(crate) async fn nobody(&self, kind: &ResourceType) -> Found {
         if !self.own(kind).can(Operation::List) {
             return Found::None;
         }
         let url = self.listing(kind, &[("startIndex", "1"), ("count", "1")]);
-        match listed(self.request(Method::GET, &url, None).await, &Place::Index(1), &self.profile) {
+        let answer = self.request(Method::GET, &url, None).await;
+        let speaks = answer.as_ref().is_ok_and(|response| is_of(response, ERROR));
+        match listed(answer, &Place::Index(1), &self.profile) {
             Listed::Page(_) | Listed::TooLarge => Found::None,
+            Listed::Refused { status: status @ (404 | 410) } if speaks && self.shows_itself().await => {
+                Found::Failed { status }
+            }
             Listed::Refused { status: status @ (404 | 410) } => {
                 let error = format!("the app answers {status} to everything");
                 Found::Unavailable { after: None, error }
@@ -62,6 +74,13 @@ impl ScimApp {
             Listed::NotYet(denied) => Found::NotYet(denied),
             Listed::Unavailable { after, error } => Found::Unavailable { after, error },
         }
+    }
+
+    /// Whether what answers here says what it can do, as an app does (RFC 7644 §4).
+    async fn shows_itself(&self) -> bool {
+        let url = format!("{}/ServiceProviderConfig", self.base);
+        let answer = self.request(Method::GET, &url, None).await;
+        answer.is_ok_and(|response| response.status().is_success() && is_of(&response, CONFIG))
     }
 
     /// The account whose attribute has this value, unless its id and its `externalId` say that it is another's.
@@ -98,6 +117,13 @@ impl ScimApp {
             };
         }
     }
+}
+
+/// Whether an answer says that it is of a schema.
+fn is_of(response: &Response<Bytes>, urn: &str) -> bool {
+    let body = answer::json_body(response);
+    let schemas = body.as_ref().and_then(|body| body.get("schemas")).and_then(Value::as_array);
+    schemas.is_some_and(|schemas| schemas.iter().any(|schema| schema.as_str() == Some(urn)))
 }
 
 impl From<Unanswered> for Found {

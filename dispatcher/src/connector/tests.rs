@@ -74,6 +74,34 @@ async fn who_is_not_there_is_gone_unless_the_app_does_not_know_its_own_list_eith
     assert_eq!(deleted, Outcome::Unavailable { after: None, error, unheard: false });
 }
 
+/// An app that says what it can do, and of everything else that it is not there.
+struct Empty;
+
+#[async_trait::async_trait]
+impl Transport for Empty {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
+        let (status, urn) = match request.uri().path().ends_with("/ServiceProviderConfig") {
+            true => (200, "urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"),
+            false => (404, "urn:ietf:params:scim:api:messages:2.0:Error"),
+        };
+        let body = json!({"schemas": [urn], "status": status.to_string()});
+        Ok(Response::builder().status(status).body(Bytes::from(body.to_string())).unwrap())
+    }
+}
+
+/// Some have no word for an empty list. They are not believed, and need not rest.
+#[tokio::test]
+async fn an_app_that_answers_and_has_no_list_is_a_matter_for_a_person() {
+    let config = AppConfig::example();
+    let purse = Purses::new(8).of_app("wiki", &config);
+    let app = ScimApp::new(&config, purse, Some(Arc::new(Empty))).unwrap();
+    assert_eq!(app.nobody(&user()).await, Found::Failed { status: 404 });
+    assert_eq!(app.delete(&user(), "r").await, Outcome::Retry { status: 404 });
+    // Errors alone say nothing: they are as well of an app that another address was meant for.
+    let body = r#"{"schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"]}"#;
+    assert!(matches!(answering(404, body).0.nobody(&user()).await, Found::Unavailable { .. }));
+}
+
 #[tokio::test]
 async fn whom_nobody_asked_for_is_not_found() {
     let other = json!({"id": "b", "userName": "admin"});
