@@ -135,6 +135,12 @@ pub trait Log: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The first messages from a sequence on whose subject is this one, or one of this pattern: as many as are had at once,
+    /// none only when the leader has none.
+    async fn some_on(&self, subject: &str, from: u64) -> Result<Vec<Message>, Error> {
+        Ok(self.next_on(subject, from).await?.into_iter().collect())
+    }
+
     /// The stream's last sequence, asked of the leader; 0 when it is empty.
     async fn last_sequence(&self) -> Result<u64, Error>;
 

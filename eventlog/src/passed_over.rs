@@ -159,6 +159,11 @@ impl Log for PassingOver {
         Ok(self.log.next_on(subject, from).await?.map(|message| self.shown.of(message)))
     }
 
+    async fn some_on(&self, subject: &str, from: u64) -> Result<Vec<Message>, Error> {
+        let some = self.log.some_on(subject, from).await?;
+        Ok(some.into_iter().map(|message| self.shown.of(message)).collect())
+    }
+
     async fn last_sequence(&self) -> Result<u64, Error> {
         self.log.last_sequence().await
     }

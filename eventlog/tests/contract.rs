@@ -110,11 +110,38 @@ async fn reading_finds_what_was_written(log: &dyn Log) {
     assert!(log.next_on(&write.subject, sequence + 1).await.unwrap().is_none());
     assert_eq!(log.next_on("identity.*.User.f", 1).await.unwrap().as_ref(), Some(&read));
     assert!(log.next_on("identity.corp.User.nobody", 1).await.unwrap().is_none());
+    assert!(log.some_on("identity.corp.User.nobody", 1).await.unwrap().is_empty());
     assert_eq!(log.sequence_at("2020-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
     assert_eq!(log.sequence_at("2090-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), sequence + 1);
     log.set_note("colour", "blue").await.unwrap();
     assert_eq!(log.note("colour").await.unwrap().as_deref(), Some("blue"));
     assert_eq!(log.note("size").await.unwrap(), None);
+}
+
+/// One after the other, as many at once as there may be.
+async fn all_on_a_subject_are_told(log: &dyn Log) {
+    let (mut written, mut last) = (Vec::new(), 0);
+    for number in 0..1_200 {
+        let other = append(&format!("some-other-{}", number % 7), Guard::None);
+        log.append(other, deadline()).await.unwrap();
+        let write = Append { id: clock::new_event_id(), ..append("some-this", Guard::Last(last)) };
+        last = log.append(write.clone(), deadline()).await.unwrap();
+        written.push((last, Some(write.id)));
+    }
+    let subject = "identity.corp.User.some-this";
+    for (pattern, first) in [(subject, 0), ("identity.*.User.some-this", 1), (subject, 700)] {
+        let (mut told, mut from) = (Vec::new(), written[first].0);
+        loop {
+            let some = log.some_on(pattern, from).await.unwrap();
+            let Some(last) = some.last() else { break };
+            from = last.sequence + 1;
+            told.extend(some.into_iter().map(|message| {
+                assert_eq!(message.subject, subject);
+                (message.sequence, message.id)
+            }));
+        }
+        assert_eq!(told, written[first..], "{pattern} from {first}");
+    }
 }
 
 async fn following_has_no_gap_and_no_repeat(broker: &Broker) {
@@ -231,6 +258,7 @@ async fn all(broker: &Broker) {
     batches_are_whole(&*broker.identity).await;
     racing_creates_have_one_winner(broker).await;
     reading_finds_what_was_written(&*broker.identity).await;
+    all_on_a_subject_are_told(&*broker.identity).await;
     following_has_no_gap_and_no_repeat(broker).await;
     buckets_guard_revisions(broker).await;
     keys_are_found_again(broker).await;

@@ -328,6 +328,10 @@ impl Log for Committer {
         self.shared.log.next_on(subject, from).await
     }
 
+    async fn some_on(&self, subject: &str, from: u64) -> Result<Vec<Message>, Error> {
+        self.shared.log.some_on(subject, from).await
+    }
+
     async fn last_sequence(&self) -> Result<u64, Error> {
         self.shared.log.last_sequence().await
     }

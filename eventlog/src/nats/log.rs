@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use proto::EventId;
 use tokio::time::Instant;
 
-use super::{authority, follow, publish, unavailable};
+use super::{authority, follow, publish, several, unavailable};
 use crate::{Append, Error, Log, Message};
 
 /// One stream.
@@ -67,7 +67,7 @@ pub(super) fn is_absent(kind: &RawMessageErrorKind) -> bool {
     }
 }
 
-fn from_stream(message: StreamMessage) -> Message {
+pub(super) fn from_stream(message: StreamMessage) -> Message {
     Message {
         sequence: message.sequence,
         subject: message.subject.to_string(),
@@ -127,6 +127,14 @@ impl Log for NatsLog {
             Err(error) if is_absent(&error.kind()) => Ok(None),
             Err(error) => Err(unavailable(doing(), error)),
         }
+    }
+
+    async fn some_on(&self, subject: &str, from: u64) -> Result<Vec<Message>, Error> {
+        let mut some = several::told(self, subject, from).await;
+        if some.is_empty() {
+            some.extend(Log::next_on(self, subject, from).await?);
+        }
+        Ok(some)
     }
 
     async fn last_sequence(&self) -> Result<u64, Error> {

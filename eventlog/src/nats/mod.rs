@@ -14,6 +14,7 @@ mod patience;
 mod publish;
 mod restore;
 mod settings;
+mod several;
 mod stands;
 mod store;
 
