@@ -14,6 +14,10 @@ use crate::{Error, Moment, Projection, Stored};
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Of these for a member.
 const MEMBER_BYTES: usize = 40;
+/// Of more events than this, each page would walk along all: then resources are looked at one by one, whether one was about them.
+const EVENTS_WALKED_MAX: usize = 16_384;
+/// So many of them before others have a turn.
+const LOOKED_AT_ONCE: u32 = 4_096;
 
 /// An event that changed a resource, or did not.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +153,17 @@ impl Projection {
         Ok(Some(history))
     }
 
+    /// After which sequence the last so many events of a resource come; nothing when there are no more above the floor.
+    pub fn before_last(&self, tenant: &Tenant, id: ResourceId, count: usize) -> Option<u64> {
+        let floor = self.floor();
+        self.with(tenant, |directory| {
+            let numbers = directory.events_of(id, Moment::NOW.0)?;
+            let before = numbers.get(numbers.len().checked_sub(count + 1)?)?;
+            Some(directory.versions().get(*before)?.sequence).filter(|sequence| *sequence > floor)
+        })
+        .flatten()
+    }
+
     /// Everyone who was ever in a group until a moment, each time from when until when.
     pub fn stays_in(&self, tenant: &Tenant, group: ResourceId, until: Moment) -> Vec<Stay> {
         self.stays(tenant, group, until, true)
@@ -189,9 +204,9 @@ impl Projection {
         after: Option<u64>,
         count: usize,
     ) -> Result<Differences, Error> {
+        let first = after.map_or(0, |after| Slot::try_from(after).unwrap_or(Slot::MAX).saturating_add(1));
+        let slots = self.touched_within(tenant, (from, to), first, count + 1).await;
         let found = self.with(tenant, |directory| {
-            let first = after.map_or(0, |after| Slot::try_from(after).unwrap_or(Slot::MAX).saturating_add(1));
-            let slots = directory.touched_within(from.map(|moment| moment.0), to.0, first, count + 1);
             let (mut looked, mut bytes) = (Vec::new(), 0);
             for slot in slots.iter().take(count) {
                 if bytes >= PAGE_BYTES_MAX {
@@ -234,6 +249,29 @@ impl Projection {
         if let Some(kind) = self.inner.registry.by_name(resource_type) {
             scim::veil(&self.inner.registry, kind, changes);
         }
+    }
+
+    /// The first resources, from a slot on, that an event after the one moment and until the other was about or changed.
+    async fn touched_within(
+        &self,
+        tenant: &Tenant,
+        (from, to): (Option<Moment>, Moment),
+        first: Slot,
+        count: usize,
+    ) -> Vec<Slot> {
+        let after = from.map_or(0, |from| from.0.saturating_add(1));
+        let (mut slots, mut next) = (Vec::new(), Some(first));
+        while let Some(first) = next
+            && slots.len() < count
+        {
+            let rest = count - slots.len();
+            let looked = self.with(tenant, |directory| directory.touched_within((after, to.0), first, rest));
+            let (found, further) = looked.unwrap_or_default();
+            slots.extend(found);
+            next = further;
+            tokio::task::yield_now().await;
+        }
+        slots
     }
 
     async fn filled(&self, tenant: &Tenant, outline: Option<Outline>) -> Result<Option<Stored>, Error> {
@@ -327,20 +365,34 @@ impl Directory {
         let mut numbers: BTreeSet<Number> = BTreeSet::new();
         for slot in self.lives(id) {
             numbers.extend(self.own_events(slot, until));
-            numbers.extend(self.touches_of(slot).into_iter().filter(|number| *number <= until));
+            numbers.extend(self.touches_of(slot).filter(|number| *number <= until));
         }
         Some(numbers.into_iter().collect())
     }
 
-    /// The first resources, from a slot on, that an event after the one moment and until the other was about or changed.
+    /// The first resources, from a slot on, that an event of these numbers was about or changed; and from which slot on to
+    /// look for more, if that is not all.
     fn touched_within(
         &self,
-        after: Option<Number>,
-        until: Number,
+        (first, until): (Number, Number),
         from: Slot,
         count: usize,
-    ) -> BTreeSet<Slot> {
-        let first = after.map_or(0, |after| after.saturating_add(1));
+    ) -> (Vec<Slot>, Option<Slot>) {
+        let rows = u32::try_from(self.rows()).unwrap_or(Number::MAX);
+        let own = until.saturating_add(1).min(rows).saturating_sub(first) as usize;
+        let others = self.touches_from(first).take_while(|(number, _)| *number <= until);
+        if own <= EVENTS_WALKED_MAX && others.take(EVENTS_WALKED_MAX).count() < EVENTS_WALKED_MAX {
+            return (self.touched_by((first, until), from, count), None);
+        }
+        let end = u32::try_from(self.resource_count()).unwrap_or(Slot::MAX);
+        let last = from.saturating_add(LOOKED_AT_ONCE).min(end);
+        let is_touched = |slot: &Slot| self.is_touched(*slot, first, until);
+        let found = (from..last).filter(is_touched).take(count).collect();
+        (found, Some(last).filter(|last| *last < end))
+    }
+
+    /// The same, found by walking along the events.
+    fn touched_by(&self, (first, until): (Number, Number), from: Slot, count: usize) -> Vec<Slot> {
         let own = self.versions().0.from(first).take_while(|(number, _)| *number <= until);
         let own = own.map(|(_, step)| step.slot);
         let touched =
@@ -354,6 +406,12 @@ impl Directory {
                 }
             }
         }
-        slots
+        slots.into_iter().collect()
+    }
+
+    /// Whether an event of these numbers was about a resource or changed it.
+    fn is_touched(&self, slot: Slot, first: Number, until: Number) -> bool {
+        let own = self.last_event(slot, until).is_some_and(|(number, _)| number >= first);
+        own || self.touches_of(slot).find(|number| *number <= until).is_some_and(|number| number >= first)
     }
 }

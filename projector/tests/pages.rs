@@ -73,6 +73,58 @@ async fn behind_the_last_place_nothing_comes() {
     running.stop().await;
 }
 
+/// Of so many events that resources are looked at one by one instead.
+#[tokio::test]
+async fn what_differs_after_very_many_events_is_told_as_after_few() {
+    let mut world = World::new();
+    let mut people = Vec::new();
+    for number in 0..30 {
+        people.push(world.user(&format!("user-{number:02}")).await);
+    }
+    let staff = world.group("Staff", &people[..10]).await;
+    let busy = world.group("Busy", &[]).await;
+    let changed = |members_added, members_removed| Kind::Updated { members_added, members_removed };
+    let mut few = Vec::new();
+    for (round, times) in [(0, 10), (1, 20_000), (2, 10)] {
+        let from = world.members(busy, &people[20..21], &[]).await;
+        for time in 0..times {
+            let (added, removed) = if time % 2 == 0 { (21..22, 0..0) } else { (0..0, 21..22) };
+            world.members(busy, &people[added], &people[removed]).await;
+        }
+        let (of, gone) = (round * 3, round * 3 + 1);
+        let key = world.key(&format!("user-{of:02}"));
+        let document = json!({"userName": format!("user-{of:02}"), "title": "second"});
+        world.write("User", people[of], &key, changed(vec![], vec![]), document).await;
+        let key = world.key(&format!("user-{gone:02}"));
+        world.write("User", people[gone], &key, Kind::Deleted, json!({})).await;
+        let new = world.user(&format!("new-{round}")).await;
+        let to = world.members(busy, &[], &people[20..21]).await;
+        few.push((from, to, [staff, people[of], people[gone], new]));
+    }
+    let running = world.open().await;
+    let (projection, tenant) = (&running.projection, &world.tenant);
+    let at = |sequence| projection.moment(tenant, When::Sequence(sequence)).unwrap().unwrap();
+    for (from, to, expected) in few {
+        for count in [1, 3, MANY] {
+            let (mut told, mut after) = (Vec::new(), None);
+            loop {
+                let moments = (Some(at(from - 1)), at(to));
+                let page = projection.differences(tenant, moments, after, count).await.unwrap();
+                told.extend(page.resources.iter().map(|one| one.id));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            told.sort();
+            let mut expected = expected.to_vec();
+            expected.sort();
+            assert_eq!(told, expected, "from {from} to {to} in pages of {count}");
+        }
+    }
+    running.stop().await;
+}
+
 /// After a start no document is in memory, and the rows of a page are read together where they stand together.
 #[tokio::test]
 async fn each_of_a_page_has_its_own_document_after_a_start() {

@@ -341,11 +341,11 @@ impl Directory {
         self.touches.from(index).map(|(_, touch)| (touch.at, touch.slot))
     }
 
-    /// Another's events that changed a resource.
-    pub(crate) fn touches_of(&self, slot: Slot) -> Vec<Number> {
+    /// Another's events that changed a resource, the last one first.
+    pub(crate) fn touches_of(&self, slot: Slot) -> impl Iterator<Item = Number> {
         let first = self.resources.at(slot).and_then(|row| self.touches.at(row.touched));
         let touches = std::iter::successors(first, |touch| self.touches.at(touch.previous));
-        touches.map(|touch| touch.at).collect()
+        touches.map(|touch| touch.at)
     }
 
     /// The events that a resource which exists at a moment cannot do without: its first, and the one with its document.
