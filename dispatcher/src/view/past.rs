@@ -10,7 +10,7 @@ use proto::{ResourceId, Tenant, subject};
 use scim::Object;
 use serde_json::{Value, json};
 
-use super::belonging::Belonging;
+use super::belonging::{Belonging, Scope};
 use super::{Unanswered, View};
 use crate::link::Link;
 
@@ -29,28 +29,41 @@ impl View {
         id: ResourceId,
         count: usize,
     ) -> Result<Vec<Value>, Unanswered> {
-        Ok(self.last_done_about(tenant, app, id, count).await?.items.into())
+        Ok(self.last_done_about(tenant, app, id, count).await?.0)
     }
 
+    /// The same, and how many were before them.
     async fn last_done_about(
         &self,
         tenant: &Tenant,
         app: Option<&str>,
         id: ResourceId,
         count: usize,
-    ) -> Result<Last<Value>, Unanswered> {
-        let mut told = Last::new(count);
+    ) -> Result<(Vec<Value>, usize), Unanswered> {
+        let mut last = Last::new(count);
         let mut before: BTreeMap<String, Before> = BTreeMap::new();
         for subject in self.subjects(tenant, app, id).await? {
             let mut from = 1;
-            while let Some(message) = self.shared.broker.provisioning.next_on(&subject, from).await? {
-                from = message.sequence + 1;
-                let (sequence, time) = (message.sequence, message.time);
-                let (event, details) = self.shared.links.read(message).await?;
-                told.push(done(sequence, time, &event, details.as_ref(), &mut before));
+            loop {
+                let some = self.shared.broker.provisioning.some_on(&subject, from).await?;
+                let Some(end) = some.last() else { break };
+                from = end.sequence + 1;
+                for message in some {
+                    // Of what is left out only what it changed is needed.
+                    if let Some(message) = last.push(message) {
+                        let (event, details) = self.shared.links.read(message).await?;
+                        before.entry(event.app.clone()).or_default().apply(&event, details.as_ref());
+                    }
+                }
             }
         }
-        Ok(told)
+        let mut told = Vec::with_capacity(last.items.len());
+        for message in last.items {
+            let (sequence, time) = (message.sequence, message.time);
+            let (event, details) = self.shared.links.read(message).await?;
+            told.push(done(sequence, time, &event, details.as_ref(), &mut before));
+        }
+        Ok((told, last.left_out))
     }
 
     /// Where events about a resource stand.
@@ -76,10 +89,12 @@ impl View {
     /// were before that, where there are very many.
     pub async fn timeline(&self, tenant: &Tenant, id: ResourceId) -> Result<(Vec<Value>, usize), Unanswered> {
         self.caught_up().await?;
-        let mut happened_to: Last<(String, Value)> = Last::new(EVENTS_MAX);
-        let mut after = None;
+        let mut happened_to = Vec::new();
+        let mut total = 0;
+        let mut after = self.shared.projection.before_last(tenant, id, EVENTS_MAX);
         while let Some(history) = self.shared.projection.history(tenant, id, Moment::NOW, after, PAGE).await?
         {
+            total = history.total;
             for happened in &history.events {
                 let event = &happened.event;
                 let (added, removed) = event.kind.members();
@@ -99,10 +114,10 @@ impl View {
                 break;
             }
         }
-        let done = self.last_done_about(tenant, None, id, EVENTS_MAX).await?;
-        let left_out = happened_to.left_out + done.left_out;
-        let mut items = Vec::from(happened_to.items);
-        for item in done.items {
+        let (done, before_them) = self.last_done_about(tenant, None, id, EVENTS_MAX).await?;
+        let left_out = total.saturating_sub(happened_to.len()) + before_them;
+        let mut items = happened_to;
+        for item in done {
             let time = item.get("time").and_then(Value::as_str).unwrap_or_default().to_string();
             items.push((time, item));
         }
@@ -171,12 +186,15 @@ impl<T> Last<T> {
         Self { items: VecDeque::new(), most, left_out: 0 }
     }
 
-    fn push(&mut self, item: T) {
-        if self.items.len() == self.most {
-            self.items.pop_front();
-            self.left_out += 1;
-        }
+    /// Says which one is not among them any more.
+    fn push(&mut self, item: T) -> Option<T> {
+        let is_full = self.items.len() == self.most;
         self.items.push_back(item);
+        if !is_full {
+            return None;
+        }
+        self.left_out += 1;
+        self.items.pop_front()
     }
 }
 
@@ -186,6 +204,32 @@ struct Before {
     /// What it was told to hold last.
     told: Object,
     belonging: Belonging,
+}
+
+impl Before {
+    /// After an event; says whether the scope was entered or left with it, and what was told before where it tells something.
+    fn apply(&mut self, event: &Event, details: Option<&Details>) -> (Option<Scope>, Option<Object>) {
+        let intended = details.map(|details| &details.intended).filter(|intended| !intended.is_empty());
+        let held = match &event.kind {
+            Kind::Done { linked: false, .. } => {
+                self.told = Object::new();
+                None
+            }
+            Kind::Done { .. } | Kind::Decided { .. } => {
+                intended.map(|intended| std::mem::replace(&mut self.told, intended.clone()))
+            }
+            Kind::Intended { .. }
+            | Kind::Retrying { .. }
+            | Kind::Refused { .. }
+            | Kind::Held { .. }
+            | Kind::Released { .. }
+            | Kind::ScopeEntered
+            | Kind::ScopeLeft
+            | Kind::Verified
+            | Kind::PassedOver => None,
+        };
+        (self.belonging.apply(event), held)
+    }
 }
 
 /// An event of PROVISIONING, and what it changed.
@@ -207,8 +251,8 @@ fn done(
             item.insert(name.to_string(), value);
         }
     };
-    let before = before.entry(event.app.clone()).or_default();
-    if let Some(scope) = before.belonging.apply(event) {
+    let (scope, held) = before.entry(event.app.clone()).or_default().apply(event, details);
+    if let Some(scope) = scope {
         say("scope", scope.name().into());
     }
     let texts = |ids: &[ResourceId]| Value::from(ids.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -221,10 +265,7 @@ fn done(
             say("status", (*status).into());
             say("membersAdded", texts(members_added));
             say("membersRemoved", texts(members_removed));
-            if !linked {
-                before.told = Object::new();
-            } else if let Some(details) = details.filter(|details| !details.intended.is_empty()) {
-                let held = std::mem::replace(&mut before.told, details.intended.clone());
+            if let Some((held, details)) = held.zip(details) {
                 say("changes", json!(scim::diff(&held, &details.intended)));
             }
         }
@@ -250,9 +291,6 @@ fn done(
             if let Some(details) = details {
                 let change = |(path, decided): (&String, &Value)| json!({"path": path, "before": decided.get("before"), "after": decided.get("after")});
                 say("changes", details.decided.iter().map(change).collect());
-                if !details.intended.is_empty() {
-                    before.told.clone_from(&details.intended);
-                }
             }
         }
         Kind::ScopeEntered | Kind::ScopeLeft | Kind::Verified | Kind::PassedOver => {}
@@ -267,9 +305,9 @@ mod tests {
     #[test]
     fn of_very_many_the_last_are_told() {
         let mut last = Last::new(3);
-        (1..=3).for_each(|number| last.push(number));
+        assert!((1..=3).all(|number| last.push(number).is_none()));
         assert_eq!((Vec::from(last.items.clone()), last.left_out), (vec![1, 2, 3], 0));
-        (4..=9).for_each(|number| last.push(number));
+        assert!((4..=9).all(|number| last.push(number) == Some(number - 3)));
         assert_eq!((Vec::from(last.items), last.left_out), (vec![7, 8, 9], 6));
     }
 }
