@@ -45,6 +45,8 @@ struct Head {
 pub(crate) struct Images {
     /// Nothing where rows are kept in memory.
     folder: Option<PathBuf>,
+    /// Whether they are gone after a crash anyway, so that none need be on disk.
+    passing: bool,
     kept: Mutex<BTreeMap<Tenant, Kept>>,
 }
 
@@ -69,6 +71,11 @@ impl Kept {
 impl Images {
     pub(crate) fn beside(rows: Option<&Path>) -> Self {
         Self { folder: rows.map(|rows| rows.join(FOLDER)), ..Self::default() }
+    }
+
+    /// Images in a folder to work in: a sync for each of thousands of tenants would hold up the broker's.
+    pub(crate) fn passing(folder: &Path) -> Self {
+        Self { folder: Some(folder.join(FOLDER)), passing: true, ..Self::default() }
     }
 
     /// Removes what a process that was killed left behind while it wrote. No tenant's name has a dot.
@@ -167,13 +174,16 @@ impl Images {
         }
         let fresh = path.with_extension("fresh");
         let head = Head { layout: LAYOUT, tenant: tenant.clone(), indexes };
-        let written = write_file(&fresh, &head, image, key).and_then(|()| {
+        let written = write_file(&fresh, &head, image, key).and_then(|file| {
+            if !self.passing {
+                file.sync_all()?;
+            }
             let mut all = self.lock();
             let kept = all.entry(tenant.clone()).or_default();
             if kept.forgotten == forgotten {
                 std::fs::rename(&fresh, &path)?;
                 // Whoever removes rows because of it counts on its name.
-                if let Some(folder) = &self.folder {
+                if let Some(folder) = self.folder.as_ref().filter(|_| !self.passing) {
                     File::open(folder)?.sync_all()?;
                 }
                 kept.holds(Some(image));
@@ -204,7 +214,8 @@ impl Images {
     }
 }
 
-fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Result<()> {
+/// The file, of which the end need not be on disk yet.
+fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Result<File> {
     let file = Steps { file: File::create(path)?, unsynced: 0 };
     let mut file = BufWriter::with_capacity(1 << 16, file);
     let head = serde_json::to_vec(head)?;
@@ -224,7 +235,7 @@ fn write_file(path: &Path, head: &Head, image: &Image, key: &DataKey) -> io::Res
     image.write(&mut output);
     output.finish()?;
     let Steps { file, .. } = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// A file that is synced while it grows. A large one that is synced at its end alone holds up whoever else syncs on the

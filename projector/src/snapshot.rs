@@ -108,7 +108,7 @@ impl Projection {
             let (folder, rows, columns) = (work.path().to_path_buf(), image.rows(), indexes.clone());
             let of = tenant.clone();
             let write = move || {
-                let images = Images::beside(Some(&folder));
+                let images = Images::passing(&folder);
                 images.write(&of, &image, columns, &key, 0)?;
                 images.size(&of)
             };
@@ -123,7 +123,7 @@ impl Projection {
         head.push(b'\n');
         let mut whole: Stream = Box::pin(io::Cursor::new(head));
         for part in &snapshot.tenants {
-            let file = Images::beside(Some(work.path())).file(&part.tenant);
+            let file = Images::passing(work.path()).file(&part.tenant);
             let file = File::open(file.unwrap_or_default()).await;
             let file = file.map_err(|error| failed("reading an image", &error))?;
             whole = Box::pin(whole.chain(file));
