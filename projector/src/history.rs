@@ -1,4 +1,4 @@
-//! What happened: to one resource, in one membership, in the whole directory between two moments. Read-only, in pages.
+//! What happened: to one resource, and in the whole directory between two moments. Read-only, in pages.
 
 use std::collections::BTreeSet;
 
@@ -47,21 +47,6 @@ pub struct History {
     pub events: Vec<Happened>,
     /// The last of them, when more come.
     pub next: Option<u64>,
-}
-
-/// A time in a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stay {
-    /// The group.
-    pub group: ResourceId,
-    /// The member.
-    pub member: ResourceId,
-    /// What the other end is called now, or was at its end.
-    pub display: Option<String>,
-    /// The event that began it.
-    pub from: (u64, Timestamp),
-    /// The event that ended it.
-    pub to: Option<(u64, Timestamp)>,
 }
 
 /// How a resource differs between two moments.
@@ -162,37 +147,6 @@ impl Projection {
             Some(directory.versions().get(*before)?.sequence).filter(|sequence| *sequence > floor)
         })
         .flatten()
-    }
-
-    /// Everyone who was ever in a group until a moment, each time from when until when.
-    pub fn stays_in(&self, tenant: &Tenant, group: ResourceId, until: Moment) -> Vec<Stay> {
-        self.stays(tenant, group, until, true)
-    }
-
-    /// Every group that a resource was ever in by itself until a moment, each time from when until when.
-    pub fn stays_of(&self, tenant: &Tenant, member: ResourceId, until: Moment) -> Vec<Stay> {
-        self.stays(tenant, member, until, false)
-    }
-
-    fn stays(&self, tenant: &Tenant, id: ResourceId, until: Moment, as_group: bool) -> Vec<Stay> {
-        self.with(tenant, |directory| {
-            let event = |number: Number| {
-                let step = directory.versions().get(number)?;
-                Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
-            };
-            let stay = |(other, from, to): (Slot, Number, Number)| {
-                let other_id = directory.id(other)?;
-                let (group, member) = if as_group { (id, other_id) } else { (other_id, id) };
-                let display = directory.last_display(other, until.0).map(str::to_string);
-                let to = event(to).filter(|_| to <= until.0);
-                Some(Stay { group, member, display, from: event(from)?, to })
-            };
-            let lives = directory.lives(id);
-            let mut stays: Vec<_> = lives.flat_map(|slot| directory.edges().stays(slot, as_group)).collect();
-            stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
-            stays.into_iter().filter(|(_, from, _)| *from <= until.0).filter_map(stay).collect()
-        })
-        .unwrap_or_default()
     }
 
     /// How the directory differs between two moments, in the order of the resources' creation, from the place `after`

@@ -119,24 +119,16 @@ impl Worker {
     /// Who it is, as of now. What happened between the event and now marks whom it took away.
     fn look_up(&self, who: &Who, heard: &Heard) -> Vec<ResourceId> {
         let (projection, tenant) = (&self.shared.projection, &self.config.tenant);
-        let now = projector::Moment::NOW;
         let with_below = |ids: Vec<ResourceId>| -> Vec<ResourceId> {
             let below = ids.iter().flat_map(|id| projection.descendants(tenant, *id)).collect::<Vec<_>>();
             ids.into_iter().chain(below).collect()
         };
-        let ended = |stay: &projector::Stay| stay.to.is_some_and(|(at, _)| at == heard.sequence);
         match *who {
             Who::One(id) => vec![id],
             Who::These(ref ids) => with_below(ids.clone()),
             Who::Below(id) => projection.descendants(tenant, id),
-            Who::FormerMembers(id) => {
-                let stays = projection.stays_in(tenant, id, now).into_iter().filter(ended);
-                with_below(stays.map(|stay| stay.member).collect())
-            }
-            Who::FormerGroups(id) => {
-                let stays = projection.stays_of(tenant, id, now).into_iter().filter(ended);
-                stays.map(|stay| stay.group).collect()
-            }
+            Who::FormerMembers(id) => with_below(projection.left_with(tenant, id, heard.sequence)),
+            Who::FormerGroups(id) => projection.lost_with(tenant, id, heard.sequence),
             Who::Groups(id) => projection.groups_of(tenant, id),
             Who::Naming(id) => heard.naming(|| self.naming.of(projection, tenant, id)).to_vec(),
             Who::Everybody => self.shared.links.of_app(&self.name),

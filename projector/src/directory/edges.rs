@@ -396,7 +396,17 @@ impl Edges {
         found
     }
 
-    /// Every change of one end's edges: who, from which event, until which.
+    /// Who stands at the other ends of edges that an event ended. Whatever ended last stands first.
+    pub(crate) fn ended(&self, slot: Slot, as_group: bool, at: Number) -> impl Iterator<Item = Slot> {
+        let Ends { former_members, former_groups, .. } = self.ends(slot);
+        let (former, next) = if as_group { (former_members, OF_GROUP) } else { (former_groups, OF_MEMBER) };
+        let ended = self.list(former, next).map(|(_, edge)| edge);
+        let ended = ended.skip_while(move |edge| edge.before_or_end > at);
+        let ended = ended.take_while(move |edge| edge.before_or_end == at);
+        ended.map(move |edge| if as_group { edge.member } else { edge.group })
+    }
+
+    /// Every change of one end's edges, in no order: who, from which event, until which.
     pub(crate) fn stays(&self, slot: Slot, as_group: bool) -> Vec<(Slot, Number, Number)> {
         let ends = self.ends(slot);
         let (open, former, next) = if as_group {
@@ -407,9 +417,7 @@ impl Edges {
         let other = |edge: &Edge| if as_group { edge.member } else { edge.group };
         let open = self.list(open, next).map(|(_, edge)| (other(&edge), edge.from, NONE));
         let former = self.list(former, next).map(|(_, edge)| (other(&edge), edge.from, edge.before_or_end));
-        let mut stays: Vec<(Slot, Number, Number)> = open.chain(former).collect();
-        stays.sort_unstable_by_key(|(other, from, _)| (*from, *other));
-        stays
+        open.chain(former).collect()
     }
 }
 
@@ -437,7 +445,9 @@ mod tests {
         assert!(edges.add(12, &[11], 6));
         assert_eq!(edges.end(11, 7), (vec![10], vec![12]));
         assert!(!edges.has(12, 11, NOW) && edges.has(12, 11, 6) && !edges.has(12, 11, 5));
-        assert_eq!(edges.stays(11, false), [(12, 2, 5), (12, 6, 7)]);
+        assert_eq!(edges.stays(11, false), [(12, 6, 7), (12, 2, 5)]);
+        let ended = |at| edges.ended(11, false, at).collect::<Vec<_>>();
+        assert_eq!([ended(4), ended(5), ended(7), ended(8)], [vec![], vec![12], vec![12], vec![]]);
     }
 
     #[test]
@@ -500,7 +510,10 @@ mod tests {
                 assert_eq!(many.members(0, at), one.members(0, at));
             }
         }
-        assert_eq!(many.stays(0, true), one.stays(0, true));
+        let [mut many_stays, mut one_stays] = [&many, &one].map(|edges| edges.stays(0, true));
+        many_stays.sort_unstable();
+        one_stays.sort_unstable();
+        assert_eq!(many_stays, one_stays);
         assert_eq!((many.member_count(0), many.edges.len()), (one.member_count(0), one.edges.len()));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use projector::{Became, Difference, Moment, Projection, Stay};
+use projector::{Became, Difference, Moment, Projection, Stay, Stays};
 use proto::{ResourceId, Tenant};
 use scim::Object;
 
@@ -41,11 +41,17 @@ impl Past<'_> {
             let of = |end: fn(&Span) -> ResourceId| -> Vec<Span> {
                 spans.iter().filter(|span| end(span) == *id).copied().collect()
             };
-            let stays = self.projection.stays_in(self.tenant, *id, self.moment);
-            assert_eq!(joined(&stays), of(|span| span.0), "stays in {id}, {}", self.what);
-            let stays = self.projection.stays_of(self.tenant, *id, self.moment);
-            assert_eq!(joined(&stays), of(|span| span.1), "stays of {id}, {}", self.what);
+            let stays = self.projection.stays_in(self.tenant, *id, self.moment).await;
+            assert_eq!(joined(&self.told(&stays, page)), of(|span| span.0), "stays in {id}, {}", self.what);
+            let stays = self.projection.stays_of(self.tenant, *id, self.moment).await;
+            assert_eq!(joined(&self.told(&stays, page)), of(|span| span.1), "stays of {id}, {}", self.what);
         }
+    }
+
+    /// Times in groups, in pages of a size.
+    fn told(&self, stays: &Stays, page: usize) -> Vec<Stay> {
+        let pages = (0..stays.len()).step_by(page);
+        pages.flat_map(|skip| self.projection.some_stays(self.tenant, stays, skip, page)).collect()
     }
 
     /// The sequences of somebody's events, in pages of a size.
