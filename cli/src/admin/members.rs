@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::About;
 use super::asked::Asked;
+use super::found::{Finds, Question, What};
 use super::problem::Problem;
 use super::then::{Page, Then, Who, shown, unnamed};
 
@@ -44,24 +45,43 @@ pub(super) async fn members(State(about): State<Arc<About>>, mut asked: Asked) -
     let known =
         about.projection.known_at(&then.tenant, id, then.moment).ok_or_else(|| then.no_such(false))?;
     let end = named.unwrap_or_else(|| usual(&about, &known));
-    let skip = start_index - 1;
-    let (total, items): (usize, Vec<Value>) = if stays {
-        let all = match end {
-            End::Members => about.projection.stays_in(&then.tenant, id, then.moment),
-            End::Groups => about.projection.stays_of(&then.tenant, id, then.moment),
-        };
-        (all.len(), all.iter().skip(skip).take(count).map(stay).collect())
-    } else {
-        if !known.exists {
-            return Err(then.no_such(true));
-        }
-        let all = match end {
-            End::Members => members_of(&then, id, nested.unwrap_or(false)),
-            End::Groups => groups_of(&then, id, nested.unwrap_or(true)),
-        };
-        (all.len(), all.iter().skip(skip).take(count).map(|link| item(&then, link)).collect())
+    if !stays && !known.exists {
+        return Err(then.no_such(true));
+    }
+    let what = match (end, stays) {
+        (End::Members, true) => What::StaysIn,
+        (End::Groups, true) => What::StaysOf,
+        (End::Members, false) if nested.unwrap_or(false) => What::NestedMembers,
+        (End::Members, false) => What::Members,
+        (End::Groups, false) if nested.unwrap_or(true) => What::NestedGroups,
+        (End::Groups, false) => What::Groups,
     };
+    let question = Question { tenant: then.tenant.clone(), id, sequence: then.position.0, what };
+    let finds = match about.found.of(&question) {
+        Some(finds) => finds,
+        None => Arc::new(find(&then, id, what).await),
+    };
+    let (skip, total) = (start_index - 1, finds.len());
+    let items: Vec<Value> = match &*finds {
+        Finds::Links(links) => links.iter().skip(skip).take(count).map(|link| item(&then, link)).collect(),
+        Finds::Stays(stays) => {
+            about.projection.some_stays(&then.tenant, stays, skip, count).iter().map(stay).collect()
+        }
+    };
+    about.found.keep(question, finds, skip + items.len() < total);
     Ok(then.page(items).with("id", id.to_string()).next_index(start_index, total))
+}
+
+async fn find(then: &Then<'_>, id: ResourceId, what: What) -> Finds {
+    let (projection, tenant, moment) = (&then.about.projection, &then.tenant, then.moment);
+    match what {
+        What::StaysIn => Finds::Stays(projection.stays_in(tenant, id, moment).await),
+        What::StaysOf => Finds::Stays(projection.stays_of(tenant, id, moment).await),
+        What::Members => Finds::Links(members_of(then, id, false)),
+        What::NestedMembers => Finds::Links(members_of(then, id, true)),
+        What::Groups => Finds::Links(groups_of(then, id, false)),
+        What::NestedGroups => Finds::Links(groups_of(then, id, true)),
+    }
 }
 
 /// What has members is asked for them, everybody else for groups.

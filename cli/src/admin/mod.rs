@@ -5,6 +5,7 @@ mod asked;
 mod audit;
 mod config;
 mod feeds;
+mod found;
 mod import;
 mod members;
 mod people;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::reload::Reload;
+use found::Found;
 use problem::Problem;
 pub(crate) use starting::Starting;
 
@@ -81,6 +83,8 @@ pub(crate) struct About {
     gateway: Gateway,
     /// Turns at looking at the past.
     turns: Arc<Semaphore>,
+    /// What was found of which more is to be told.
+    found: Found,
     statuses: OnceLock<Statuses>,
     view: OnceLock<Views>,
     reload: OnceLock<Arc<Reload>>,
@@ -104,6 +108,7 @@ impl About {
             scim_url,
             gateway,
             turns,
+            found: Found::default(),
             statuses,
             view,
             reload,
