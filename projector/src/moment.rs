@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use eventlog::clock;
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use proto::{CLOCK_TOLERANCE, ResourceId, Tenant};
 
@@ -95,9 +96,31 @@ impl Projection {
         is_known()
     }
 
+    /// The first sequence at which the broker's clock had reached an instant; one past the last when there is none. That
+    /// clock may have gone back, so its times are in no order to search in. Log time never goes back, and is never further
+    /// before it than a writer's clock is believed: it says from where on to look.
+    pub async fn sequence_at(&self, instant: Timestamp) -> Result<u64, Error> {
+        let last = self.inner.last.ask().await?;
+        let before = instant.checked_sub(CLOCK_TOLERANCE + TICK + TICK).unwrap_or(Timestamp::MIN);
+        let from = self.last_until(before) + 1;
+        if from > last {
+            return Ok(last + 1);
+        }
+        let mut messages = self.inner.log.follow(from);
+        while let Some(message) = messages.next().await.transpose()? {
+            if message.time >= instant {
+                return Ok(message.sequence);
+            }
+            if message.sequence >= last {
+                break;
+            }
+        }
+        Ok(last + 1)
+    }
+
     /// The last sequence that is applied of what happened until an instant, in log time, in whatever tenant; 0 when nothing
     /// did. A tenant that was dropped has nothing from before.
-    pub fn last_until(&self, instant: Timestamp) -> u64 {
+    fn last_until(&self, instant: Timestamp) -> u64 {
         let last =
             |directory: &Directory| Some(directory.versions().get(directory.at_time(instant)?)?.sequence);
         self.state().tenants.values().filter_map(last).max().unwrap_or_default()

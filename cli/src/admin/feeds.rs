@@ -117,15 +117,15 @@ async fn replay(
     let first = match asked.when("from")? {
         When::Now => 0,
         When::Sequence(sequence) => sequence,
-        When::Instant(instant) => {
-            let before = instant.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(instant);
-            about.last_until(before).await? + 1
-        }
+        When::Instant(instant) => about.sequence_at(instant).await?,
     };
     let last = match asked.when("to")? {
         When::Now => None,
         When::Sequence(sequence) => Some(sequence),
-        When::Instant(instant) => Some(about.last_until(instant).await?),
+        When::Instant(instant) => {
+            let after = instant.checked_add(SignedDuration::from_nanos(1)).unwrap_or(instant);
+            Some(about.sequence_at(after).await?.saturating_sub(1))
+        }
     };
     about.instruct(&name, Instruction::Replay { first, last }, asked).await
 }
@@ -157,10 +157,9 @@ impl About {
         self.broker.identity.last_sequence().await.map_err(unavailable)
     }
 
-    /// The last sequence of what happened until an instant: log time never goes back, as the broker's clock may.
-    async fn last_until(&self, instant: Timestamp) -> Result<u64, Problem> {
+    async fn sequence_at(&self, instant: Timestamp) -> Result<u64, Problem> {
         self.projection.catch_up(Instant::now() + CATCH_UP_MAX).await?;
-        Ok(self.projection.last_until(instant))
+        Ok(self.projection.sequence_at(instant).await?)
     }
 
     /// A feed that ran before.
