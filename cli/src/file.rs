@@ -1,5 +1,7 @@
 //! `rollcall.toml` and what it includes, as one table; every mistake is collected, none stops the reading.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,9 @@ use toml::{Table, Value};
 
 /// How deep files may include files.
 const INCLUDE_DEPTH_MAX: usize = 8;
+
+/// How long a file may be that an operator names: none of ours has a thousandth of it, and some (`/dev/zero`) have no end.
+const BYTES_MAX: u64 = 16 << 20;
 
 /// Mistakes found in the configuration, in the order they were met.
 #[derive(Debug, Default)]
@@ -48,6 +53,16 @@ impl Mistakes {
     }
 }
 
+/// A file that an operator names, as text.
+pub(crate) fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if length as u64 > BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {} MB", BYTES_MAX >> 20)));
+    }
+    Ok(text)
+}
+
 /// Reads a file and everything it includes into one table.
 pub(crate) fn read(path: &Path, mistakes: &mut Mistakes) -> Table {
     let mut merged = Table::new();
@@ -60,7 +75,7 @@ fn read_into(path: &Path, merged: &mut Table, mistakes: &mut Mistakes, depth: us
         mistakes.add(format!("{}: includes go deeper than {INCLUDE_DEPTH_MAX} files", path.display()));
         return;
     }
-    let text = match std::fs::read_to_string(path) {
+    let text = match text(path) {
         Ok(text) => text,
         Err(error) => return mistakes.add(format!("{}: cannot be read: {error}", path.display())),
     };
@@ -240,6 +255,13 @@ mod tests {
             let mistake = table(text).unwrap_err();
             assert!(mistake.starts_with(place) && !mistake.contains("hidden"), "{text:?}: {mistake}");
         }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let mut mistakes = Mistakes::default();
+        assert!(read(Path::new("/dev/zero"), &mut mistakes).is_empty());
+        assert_eq!(list(&mistakes), "/dev/zero: cannot be read: it is longer than 16 MB");
     }
 
     #[test]

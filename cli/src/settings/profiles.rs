@@ -88,8 +88,8 @@ fn from_file(name: &str, folder: &Path) -> Result<Profile, String> {
             "{name:?} is neither a profile that is shipped ({known}) nor a file; docs/profiles.md says how to write one"
         ));
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text =
+        crate::file::text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     Profile::parse(&text).map_err(|mistake| format!("{}: {}", path.display(), mistake.trim_end()))
 }
 

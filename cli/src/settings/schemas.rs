@@ -66,9 +66,9 @@ fn documents<T: DeserializeOwned>(
     let mut found = Vec::new();
     for file in files {
         for path in file::matching(place, folder, file, mistakes) {
-            let read = std::fs::read(&path).map_err(|error| error.to_string());
-            let read = read
-                .and_then(|text| serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string()));
+            let read = file::text(&path).map_err(|error| error.to_string());
+            let read =
+                read.and_then(|text| serde_json::from_str::<Value>(&text).map_err(|error| error.to_string()));
             let values = match read {
                 Ok(Value::Array(values)) => values,
                 Ok(Value::Object(mut object)) => match object.remove("Resources") {
