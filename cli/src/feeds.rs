@@ -16,7 +16,7 @@ pub(crate) async fn run(settings: &Settings, command: Feed) -> Result<(), Failur
             show_all(&ask, &body, "feeds", HEAD, line);
         }
         Feed::Show(named) => {
-            let body = get(settings, &named.ask, &format!("/{}", named.name)).await?;
+            let body = get(settings, &named.ask, &format!("/{}", in_path(&named.name))).await?;
             if named.ask.json {
                 print(&Value::Object(body).to_string());
             } else {
@@ -25,7 +25,7 @@ pub(crate) async fn run(settings: &Settings, command: Feed) -> Result<(), Failur
             }
         }
         Feed::Held(named) => {
-            let body = get(settings, &named.ask, &format!("/{}/held", named.name)).await?;
+            let body = get(settings, &named.ask, &format!("/{}/held", in_path(&named.name))).await?;
             show_all(&named.ask, &body, "held", HELD_HEAD, held_line);
         }
         Feed::Redrive(asked) => {
@@ -67,6 +67,11 @@ async fn get(settings: &Settings, ask: &Ask, path: &str) -> Result<Map<String, V
     Client::new(settings, &ask.admin)?.get(&format!("/api/v1/feeds{path}"), &[]).await
 }
 
+/// A name as a part of a path, whatever stands in it.
+fn in_path(name: &str) -> String {
+    form_urlencoded::byte_serialize(name.as_bytes()).collect()
+}
+
 /// Has something done, and says what came of it.
 async fn order(
     settings: &Settings,
@@ -77,8 +82,8 @@ async fn order(
 ) -> Result<(), Failure> {
     let given = parameters.iter().filter(|(_, value)| !value.is_empty());
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
-    let body =
-        Client::new(settings, &ask.admin)?.post(&format!("/api/v1/feeds/{name}/{what}?{query}")).await?;
+    let path = format!("/api/v1/feeds/{}/{what}?{query}", in_path(name));
+    let body = Client::new(settings, &ask.admin)?.post(&path).await?;
     if ask.json {
         print(&Value::Object(body).to_string());
     } else {

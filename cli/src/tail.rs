@@ -3,15 +3,16 @@
 use eventlog::{Keyring, Log, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
+use projector::When;
 use proto::{Body, Event, ResourceId};
 use scim::{Change, Registry};
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::args::Tail;
 use crate::output::print;
 use crate::settings::Settings;
 use crate::token::connect;
+use crate::{Failure, at};
 
 pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> {
     let master = settings.present_master_key()?;
@@ -22,7 +23,7 @@ pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> 
     let last = log.last_sequence().await.map_err(failed)?;
     let from = match &tail.from {
         None => last + 1,
-        Some(text) => position(log, text).await?,
+        Some(text) => position(log, text, last).await?,
     };
     if tail.no_follow && from > last {
         return Ok(());
@@ -54,17 +55,14 @@ pub(crate) async fn run(settings: &Settings, tail: Tail) -> Result<(), Failure> 
     }
 }
 
-/// A sequence, or the first one at or after an instant.
-async fn position(log: &dyn Log, text: &str) -> Result<u64, Failure> {
-    if let Ok(sequence) = text.parse::<u64>() {
-        return Ok(sequence.max(1));
-    }
-    let time: Timestamp = text.parse().map_err(|_| {
-        Failure::new(format!(
-            "--from: {text:?} is neither a position nor an instant such as 2026-11-01T00:00:00Z"
-        ))
-    })?;
-    log.sequence_at(time).await.map_err(|error| Failure::of("finding the instant in the log", &error))
+/// Where to begin, as `audit` reads moments.
+async fn position(log: &dyn Log, text: &str, last: u64) -> Result<u64, Failure> {
+    let found = match at::parse(text).map_err(|reason| Failure::new(format!("--from: {reason}")))? {
+        When::Now => Ok(last + 1),
+        When::Sequence(sequence) => Ok(sequence.max(1)),
+        When::Instant(instant) => log.sequence_at(instant).await,
+    };
+    found.map_err(|error| Failure::of("finding the instant in the log", &error))
 }
 
 async fn read(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body>), Failure> {

@@ -420,6 +420,8 @@ fn a_replay_is_marked_and_a_secret_is_exchanged() {
     eventually("it is told a third time", || (subscriber.types().len() == 3 + 3 + 2).then_some(()));
     let future = house.attempt(&["feed", "replay", "audit", "--from", "999999"]);
     assert!(String::from_utf8_lossy(&future.stderr).contains("nothing to replay"));
+    let other = house.attempt(&["feed", "resume", "audit/replay?from=1#"]);
+    assert!(String::from_utf8_lossy(&other.stderr).contains("no feed of this name"), "a name is no path");
 
     // The feed goes on, and the secret is exchanged.
     assert!(house.stop());

@@ -376,8 +376,9 @@ pub(crate) struct PassOver {
 
 #[derive(Args, Debug)]
 pub(crate) struct Tail {
-    /// Start at a position (a sequence) or an instant of the broker's clock (RFC 3339) [default: now]
-    #[arg(long, value_name = "POSITION|TIME")]
+    /// Start at a sequence, or at an instant of the broker's clock (RFC 3339) or a date (its first instant, UTC) [default:
+    /// now]
+    #[arg(long, value_name = "SEQUENCE|TIME|DATE")]
     pub(crate) from: Option<String>,
     /// Only this tenant
     #[arg(long)]
