@@ -8,8 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use proto::provisioning::{Details, Event, Kind};
 use proto::{ResourceId, Tenant};
+use scim::{AttrPath, Object, fold};
 
 use crate::link::{Held, IMPORT, Link, RELEASED_BY};
+use crate::matching::value;
 use crate::rails::{self, Rails, Tally};
 
 /// The links of one app.
@@ -30,6 +32,8 @@ pub(crate) struct Book {
     held: BTreeSet<ResourceId>,
     deactivated: BTreeSet<ResourceId>,
     unfinished: BTreeSet<ResourceId>,
+    /// Who may have been made, under what is known.
+    attempted: BTreeSet<ResourceId>,
     /// Who was released by a person and not looked at since.
     redriven: BTreeSet<ResourceId>,
     /// Who was given an account by a person and not looked at since.
@@ -51,6 +55,7 @@ impl Default for Book {
             held: BTreeSet::new(),
             deactivated: BTreeSet::new(),
             unfinished: BTreeSet::new(),
+            attempted: BTreeSet::new(),
             redriven: BTreeSet::new(),
             imported: BTreeSet::new(),
             tally: Tally::new(Rails::default()),
@@ -128,7 +133,7 @@ impl Book {
         for name in link.decisions.names() {
             self.names.remove(&(name, id));
         }
-        for list in [&mut self.held, &mut self.deactivated, &mut self.unfinished] {
+        for list in [&mut self.held, &mut self.deactivated, &mut self.unfinished, &mut self.attempted] {
             list.remove(&id);
         }
         link
@@ -143,6 +148,7 @@ impl Book {
             (&mut self.held, link.held.is_some()),
             (&mut self.deactivated, link.deactivated_at.is_some()),
             (&mut self.unfinished, is_unfinished(&link)),
+            (&mut self.attempted, link.attempted.is_some()),
         ];
         for (list, stands) in lists {
             if stands {
@@ -249,6 +255,19 @@ impl Book {
         self.unfinished.iter().filter_map(|id| Some((*id, since(self.get(*id)?)))).collect()
     }
 
+    /// Whether another resource of a type may have been made with this value, before this one was about to be.
+    pub(crate) fn is_attempted(&self, kind: &str, key: &AttrPath, text: &str, id: ResourceId) -> bool {
+        let own = self.get(id).and_then(|link| link.attempted.as_ref()).map(|own| (own.at, id));
+        self.attempted.iter().filter(|other| **other != id).any(|other| {
+            let Some(link) = self.get(*other).filter(|link| *link.resource_type == *kind) else {
+                return false;
+            };
+            let is_so = |told: &Object| value(key, told).is_some_and(|told| fold(&told) == fold(text));
+            let is_earlier = |at| own.is_none_or(|own| (at, *other) < own);
+            link.attempted.as_ref().is_some_and(|attempt| is_earlier(attempt.at) && is_so(&attempt.told))
+        })
+    }
+
     /// Whose an account of a type is. One of another type may have the same id at the app.
     pub(crate) fn owners(&self, kind: &str, remote_id: &str) -> impl Iterator<Item = (ResourceId, &Link)> {
         let hash = hash(kind, remote_id);
@@ -334,6 +353,28 @@ mod tests {
         assert!(!book.claim("User", "a", id(2)) && book.claim("Group", "a", id(3)));
         book.unclaim(id(1));
         assert!(book.claim("User", "a", id(2)));
+    }
+
+    #[test]
+    fn of_two_who_may_have_been_made_under_one_name_the_first_was() {
+        let mut book = Book::default();
+        let key = AttrPath::of("userName");
+        let mut intend = |number, second, name: &str| {
+            let intended = serde_json::json!({"userName": name}).as_object().unwrap().clone();
+            let details = Details { intended, ..Details::default() };
+            let event = event(number, Kind::Intended { operation: "create".to_string() });
+            let occurred_at = Timestamp::from_second(second).unwrap();
+            book.enter(&Event { occurred_at, ..event }, Some(&details), second.unsigned_abs());
+        };
+        intend(1, 7, "Ada");
+        intend(2, 5, "ada");
+        let is = |kind, name, number| book.is_attempted(kind, &key, name, id(number));
+        assert!(is("User", "ADA", 1) && !is("User", "ada", 2) && is("User", "ada", 3));
+        assert!(!is("User", "eve", 3) && !is("Group", "ada", 3));
+        book.enter(&event(2, done("read_back", "")), None, 8);
+        assert!(
+            !book.is_attempted("User", &key, "ada", id(1)) && book.is_attempted("User", &key, "ada", id(2))
+        );
     }
 
     #[test]

@@ -15,6 +15,14 @@ use crate::told::Told;
 use crate::trust::{OBSERVE, OBSERVE_MEMBERS, STRANGER, Trust, VERIFY};
 use crate::unheard::Unheard;
 
+/// An account that was about to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attempt {
+    pub(crate) at: Timestamp,
+    /// What the app was told.
+    pub(crate) told: Object,
+}
+
 /// Our resource and the app's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Link {
@@ -38,7 +46,7 @@ pub(crate) struct Link {
     pub(crate) made_at: Option<Timestamp>,
     /// What the app was told when the account was about to be made, as long as nobody knows whether it was: by that it is looked
     /// for.
-    pub(crate) attempted: Option<Box<Object>>,
+    pub(crate) attempted: Option<Box<Attempt>>,
     /// Calls that may still be carried out, although nobody listens any more.
     pub(crate) unheard: Unheard,
     /// The app did not know an account that it had made, and since then nothing was done to it but making it anew.
@@ -124,7 +132,8 @@ impl Link {
                 }
                 if operation == "create" {
                     let told = details.map(|details| details.intended.clone());
-                    self.attempted = told.filter(|told| !told.is_empty()).map(Box::new);
+                    let told = told.filter(|told| !told.is_empty());
+                    self.attempted = told.map(|told| Box::new(Attempt { at: event.occurred_at, told }));
                 }
             }
             Kind::Done {
@@ -327,7 +336,7 @@ mod tests {
             let intent = event(Kind::Intended { operation: "create".to_string() });
             link.apply(&intent, Some(&details), |_| None);
             events.iter().for_each(|event| link.apply(event, None, |_| None));
-            link.attempted.map(|attempted| *attempted)
+            link.attempted.map(|attempted| attempted.told)
         };
         let held = event(Kind::Held { operation: "create".to_string(), reason: String::new() });
         let released = |actor: &str| event(Kind::Released { actor: actor.to_string() });

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use proto::provisioning::{self, Details, Encoded, Event};
 use proto::{ResourceId, Tenant};
+use scim::AttrPath;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -193,6 +194,17 @@ impl Links {
             owner.is_some_and(|link| link.remote_id.is_some() || link.intent_open)
                 || book.owners(kind, remote_id).any(|(other, link)| other != id && !link.trust.stranger)
         })
+    }
+
+    /// Whether another resource may have been made with this value a moment ago, so that whoever has it there is that one's.
+    pub(crate) fn is_attempted(
+        &self,
+        app: &str,
+        kind: &str,
+        (key, text): (&AttrPath, &str),
+        id: ResourceId,
+    ) -> bool {
+        self.book(app, |book| book.is_attempted(kind, key, text, id))
     }
 
     /// The name that a resource would be given now.

@@ -134,6 +134,27 @@ fn who_leaves_while_he_is_being_made_is_found_by_the_name_that_he_had() {
     assert_eq!(status(&house)["held"], 0);
 }
 
+/// Nothing says whose the account is, but that somebody else was about to be made under this name.
+#[test]
+fn who_comes_under_the_name_of_one_who_left_while_he_was_being_made_has_an_account_of_his_own() {
+    let app = App::start(Kind::Scim);
+    let house = of_a_nameless_app(&app);
+    let corp = house.corp();
+    app.delay(LATE);
+    let leaver = corp.post("/Users", &user("ada")).expect(201).id();
+    let former = eventually("the account is made", || app.account("ada"));
+    app.delay(Duration::ZERO);
+    corp.delete(&format!("/Users/{leaver}")).expect(204);
+    let mut next = user("ada");
+    next["title"] = json!("Dr");
+    corp.post("/Users", &next).expect(201);
+    let made = eventually("the next has an account", || {
+        app.account("ada").filter(|account| account.get("title") == Some(&json!("Dr")))
+    });
+    nothing_is_due(&house);
+    assert_ne!(made.get("id"), former.get("id"));
+}
+
 #[test]
 fn what_is_made_late_is_not_made_again() {
     let app = App::start(Kind::Scim);

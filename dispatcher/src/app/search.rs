@@ -220,7 +220,7 @@ impl Performer {
     /// has the name only until what happened to that resource arrives there too.
     async fn look_for(&self, id: ResourceId, now: &Now, link: &Link, keys: &[AttrPath]) -> Searched {
         // What a call did is found by what it said, whatever is wished by now.
-        let attempted = link.attempted.as_deref().cloned().map(Ok);
+        let attempted = link.attempted.as_ref().map(|attempt| Ok(attempt.told.clone()));
         let wished = || now.desired.as_ref().map(|desired| at_creation(&desired.attributes, &desired.once));
         let told = attempted.unwrap_or_else(wished).unwrap_or_default();
         let mut searched = Found::Unsearchable;
@@ -229,9 +229,11 @@ impl Performer {
             let Some(value) = (if is_ours { Some(id.to_string()) } else { value(key, &told) }) else {
                 continue;
             };
+            let (links, kind) = (&self.shared.links, &now.kind.name);
+            let is_awaited = !is_ours && links.is_attempted(&self.name, kind, (key, &value), id);
             let is_others = |remote_id: &str, external_id: &str| {
                 let account = (remote_id, external_id);
-                !is_ours && self.shared.links.is_others(&self.name, &now.kind.name, account, id)
+                is_awaited || !is_ours && links.is_others(&self.name, kind, account, id)
             };
             match self.app.find(&now.kind, key, &value, is_others).await {
                 Found::Unsearchable => {}
