@@ -65,10 +65,12 @@ fn fresh(
     id: ResourceId,
     mut parts: Parts,
 ) -> Result<Decision, Rejection> {
+    // RFC 7643 leaves open what an absent `active` means; a new account may be used, unless somebody said that it may not,
+    // whether or not that was his to say.
+    let active = parts.document.get("active") != Some(&Value::Bool(false));
     mask(terms, &mut parts, None);
-    // RFC 7643 leaves open what an absent `active` means; a new account may be used.
     if has(terms.context, "active") && !parts.document.contains_key("active") {
-        Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
+        Arc::make_mut(&mut parts.document).insert("active".to_string(), active.into());
     }
     let members_added = members::all(state, terms.limits, parts.members.as_deref())?;
     let body = body_of(terms.caller, None, parts);

@@ -41,6 +41,19 @@ fn the_same_request_at_the_same_moment_meets_under_one_key() {
 }
 
 #[test]
+fn whoever_is_made_inactive_is_not_active_because_another_source_owns_that() {
+    let mut given = given("User");
+    given.rules.owns = Ownership::Except(BTreeSet::from([AttrPath::of("active")]));
+    let active = |said: Value| {
+        let mut document = json!({"userName": "ada"});
+        document["active"] = said;
+        given.written(&creation(&document, None)).body.document["active"].clone()
+    };
+    assert_eq!((active(json!(false)), active(json!(true))), (json!(false), json!(true)));
+    assert_eq!(given.written(&create("ada")).body.document["active"], true);
+}
+
+#[test]
 fn the_same_post_again_writes_nothing() {
     let mut given = given("User").ada();
     given.rival = Asked::Holder(Holding::Repeated);
