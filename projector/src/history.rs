@@ -98,28 +98,30 @@ impl Projection {
         after: Option<u64>,
         count: usize,
     ) -> Result<Option<History>, Error> {
+        let floor = self.floor();
         let found = self.with(tenant, |directory| {
             let numbers = directory.events_of(id, until.0)?;
-            let step = |number: Number| {
-                let step = directory.versions().get(number)?;
+            let told_until = |sequence| {
+                let last = directory.at_sequence(sequence);
+                numbers.partition_point(|number| Some(*number) <= last)
+            };
+            let (not_kept, skip) = (told_until(floor), after.map_or(0, told_until));
+            let step = |number: &Number| {
+                let step = directory.versions().get(*number)?;
                 Some((step.sequence, Timestamp::from_millisecond(step.time_ms).ok()?))
             };
-            Some(numbers.into_iter().filter_map(step).collect::<Vec<_>>())
+            let page = numbers.iter().skip(skip.max(not_kept)).take(count).filter_map(step);
+            // A page that follows one from before the floor was raised would pass over what is between them.
+            let missed = numbers.get(skip).filter(|_| after.is_some() && skip < not_kept).and_then(step);
+            Some((page.collect::<Vec<_>>(), numbers.len(), not_kept, skip.max(not_kept), missed))
         });
-        let Some(mut all) = found.flatten() else { return Ok(None) };
-        let floor = self.floor();
-        let not_kept = all.partition_point(|(sequence, _)| *sequence <= floor);
-        let kept = all.split_off(not_kept);
-        // A page that follows one from before the floor was raised would pass over what is between them.
-        let missed = after.and_then(|after| all.into_iter().find(|(sequence, _)| *sequence > after));
+        let Some((page, total, not_kept, skip, missed)) = found.flatten() else { return Ok(None) };
         if let Some((sequence, _)) = missed {
             return Err(Error::NotKept { sequence, floor });
         }
-        let all = kept;
-        let skip = after.map_or(0, |after| all.partition_point(|(sequence, _)| *sequence <= after));
-        let mut history = History { total: all.len(), not_kept, ..History::default() };
+        let mut history = History { total: total - not_kept, not_kept, ..History::default() };
         let mut bytes = 0;
-        for (sequence, time) in all.iter().skip(skip).take(count).copied() {
+        for (sequence, time) in page {
             if bytes >= PAGE_BYTES_MAX {
                 break;
             }
@@ -133,7 +135,7 @@ impl Projection {
             let caller_address = body.caller_address;
             history.events.push(Happened { sequence, time, event, changes, caller_address, is_erased });
         }
-        let more = skip + history.events.len() < all.len();
+        let more = skip + history.events.len() < total;
         history.next = history.events.last().map(|last| last.sequence).filter(|_| more);
         Ok(Some(history))
     }
@@ -316,12 +318,15 @@ impl Directory {
     /// there never was such a resource.
     fn events_of(&self, id: ResourceId, until: Number) -> Option<Vec<Number>> {
         self.slot_at(id, until)?;
-        let mut numbers: BTreeSet<Number> = BTreeSet::new();
+        let mut numbers = Vec::new();
         for slot in self.lives(id) {
             numbers.extend(self.own_events(slot, until));
             numbers.extend(self.touches_of(slot).filter(|number| *number <= until));
         }
-        Some(numbers.into_iter().collect())
+        // A few lists in descending order.
+        numbers.sort();
+        numbers.dedup();
+        Some(numbers)
     }
 
     /// The first resources, from a slot on, that an event of these numbers was about or changed; and from which slot on to
