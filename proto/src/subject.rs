@@ -209,6 +209,11 @@ pub fn provisioning_of_resource(tenant: &Tenant, resource_type: &str, id: Resour
     format!("provisioning.{tenant}.*.{resource_type}.{}", id.uuid().simple())
 }
 
+/// The name of the tenant whose subject it is, in any of the streams; empty where there is none.
+pub fn tenant_of(subject: &str) -> &str {
+    subject.split('.').nth(1).unwrap_or_default()
+}
+
 /// Whether a subject is one of those that a pattern means: `*` is any one word, `>` all that follow.
 pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');

@@ -27,6 +27,9 @@ pub const WAITING_MAX: usize = 4_096;
 const ALONE_MAX: usize = 1_024;
 /// And their bytes: what is handed to the broker must be written before its acknowledgement is given up.
 const ALONE_BYTES_MAX: usize = 16 << 20;
+/// Commands of one tenant that are under way alone: more would not be written faster, but others would wait for them at the
+/// broker.
+const ALONE_OF_TENANT_MAX: usize = 256;
 /// Messages in a batch, and their bytes.
 const BATCH_MAX: usize = 300;
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -100,8 +103,8 @@ impl Committer {
         let answer = {
             let mut state = shared.lock();
             let crowd = state.driving || state.pace.way(state.present() + 1) == Way::Together;
-            let room = state.queue.room(ALONE_MAX, ALONE_BYTES_MAX);
-            if !crowd && state.queue.has_room(bytes, room) && state.queue.admits(&appends) {
+            let room = state.queue.room(ALONE_MAX, ALONE_OF_TENANT_MAX, ALONE_BYTES_MAX);
+            if !crowd && state.queue.has_room(&appends, bytes, room) && state.queue.admits(&appends) {
                 state.queue.begin(&load);
                 None
             } else if let Some(why) = shared.is_full(&state, bytes) {
@@ -120,6 +123,7 @@ impl Committer {
                     reply,
                     alone: false,
                     unknown: false,
+                    turn: 0,
                 });
                 shared.kick(&mut state);
                 Some((ticket, answer))
@@ -230,7 +234,7 @@ impl Shared {
             let error = self.too_late(&late);
             late.answer(Err(error));
         }
-        let room = state.queue.room(ALONE_MAX, ALONE_BYTES_MAX);
+        let room = state.queue.room(ALONE_MAX, ALONE_OF_TENANT_MAX, ALONE_BYTES_MAX);
         for job in state.queue.take(room, wanted) {
             let load = Load::of(&job.appends);
             state.queue.begin(&load);
@@ -260,7 +264,12 @@ impl Shared {
                 }
                 self.send_alone(&mut state, |job| job.alone || job.deadline <= now + HURRY);
                 let crowd = state.pace.way(state.present()) == Way::Together;
-                let room = Room { messages: BATCH_MAX, bytes: BATCH_BYTES_MAX, is_empty: true };
+                let room = Room {
+                    messages: BATCH_MAX,
+                    bytes: BATCH_BYTES_MAX,
+                    is_empty: true,
+                    of_tenant: usize::MAX,
+                };
                 // Who may stand in the log by itself already would make a batch that can never stand.
                 let jobs = if crowd { state.queue.take(room, |job| !job.alone) } else { Vec::new() };
                 let is_batch = jobs.len() >= CROWD;

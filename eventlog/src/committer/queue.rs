@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use proto::subject;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ pub(super) struct Job {
     pub(super) alone: bool,
     /// A batch that held it came to an unknown end, so it may stand in the log.
     pub(super) unknown: bool,
+    /// When it comes, which is found out when it first waits: lower ones first, and of one tenant no two the same.
+    pub(super) turn: u64,
 }
 
 impl Job {
@@ -31,6 +34,7 @@ impl Job {
 
 /// What a command takes up while it is under way.
 pub(super) struct Load {
+    tenant: String,
     /// Guarded when any of its messages there is.
     subjects: BTreeMap<String, bool>,
     pub(super) messages: usize,
@@ -47,8 +51,13 @@ impl Load {
                 None => drop(subjects.insert(append.subject.clone(), guarded)),
             }
         }
-        Self { subjects, messages: appends.len(), bytes: bytes(appends) }
+        Self { tenant: tenant(appends).to_string(), subjects, messages: appends.len(), bytes: bytes(appends) }
     }
+}
+
+/// Whose command it is: all its messages are one tenant's.
+fn tenant(appends: &[Append]) -> &str {
+    appends.first().map(|append| subject::tenant_of(&append.subject)).unwrap_or_default()
 }
 
 pub(super) fn bytes(appends: &[Append]) -> usize {
@@ -62,6 +71,8 @@ pub(super) struct Room {
     pub(super) bytes: usize,
     /// Nothing is in it yet, so one command goes however large it is.
     pub(super) is_empty: bool,
+    /// How many commands of one tenant may be under way.
+    pub(super) of_tenant: usize,
 }
 
 /// What is under way on a subject.
@@ -71,13 +82,21 @@ struct Count {
     free: usize,
 }
 
+/// Of more tenants than these the last turn is not remembered, unless they wait for it.
+const TENANTS_KEPT: usize = 1_024;
+
 #[derive(Default)]
 pub(super) struct Queue {
+    /// In the order of their turns.
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
+    /// The last turn that each tenant was given, and that anybody was.
+    turns: BTreeMap<String, u64>,
+    last_turn: u64,
     under_way: BTreeMap<String, Count>,
-    /// Commands that are under way, and their bytes.
+    /// Commands that are under way, of all and of each tenant, and their bytes.
     going: usize,
+    going_of: BTreeMap<String, usize>,
     going_bytes: usize,
 }
 
@@ -118,18 +137,20 @@ impl Queue {
     }
 
     /// What those who go alone have left of this many commands and bytes.
-    pub(super) fn room(&self, going_max: usize, bytes_max: usize) -> Room {
+    pub(super) fn room(&self, going_max: usize, of_tenant: usize, bytes_max: usize) -> Room {
         Room {
+            of_tenant,
             messages: going_max.saturating_sub(self.going),
             bytes: bytes_max.saturating_sub(self.going_bytes),
             is_empty: self.going == 0,
         }
     }
 
-    /// Whether so many bytes fit beside what is under way and what came before.
-    pub(super) fn has_room(&self, bytes: usize, room: Room) -> bool {
+    /// Whether a command of so many bytes fits beside what is under way and what came before.
+    pub(super) fn has_room(&self, appends: &[Append], bytes: usize, room: Room) -> bool {
         let is_first = room.is_empty && self.waiting.is_empty();
-        room.messages > 0 && (is_first || self.waiting_bytes + bytes <= room.bytes)
+        let is_his_share = self.going_of(tenant(appends)) < room.of_tenant;
+        is_his_share && room.messages > 0 && (is_first || self.waiting_bytes + bytes <= room.bytes)
     }
 
     /// Whether a command that just came may go at once.
@@ -139,14 +160,42 @@ impl Queue {
         !appends.iter().any(|append| self.busy(append) || ahead.blocks(append))
     }
 
+    fn going_of(&self, tenant: &str) -> usize {
+        self.going_of.get(tenant).copied().unwrap_or_default()
+    }
+
     fn busy(&self, append: &Append) -> bool {
         let Count { guarded, free } = self.under_way.get(&append.subject).copied().unwrap_or_default();
         guarded > 0 || matches!(append.guard, Guard::Last(_)) && free > 0
     }
 
+    /// A tenant's next command comes a turn after his last, whoever else waits: so that nobody who writes one thing waits for
+    /// a thousand of another's.
     pub(super) fn push(&mut self, job: Job) {
+        let now = match self.waiting.front() {
+            Some(first) => first.turn,
+            None => {
+                self.turns.clear();
+                self.last_turn + 1
+            }
+        };
+        if self.turns.len() > TENANTS_KEPT {
+            self.turns.retain(|_, last| *last >= now);
+        }
+        let turn = match self.turns.get_mut(tenant(&job.appends)) {
+            Some(last) => {
+                *last = now.max(*last + 1);
+                *last
+            }
+            None => {
+                self.turns.insert(tenant(&job.appends).to_string(), now);
+                now
+            }
+        };
+        self.last_turn = self.last_turn.max(turn);
         self.waiting_bytes += job.bytes;
-        self.waiting.push_back(job);
+        let place = self.waiting.partition_point(|other| other.turn <= turn);
+        self.waiting.insert(place, Job { turn, ..job });
     }
 
     /// Takes a job back that was not sent.
@@ -161,7 +210,8 @@ impl Queue {
     pub(super) fn put_back(&mut self, jobs: Vec<Job>) {
         for job in jobs.into_iter().rev() {
             self.waiting_bytes += job.bytes;
-            self.waiting.push_front(job);
+            let place = self.waiting.partition_point(|other| other.turn < job.turn);
+            self.waiting.insert(place, job);
         }
     }
 
@@ -182,14 +232,18 @@ impl Queue {
         let mut goes = Vec::with_capacity(self.waiting.len());
         let mut ahead = Ahead::default();
         let (mut messages, mut bytes, mut full) = (0, 0, false);
+        let mut going_of: BTreeMap<&str, usize> = BTreeMap::new();
         for job in &self.waiting {
             let blocked = job.appends.iter().any(|append| self.busy(append) || ahead.blocks(append));
             let fits = messages == 0 || messages + job.appends.len() <= room.messages;
-            let may = !blocked && fits && messages < room.messages && wanted(job);
+            let of = tenant(&job.appends);
+            let his = going_of.entry(of).or_insert_with(|| self.going_of(of));
+            let may = !blocked && fits && messages < room.messages && *his < room.of_tenant && wanted(job);
             // Who is too large for now is not overtaken by those who are not.
             full |= may && !(messages == 0 && room.is_empty) && bytes + job.bytes > room.bytes;
             let takes = may && !full;
             if takes {
+                *his += 1;
                 messages += job.appends.len();
                 bytes += job.bytes;
             }
@@ -209,6 +263,7 @@ impl Queue {
     /// A command goes.
     pub(super) fn begin(&mut self, load: &Load) {
         self.going += 1;
+        *self.going_of.entry(load.tenant.clone()).or_default() += 1;
         self.going_bytes += load.bytes;
         for (subject, guarded) in &load.subjects {
             let count = self.under_way.entry(subject.clone()).or_default();
@@ -219,6 +274,12 @@ impl Queue {
     /// A command ended.
     pub(super) fn end(&mut self, load: &Load) {
         self.going = self.going.saturating_sub(1);
+        if let Some(his) = self.going_of.get_mut(&load.tenant) {
+            *his = his.saturating_sub(1);
+            if *his == 0 {
+                self.going_of.remove(&load.tenant);
+            }
+        }
         self.going_bytes = self.going_bytes.saturating_sub(load.bytes);
         for (subject, guarded) in &load.subjects {
             let Some(count) = self.under_way.get_mut(subject) else { continue };
@@ -228,5 +289,98 @@ impl Queue {
                 self.under_way.remove(subject);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const ROOM: Room = Room { messages: 6, bytes: 1_000, is_empty: true, of_tenant: 300 };
+
+    /// A tenant's command on a subject.
+    fn job(tenant: &str, name: &str) -> Job {
+        let append = Append {
+            subject: subject::control(&tenant.parse().unwrap(), name),
+            guard: Guard::Last(1),
+            id: crate::clock::new_event_id(),
+            payload: Bytes::from_static(b"x"),
+            headers: crate::Headers::default(),
+        };
+        let (reply, _) = oneshot::channel();
+        Job {
+            ticket: 0,
+            appends: vec![append],
+            bytes: 1,
+            deadline: Instant::now(),
+            reply,
+            alone: false,
+            unknown: false,
+            turn: 0,
+        }
+    }
+
+    fn names(jobs: &[Job]) -> Vec<&str> {
+        jobs.iter().filter_map(|job| job.appends.first()?.subject.rsplit('.').next()).collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thousand_of_anothers() {
+        let mut queue = Queue::default();
+        (0..1_000).for_each(|number| queue.push(job("crowd", &format!("a{number}"))));
+        (0..3).for_each(|number| queue.push(job("few", &format!("b{number}"))));
+        queue.push(job("one", "c0"));
+        let taken = queue.take(ROOM, |_| true);
+        assert_eq!(names(&taken), ["a0", "b0", "c0", "a1", "b1", "a2"]);
+        // Whoever comes later is not before those who wait.
+        queue.push(job("one", "c1"));
+        queue.push(job("late", "d0"));
+        queue.put_back(taken);
+        let taken = queue.take(ROOM, |_| true);
+        assert_eq!(names(&taken), ["a0", "b0", "c0", "a1", "b1", "a2"]);
+        assert_eq!(names(&queue.take(ROOM, |_| true)), ["b2", "c1", "d0", "a3", "a4", "a5"]);
+        while queue.waiting() > 0 {
+            queue.take(ROOM, |_| true);
+        }
+        (0..3).for_each(|number| queue.push(job("crowd", &format!("a{number}"))));
+        queue.push(job("few", "b0"));
+        assert_eq!(names(&queue.take(ROOM, |_| true)), ["a0", "b0", "a1", "a2"]);
+    }
+
+    #[test]
+    fn one_tenant_does_not_take_all_the_room() {
+        let mut queue = Queue::default();
+        let room = |queue: &Queue| queue.room(10, 4, 1_000);
+        let loads: Vec<Load> =
+            (0..4).map(|number| Load::of(&job("crowd", &format!("a{number}")).appends)).collect();
+        loads.iter().for_each(|load| queue.begin(load));
+        let (his, anothers) = (job("crowd", "a4"), job("few", "b0"));
+        assert!(
+            !queue.has_room(&his.appends, 1, room(&queue))
+                && queue.has_room(&anothers.appends, 1, room(&queue))
+        );
+        queue.push(his);
+        (1..7).for_each(|number| queue.push(job("few", &format!("b{number}"))));
+        assert_eq!(names(&queue.take(room(&queue), |_| true)), ["b1", "b2", "b3", "b4"]);
+        loads.iter().for_each(|load| queue.end(load));
+        assert_eq!(names(&queue.take(room(&queue), |_| true)), ["a4", "b5", "b6"]);
+    }
+
+    #[test]
+    fn of_one_subject_the_order_stays_whatever_is_put_back() {
+        let mut queue = Queue::default();
+        (0..5).for_each(|number| queue.push(job("crowd", &format!("a{number}"))));
+        queue.push(job("crowd", "a0"));
+        let mut taken = queue.take(Room { messages: 300, ..ROOM }, |_| true);
+        assert_eq!((names(&taken).len(), queue.waiting()), (5, 1));
+        queue.push(job("crowd", "a1"));
+        taken.swap(0, 1);
+        queue.put_back(taken);
+        let all: Vec<Job> = std::mem::take(&mut queue.waiting).into();
+        let order: Vec<u64> = all.iter().map(|job| job.turn).collect();
+        assert!(order.is_sorted_by(|one, next| one < next), "{order:?}");
+        assert_eq!(names(&all), ["a0", "a1", "a2", "a3", "a4", "a0", "a1"]);
     }
 }
