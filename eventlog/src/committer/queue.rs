@@ -263,7 +263,10 @@ impl Queue {
     /// A command goes.
     pub(super) fn begin(&mut self, load: &Load) {
         self.going += 1;
-        *self.going_of.entry(load.tenant.clone()).or_default() += 1;
+        match self.going_of.get_mut(&load.tenant) {
+            Some(his) => *his += 1,
+            None => drop(self.going_of.insert(load.tenant.clone(), 1)),
+        }
         self.going_bytes += load.bytes;
         for (subject, guarded) in &load.subjects {
             let count = self.under_way.entry(subject.clone()).or_default();
