@@ -191,17 +191,20 @@ async fn write_down(
 
 /// Whether somebody said the same for the same reason.
 async fn is_written(log: &dyn Log, on: &str, event: &control::Event) -> Result<bool, Error> {
-    let mut from = 1;
-    while let Some(message) = log.next_on(on, from).await? {
-        from = message.sequence + 1;
-        let found = control::decode(message.payload);
-        if found.is_ok_and(|found| {
+    let is_same = |message: Message| {
+        control::decode(message.payload).is_ok_and(|found| {
             found.kind == event.kind && found.actor == event.actor && found.reason == event.reason
-        }) {
+        })
+    };
+    let mut from = 1;
+    loop {
+        let some = log.some_on(on, from).await?;
+        let Some(last) = some.last() else { return Ok(false) };
+        from = last.sequence + 1;
+        if some.into_iter().any(is_same) {
             return Ok(true);
         }
     }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub(crate) struct Lease {
     key: String,
     holder: String,
     until: Option<Timestamp>,
-    /// The end that this process wrote last, whether or not it was told so.
-    written: Option<Timestamp>,
+    /// Ends that this process wrote and that may stand: it is not always told which. Nothing until it wrote one.
+    written: Option<Vec<Timestamp>>,
 }
 
 impl Lease {
@@ -47,7 +47,7 @@ impl Lease {
         let value = serde_json::to_vec(&Value { holder: self.holder.clone(), until }).unwrap_or_default();
         let result = match bucket.get(&self.key).await? {
             None => {
-                self.written = Some(until);
+                self.writes(until, now);
                 bucket.create(&self.key, value.into()).await
             }
             Some((bytes, revision)) => {
@@ -62,7 +62,7 @@ impl Lease {
                     }
                     return Ok(false);
                 }
-                self.written = Some(until);
+                self.writes(until, now);
                 bucket.update(&self.key, value.into(), revision).await
             }
         };
@@ -79,9 +79,17 @@ impl Lease {
         }
     }
 
+    /// This end is about to be written; those that passed are nobody's.
+    fn writes(&mut self, until: Timestamp, now: Timestamp) {
+        let written = self.written.get_or_insert_default();
+        written.retain(|end| *end > now);
+        written.push(until);
+    }
+
     /// Whether somebody else wrote this.
     fn is_of_another(&self, held: &Value) -> bool {
-        held.holder != self.holder || self.written.is_some_and(|written| written != held.until)
+        held.holder != self.holder
+            || self.written.as_ref().is_some_and(|written| !written.contains(&held.until))
     }
 
     /// Gives it back, so that another dispatcher need not wait.
@@ -98,9 +106,64 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use bytes::Bytes;
     use eventlog::memory::{self, Faults};
 
     use super::*;
+
+    /// A bucket whose next change is not carried out, or is and nobody hears it.
+    struct Unheard {
+        bucket: Arc<dyn Bucket>,
+        carried_out: Mutex<Option<bool>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Bucket for Unheard {
+        async fn get(&self, key: &str) -> Result<Option<(Bytes, u64)>, Error> {
+            self.bucket.get(key).await
+        }
+
+        async fn create(&self, key: &str, value: Bytes) -> Result<u64, Error> {
+            self.bucket.create(key, value).await
+        }
+
+        async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, Error> {
+            let unheard = self.carried_out.lock().unwrap().take();
+            if unheard.unwrap_or(true) {
+                let revision = self.bucket.update(key, value, revision).await?;
+                if unheard.is_none() {
+                    return Ok(revision);
+                }
+            }
+            Err(Error::Unavailable { doing: "changing a bucket".to_string(), source: None })
+        }
+
+        async fn keys(&self) -> Result<Vec<String>, Error> {
+            self.bucket.keys().await
+        }
+
+        async fn purge(&self, key: &str) -> Result<(), Error> {
+            self.bucket.purge(key).await
+        }
+    }
+
+    /// Whoever is not told whether it was renewed goes on with whichever end stands.
+    #[tokio::test]
+    async fn a_renewal_that_nobody_heard_is_not_anothers() {
+        let broker = memory::broker(Faults::default());
+        let bucket = Unheard { bucket: broker.leases, carried_out: Mutex::default() };
+        let mut lease = Lease::new("app.wiki", "one");
+        assert!(renewed(&mut lease, &bucket).await);
+        for carried_out in [false, true, false, false, true] {
+            *bucket.carried_out.lock().unwrap() = Some(carried_out);
+            assert!(lease.renew(&bucket).await.is_err() && lease.outlives(Duration::ZERO));
+        }
+        assert!(renewed(&mut lease, &bucket).await);
+        let mut copy = Lease::new("app.wiki", "one");
+        assert!(renewed(&mut copy, &bucket).await && !renewed(&mut lease, &bucket).await);
+    }
 
     async fn renewed(lease: &mut Lease, bucket: &dyn Bucket) -> bool {
         lease.renew(bucket).await.unwrap()

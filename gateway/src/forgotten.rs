@@ -12,6 +12,7 @@ use crate::Inner;
 use crate::command::Caller;
 use crate::decide::Write;
 use crate::execute::Failure;
+use crate::fresh::within;
 
 /// The last sequences on them.
 pub(crate) type Forgotten = BTreeMap<Key, u64>;
@@ -35,7 +36,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         for key in unused {
             let on = subject::identity(&caller.tenant, &kind.name, &key);
-            let last = self.broker.identity.last_on(&on).await.map_err(Failure::reading)?;
+            let last = within(deadline, || async { Ok(self.broker.identity.last_on(&on).await?) }).await?;
             let Some(last) = last.map(|message| message.sequence) else { continue };
             self.projection.wait_until(last, deadline).await.map_err(projector::Error::from)?;
             if self.projection.key(&caller.tenant, &kind.name, &key).last == 0 {
