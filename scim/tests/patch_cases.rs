@@ -10,7 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Schemas of one's own, for what the built-in ones do not have.
-const OWN: [&str; 2] = [include_str!("../testdata/desk.json"), include_str!("../testdata/locker.json")];
+const OWN: [&str; 3] = [
+    include_str!("../testdata/desk.json"),
+    include_str!("../testdata/locker.json"),
+    include_str!("../testdata/rack.json"),
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -148,7 +148,7 @@ impl Step<'_> {
                 None => Vec::new(),
             };
             let touched = match (&self.operation.path.filter, self.sub) {
-                (None, None) => self.whole(&mut values)?,
+                (None, None) => self.whole(self.attribute, &mut values)?,
                 (filter, sub) => self.matching(&mut values, filter.as_ref(), sub)?,
             };
             values.retain(|value| !value.is_null() && !value.as_object().is_some_and(Object::is_empty));
@@ -194,7 +194,7 @@ impl Step<'_> {
         match (value, root.get_mut(name)) {
             // RFC 7644 §3.5.2.3: of a complex attribute only the given sub-attributes change.
             (Some(Value::Object(new)), Some(Value::Object(old))) => {
-                old.extend(new);
+                self.merge(old, new);
                 self.unassign_nulls(old);
             }
             (Some(value), _) => {
@@ -231,6 +231,9 @@ impl Step<'_> {
     }
 
     fn set_sub(&self, members: &mut Object, sub: &Attribute) -> Result<(), Error> {
+        if sub.multi_valued {
+            return self.set_values(members, sub);
+        }
         // An empty id names nobody.
         let nobody = |value: &Value| {
             self.attribute.names_nobody(&[(sub.name.clone(), value.clone())].into_iter().collect())
@@ -244,6 +247,31 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// A part with several values is a multi-valued attribute like any other: RFC 7644 §3.5.2.1 adds to what is there.
+    fn set_values(&self, members: &mut Object, sub: &Attribute) -> Result<(), Error> {
+        let old = members.get(&sub.name).cloned();
+        let mut values = match members.remove(&sub.name) {
+            Some(Value::Array(values)) => values,
+            Some(other) => vec![other],
+            None => Vec::new(),
+        };
+        self.whole(sub, &mut values)?;
+        let new = (!values.is_empty()).then_some(Value::Array(values));
+        self.mutable(sub, old.as_ref(), new.as_ref())?;
+        if let Some(new) = new {
+            members.insert(sub.name.clone(), new);
+        }
+        Ok(())
+    }
+
+    /// The given parts take the place of the old ones, except that `add` adds to a part with several values.
+    fn merge(&self, old: &mut Object, given: Object) {
+        match self.operation.op {
+            PatchOp::Add => extend(old, given),
+            PatchOp::Replace | PatchOp::Remove => old.extend(given),
+        }
+    }
+
     fn mutable(&self, attribute: &Attribute, old: Option<&Value>, new: Option<&Value>) -> Result<(), Error> {
         if attribute.mutability == Mutability::Immutable && old.is_some() && old != new {
             return Err(immutable(&self.name()));
@@ -251,9 +279,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// All values of a multi-valued attribute.
-    fn whole(&self, values: &mut Vec<Value>) -> Result<BTreeSet<usize>, Error> {
-        let given = match self.value(self.attribute)? {
+    /// All values of a multi-valued attribute or part.
+    fn whole(&self, attribute: &Attribute, values: &mut Vec<Value>) -> Result<BTreeSet<usize>, Error> {
+        let given = match self.value(attribute)? {
             Some(Value::Array(given)) => given,
             Some(other) => vec![other],
             None => Vec::new(),
@@ -264,7 +292,7 @@ impl Step<'_> {
                 Ok(BTreeSet::new())
             }
             PatchOp::Remove => {
-                self.remove(values)?;
+                self.remove(attribute, values)?;
                 Ok(BTreeSet::new())
             }
             PatchOp::Add => Ok(add(values, given)),
@@ -272,10 +300,10 @@ impl Step<'_> {
     }
 
     /// All values, or the ones that are named.
-    fn remove(&self, values: &mut Vec<Value>) -> Result<(), Error> {
+    fn remove(&self, attribute: &Attribute, values: &mut Vec<Value>) -> Result<(), Error> {
         match &self.operation.value {
             None | Some(Value::Null) => values.clear(),
-            Some(named) => named::remove(self.context, self.attribute, named, values)?,
+            Some(named) => named::remove(self.context, attribute, named, values)?,
         }
         Ok(())
     }
@@ -351,7 +379,7 @@ impl Step<'_> {
             None => Ok(match (self.one_value()?, self.operation.op) {
                 (Some(Value::Object(given)), PatchOp::Replace) => Some(given),
                 (Some(Value::Object(given)), _) => {
-                    made.extend(given);
+                    extend(&mut made, given);
                     Some(made)
                 }
                 (Some(_) | None, _) => None,
@@ -384,7 +412,7 @@ impl Step<'_> {
         if self.operation.op == PatchOp::Replace {
             members.clear();
         }
-        members.extend(given);
+        self.merge(members, given);
         Ok(())
     }
 
@@ -408,7 +436,7 @@ fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
         match there.get(&index).and_then(|place| Some((*place, values.get_mut(*place)?))) {
             Some((place, existing)) => {
                 if let (Some(existing), Value::Object(new)) = (existing.as_object_mut(), value) {
-                    existing.extend(new);
+                    extend(existing, new);
                 }
                 touched.insert(place);
             }
@@ -419,6 +447,20 @@ fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
         }
     }
     touched
+}
+
+/// The given parts take the place of the old ones; a part with several values has the old ones and the given ones.
+fn extend(old: &mut Object, given: Object) {
+    for (name, value) in given {
+        match (old.get_mut(&name), value) {
+            (Some(Value::Array(values)), Value::Array(given)) => {
+                add(values, given);
+            }
+            (_, value) => {
+                old.insert(name, value);
+            }
+        }
+    }
 }
 
 /// RFC 7644 §3.5.2: making one value primary makes the others not primary.
