@@ -25,8 +25,8 @@ pub enum OnMatch {
     Hold,
 }
 
-/// By which attributes accounts are looked for, by resource type. Where nothing is said, it is by our id and then by the
-/// unique attribute, and only once the app says that a name is taken.
+/// By which attributes accounts are looked for, by resource type. Where nothing is said, it is by our id and then by its
+/// name, and only once the app says that a name is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matching {
     keys: BTreeMap<String, Vec<AttrPath>>,
@@ -58,8 +58,10 @@ impl Matching {
             }
         }
         if keys.is_empty() {
-            mistakes
-                .push("names no attribute; left out, it is externalId and the unique attribute".to_string());
+            mistakes.push(
+                "names no attribute; left out, it is externalId and the name (userName, displayName)"
+                    .to_string(),
+            );
         }
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -81,9 +83,17 @@ impl Matching {
     /// The same with what the mapping makes unique.
     pub(crate) fn all_keys(&self, registry: &Registry, kind: &ResourceType) -> Vec<AttrPath> {
         self.keys.get(&kind.name).cloned().unwrap_or_else(|| {
-            let unique = registry.unique_attribute(kind).map(|attribute| attribute.name.as_str());
-            [OUR_ID].into_iter().chain(unique).map(AttrPath::of).collect()
+            let name = registry.called(kind).map(|attribute| attribute.name.as_str());
+            [OUR_ID].into_iter().chain(name).map(AttrPath::of).collect()
         })
+    }
+
+    /// Whether a key is a name that several may have, and that nobody said they are recognized by: what was there before
+    /// may have it as well as what a call of ours made.
+    pub(crate) fn is_mere_name(&self, registry: &Registry, kind: &ResourceType, key: &str) -> bool {
+        !self.keys.contains_key(&kind.name)
+            && key != OUR_ID
+            && registry.unique_attribute(kind).is_none_or(|unique| unique.name != key)
     }
 
     /// Whether the app is searched before an account is made, rather than when it says that a name is taken.
@@ -203,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_our_id_and_the_unique_attribute() {
+    fn what_is_not_said_is_our_id_and_the_name() {
         let registry = Registry::built_in().unwrap();
         let keys = |name: &str| {
             let kind = registry.by_name(name).unwrap();
@@ -211,6 +221,13 @@ mod tests {
             keys.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(keys("User"), ["externalId", "userName"]);
+        assert_eq!(keys("Group"), ["externalId", "displayName"]);
+        let is_mere_name = |name: &str, key: &str| {
+            let kind = registry.by_name(name).unwrap();
+            Matching::default().is_mere_name(&registry, kind, key)
+        };
+        assert!(is_mere_name("Group", "displayName") && !is_mere_name("Group", "externalId"));
+        assert!(!is_mere_name("User", "userName"));
         // Another configuration than before would plan everything again.
         assert_eq!(Matching::default().to_string(), "");
         assert!(!Matching::default().looks_first("User"));

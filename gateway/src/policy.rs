@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
-use scim::{AttrPath, Attribute, Quirk, Registry, Resolved, ResourceType, Type};
+use scim::{AttrPath, Quirk, Registry, Resolved, ResourceType, Type};
 use serde::Deserialize;
 
 use crate::Caller;
@@ -141,13 +141,10 @@ impl Policies {
     }
 }
 
-/// What a resource of a type without a unique attribute is called: a text that each of them has, a group's `displayName`.
+/// What a resource of a type without a unique attribute is called.
 fn called(registry: &Registry, kind: &ResourceType) -> Option<AttrPath> {
-    let is_text = |attribute: &&Attribute| {
-        attribute.required && !attribute.multi_valued && attribute.kind == Type::String
-    };
-    let text = registry.core(kind).iter().find(is_text)?;
-    registry.unique_attribute(kind).is_none().then(|| AttrPath::of(&text.name))
+    let name = registry.called(kind)?;
+    registry.unique_attribute(kind).is_none().then(|| AttrPath::of(&name.name))
 }
 
 fn ownership(

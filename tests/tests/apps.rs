@@ -235,6 +235,23 @@ fn an_account_is_recognized_by_the_first_key_that_finds_one() {
     assert_eq!(accounts.get("/Groups").expect(200).body["totalResults"], 1);
 }
 
+/// Nothing is said of how groups are recognized, and the standard lets several have one name.
+#[test]
+fn a_group_whose_name_the_app_says_is_taken_is_found_by_it() {
+    let app = App::start(Kind::Scim);
+    app.add("/Groups", group("Team", &[]).as_object().unwrap().clone());
+    let house = House::feeding(&[("wiki", &app, "")]);
+    let corp = house.corp();
+    let ada = corp.post("/Users", &user("ada")).expect(201).id();
+    let crew = corp.post("/Groups", &group("Team", &[&ada])).expect(201).id();
+    eventually("the group is ours, and ada is in it", || {
+        let found = app.group("Team")?;
+        (found.get("externalId")? == &json!(crew) && found.get("members")?.as_array()?.len() == 1)
+            .then_some(())
+    });
+    assert_eq!(app.groups().len(), 1);
+}
+
 /// They are looked for at the same time, and all find it.
 #[test]
 fn an_account_that_many_find_becomes_one_persons() {

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -89,6 +90,56 @@ fn who_leaves_while_nobody_knows_whether_he_was_made_is_not_forgotten() {
 /// An app that does not keep our id knows him by the name that he had when he was made.
 const NAMELESS: &str =
     "about = \"It does not keep our id.\"\n[type.User]\nexternal_id = false\nsearch = [\"userName\"]\n";
+
+/// Nor of groups, of which several may have one name.
+const NAMELESS_GROUPS: &str = "[type.Group]\nexternal_id = false\nsearch = [\"displayName\"]\n";
+
+fn of_an_app_with_nameless_groups(app: &App) -> House {
+    let more = "profile = \"nameless.toml\"\ntimeout_ms = 1000\nlate_ms = 0";
+    House::start_with(Options {
+        configuration: Some(app.configuration("wiki", more)),
+        flags: vec!["--no-demo".to_string()],
+        files: vec![("nameless.toml".to_string(), format!("{NAMELESS}{NAMELESS_GROUPS}"))],
+    })
+}
+
+#[test]
+fn a_group_that_was_not_made_is_made_without_a_person() {
+    let app = App::start(Kind::Scim);
+    let house = of_an_app_with_nameless_groups(&app);
+    let corp = house.corp();
+    let ada = corp.post("/Users", &user("ada")).expect(201).id();
+    eventually("ada has an account", || app.account("ada"));
+    app.answer_next_with(1, 503);
+    corp.post("/Groups", &group("Team", &[&ada])).expect(201);
+    eventually("the group is there", || {
+        (app.groups().get("Team").map(BTreeSet::len) == Some(1)).then_some(())
+    });
+    nothing_is_due(&house);
+    assert_eq!(status(&house)["held"], 0);
+}
+
+/// What it was before, nobody knows: it could be another's whose members get what they should not have.
+#[test]
+fn a_group_of_the_same_name_is_not_taken_for_what_a_call_made() {
+    let app = App::start(Kind::Scim);
+    let house = of_an_app_with_nameless_groups(&app);
+    let corp = house.corp();
+    let ada = corp.post("/Users", &user("ada")).expect(201).id();
+    eventually("ada has an account", || app.account("ada"));
+    app.without_answer(1);
+    corp.post("/Groups", &group("Team", &[&ada])).expect(201);
+    eventually("a person must look", || (status(&house)["held"] == 1).then_some(()));
+    let told = house.rollcall(&["app", "held", "wiki"]);
+    assert!(told.contains("one of this name is there"), "{told}");
+    assert_eq!(app.groups().get("Team").map(BTreeSet::len), Some(0));
+    house.rollcall(&["app", "redrive", "wiki", "--by", "ann", "--all"]);
+    eventually("the app says that the name is taken, and it is ours", || {
+        (app.groups().get("Team").map(BTreeSet::len) == Some(1)).then_some(())
+    });
+    nothing_is_due(&house);
+    assert_eq!((app.groups().len(), &status(&house)["held"]), (1, &json!(0)));
+}
 
 fn of_a_nameless_app(app: &App) -> House {
     House::start_with(Options {

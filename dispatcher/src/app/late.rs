@@ -10,7 +10,7 @@ use proto::ResourceId;
 use super::look::Now;
 use super::perform::{Ended, Performer};
 use super::record::gone;
-use super::search::Searched;
+use super::search::{For, Searched};
 use crate::Error;
 use crate::connector::Found;
 use crate::link::{LOST, Link};
@@ -99,7 +99,7 @@ impl Performer {
         if link.was_lost {
             return self.hold(id, now, &link, name, MADE_IN_VAIN).await;
         }
-        let Searched { found, by } = self.search(id, now, &link, false).await;
+        let Searched { found, by } = self.search(id, now, &link, For::Lost).await;
         match found {
             Found::None | Found::Unsearchable => {
                 self.write(id, now, &link, gone(LOST), None, why).await?;

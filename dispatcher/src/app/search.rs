@@ -22,6 +22,8 @@ use crate::plan::Call;
 
 /// Why somebody is held of whom nobody can know whether the app has him.
 const UNSEARCHABLE: &str = "it is not known whether the last call was done, and the app cannot be searched: look there, then release it";
+/// Why somebody is held who may have been made, or be called as somebody who was there before.
+const NAMESAKE: &str = "one of this name is there, and it is not known whether the last call made it: if so, take it away there, then try again";
 /// A search that the app did not answer, as it is named when it fails.
 pub(super) const SEARCH: &str = "search";
 /// The intent of making an account ours that was there before.
@@ -31,6 +33,15 @@ const ADOPT: &str = "adopt";
 pub(super) struct Searched {
     pub(super) found: Found,
     pub(super) by: String,
+}
+
+/// What an app is searched for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Whoever has the name that it says is taken.
+    Taken,
+    /// What became of a call or an account: a name that several may have does not say whose it is.
+    Lost,
 }
 
 impl Performer {
@@ -72,10 +83,13 @@ impl Performer {
         now: &Now,
         link: &Link,
     ) -> Result<Option<Ended>, Error> {
-        // Where our id is not kept, a name was asked for before it was chosen: who has it was made by the call.
-        let by_names = !self.app.own(&now.kind).can_search(OUR_ID);
-        let Searched { found, by } = self.search(id, now, link, by_names).await;
+        let Searched { found, by } = self.search(id, now, link, For::Lost).await;
         match found {
+            Found::One(remote_id)
+                if link.remote_id.as_ref() != Some(&remote_id) && self.may_be_a_namesake(now, &by) =>
+            {
+                self.hold(id, now, link, "create", NAMESAKE).await
+            }
             // Where our id is not kept, the app was searched before the call: what is there now is what the call made.
             Found::One(remote_id)
                 if link.remote_id.as_ref() == Some(&remote_id)
@@ -112,7 +126,7 @@ impl Performer {
         status: u16,
         why: &str,
     ) -> Result<Option<Ended>, Error> {
-        let Searched { found, by } = self.search(id, now, link, false).await;
+        let Searched { found, by } = self.search(id, now, link, For::Taken).await;
         match found {
             Found::One(remote_id) if link.remote_id.as_ref() != Some(&remote_id) => {
                 if self.must_be_looked_at(&by) {
@@ -143,6 +157,12 @@ impl Performer {
                 self.hold(id, now, &link, name, &ambiguous(count, &by)).await
             }
         }
+    }
+
+    /// Whether what is found may have been there before a call, where the app was not searched before it.
+    fn may_be_a_namesake(&self, now: &Now, by: &str) -> bool {
+        let matching = &self.config.matching;
+        !matching.looks_first(&now.kind.name) && matching.is_mere_name(&self.shared.registry, &now.kind, by)
     }
 
     /// Whether a person must look before an account becomes ours that this key found.
@@ -197,20 +217,25 @@ impl Performer {
     }
 
     /// The account at the app that is this resource's, whatever happened: by our id before all else, because it is surely ours.
-    pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link, by_names: bool) -> Searched {
+    pub(super) async fn search(&self, id: ResourceId, now: &Now, link: &Link, what: For) -> Searched {
+        let keeps_our_id = self.app.own(&now.kind).can_search(OUR_ID);
         // Where our id is not kept, or not yet, a name that is about to change would find nobody, or somebody else.
         if let Some(remote_id) = &link.remote_id
-            && (link.imported || !self.app.own(&now.kind).can_search(OUR_ID))
+            && (link.imported || !keeps_our_id)
         {
             let found = self.app.there(&now.kind, remote_id).await;
             return Searched { found, by: "id".to_string() };
         }
         let (matching, registry) = (&self.config.matching, &self.shared.registry);
-        let mut keys = if by_names {
+        // Where our id is not kept, a name was asked for before it was chosen: who has it was made by the call.
+        let mut keys = if what == For::Lost && !keeps_our_id {
             matching.all_keys(registry, &now.kind)
         } else {
             matching.keys(registry, &now.kind, &self.config.mapping)
         };
+        if what == For::Lost && keeps_our_id {
+            keys.retain(|key| !matching.is_mere_name(registry, &now.kind, &key.to_string()));
+        }
         keys.retain(|key| !key.is(OUR_ID));
         keys.insert(0, AttrPath::of(OUR_ID));
         self.look_for(id, now, link, &keys).await

@@ -96,6 +96,15 @@ impl Registry {
         self.core(kind).iter().find(named)
     }
 
+    /// What a resource of a type is called: its unique attribute, or else the first text that each of them has and that
+    /// others may have, too, a group's `displayName`.
+    pub fn called(&self, kind: &ResourceType) -> Option<&Attribute> {
+        let is_text = |attribute: &&Attribute| {
+            attribute.required && !attribute.multi_valued && attribute.kind == Type::String
+        };
+        self.unique_attribute(kind).or_else(|| self.core(kind).iter().find(is_text))
+    }
+
     /// Every other attribute whose value is unique in a type.
     pub fn further_unique<'a>(&'a self, kind: &'a ResourceType) -> impl Iterator<Item = AttrPath> + 'a {
         let unique = |attribute: &&Attribute| attribute.uniqueness != Uniqueness::None;
