@@ -92,11 +92,20 @@ fn keep_immutable_in(
     current: &Object,
 ) -> Result<(), Error> {
     let Some(old) = current.get(name).and_then(Value::as_object) else { return Ok(()) };
-    let mut members = match new.remove(name) {
-        Some(Value::Object(members)) => members,
-        Some(_) | None => Object::new(),
+    let (mut members, is_named) = match new.remove(name) {
+        Some(Value::Object(members)) => (members, true),
+        Some(_) => (Object::new(), true),
+        None => (Object::new(), false),
     };
     keep_immutable(parts, &mut members, old)?;
+    // What is kept of something that was left out must be whole, or whoever knows nothing of it could put nothing.
+    if !is_named && !members.is_empty() {
+        for part in parts.iter().filter(|part| part.required) {
+            if let (Some(value), false) = (old.get(&part.name), members.contains_key(&part.name)) {
+                members.insert(part.name.clone(), value.clone());
+            }
+        }
+    }
     if !members.is_empty() {
         new.insert(name.to_string(), members.into());
     }

@@ -215,3 +215,30 @@ fn an_immutable_part_keeps_its_value() {
     let changed = put(json!({"screen": {"serial": "s2"}})).unwrap_err();
     assert_eq!(changed.scim_type, Some(ScimType::Mutability));
 }
+
+/// Whoever knows nothing of an attribute leaves it out, and what is kept of it is whole all the same.
+#[test]
+fn what_is_kept_of_something_left_out_has_its_required_parts() {
+    let mut registry = Registry::built_in().unwrap();
+    let rack: Schema = serde_json::from_str(include_str!("../../testdata/rack.json")).unwrap();
+    let urn = rack.id.clone();
+    registry.add_schema(rack).unwrap();
+    let extension = crate::SchemaExtension { schema: urn.clone(), required: false };
+    registry.extend("User", extension).unwrap();
+    let kind = registry.by_name("User").unwrap();
+    let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
+    let put = |lock: Value, body: Value| {
+        let current = json!({"userName": "ada", &*urn: {"lock": lock}});
+        let mut whole = json!({"schemas": [kind.schema], "userName": "ada"});
+        whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        replace(context, whole, current.as_object().unwrap()).map(|full| full.get(&urn).cloned())
+    };
+    let lock = || json!({"kind": "k", "serial": "s", "note": "n"});
+    let kept = Ok(Some(json!({"lock": {"kind": "k", "serial": "s"}})));
+    assert_eq!(put(lock(), json!({})), kept);
+    assert_eq!(put(lock(), json!({&*urn: {}})), kept);
+    assert_eq!(put(lock(), json!({&*urn: {"lock": null}})), kept);
+    // Whoever names it says it as a whole.
+    assert!(put(lock(), json!({&*urn: {"lock": {"note": "m"}}})).is_err());
+    assert_eq!(put(json!({"kind": "k", "note": "n"}), json!({})), Ok(None));
+}
