@@ -3,19 +3,19 @@
 
 use proto::Tenant;
 
-use crate::content::Named;
-use crate::directory::{Directory, NOW, Slot};
+use crate::cuts::Named;
+use crate::directory::{Directory, Mark, NOW, Slot};
+use crate::kin::Kin;
 use crate::{Lens, Projection, Stored};
 
 impl Projection {
     /// Has near what [`Projection::write_json`] will read of these resources. It changes no answer.
     pub fn look_ahead(&self, tenant: &Tenant, resources: &[Stored], lens: &Lens) {
-        let registry = &self.inner.registry;
         let mut named: Vec<&Named> = Vec::with_capacity(resources.len());
         for stored in resources {
-            let kind = registry.by_name(&stored.resource_type);
+            let frame = self.inner.frames.get(&stored.resource_type);
             let content = stored.cuts.content.as_ref();
-            let cuts = content.zip(kind).and_then(|(content, kind)| content.cuts(registry, kind));
+            let cuts = content.zip(frame).and_then(|(content, frame)| content.cuts(&frame.seams));
             named.extend(cuts.iter().flat_map(|cuts| &cuts.named));
         }
         self.with(tenant, |directory| {
@@ -39,19 +39,18 @@ fn names(directory: &Directory, named: &[&Named], lens: &Lens) {
     directory.values().look_ahead(&slots);
 }
 
-/// The groups that resources are in now, save those that are kept beside them.
+/// The groups that resources are in now, kept beside them for whoever writes them.
 fn groups(directory: &Directory, resources: &[Stored], lens: &Lens) {
     if directory.moment_or_now(lens.moment.0) != NOW {
         return;
     }
     let edges = directory.edges();
-    let slots: Vec<Slot> = resources.iter().filter_map(|stored| stored.cuts.slot).collect();
-    let marks: Vec<_> = slots.iter().map(|slot| edges.mark(*slot)).collect();
-    let is_kept = |(stored, mark): (&Stored, _)| {
-        stored.cuts.content.as_ref().is_some_and(|content| content.kin.kept().of(mark).is_some())
-    };
-    let kept = resources.iter().zip(marks).map(is_kept);
-    let unknown: Vec<Slot> =
-        slots.iter().zip(kept).filter(|(_, kept)| !kept).map(|(slot, _)| *slot).collect();
-    edges.look_ahead(&unknown);
+    let kin = resources.iter().filter_map(|stored| stored.cuts.slot.zip(stored.cuts.content.as_ref()));
+    let marked = kin.map(|(slot, content)| (slot, edges.mark(slot), &content.kin));
+    let unknown: Vec<(Slot, Mark, &Kin)> =
+        marked.filter(|(_, mark, kin)| kin.kept().of(*mark).is_none()).collect();
+    let slots: Vec<Slot> = unknown.iter().map(|(slot, _, _)| *slot).collect();
+    for ((_, mark, kin), groups) in unknown.into_iter().zip(edges.flat_groups(&slots)) {
+        groups.into_iter().for_each(|groups| kin.keep(mark, groups));
+    }
 }

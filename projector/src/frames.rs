@@ -2,6 +2,7 @@
 
 use scim::{Registry, ResourceType};
 
+use crate::cuts::Seams;
 use crate::splice::escaped;
 
 /// The constant texts of one type.
@@ -17,6 +18,8 @@ pub(crate) struct Frame {
     /// Whether its resources have members, and groups.
     pub(crate) has_members: bool,
     pub(crate) has_groups: bool,
+    /// What decides where its documents are cut.
+    pub(crate) seams: Seams,
 }
 
 /// The same for every type.
@@ -28,8 +31,9 @@ impl Frames {
         Self(registry.resource_types().iter().map(|kind| frame(registry, kind)).collect())
     }
 
-    pub(crate) fn get(&self, kind: &ResourceType) -> Option<&Frame> {
-        self.0.iter().find(|frame| frame.kind == kind.name)
+    /// Of the type with this name.
+    pub(crate) fn get(&self, kind: &str) -> Option<&Frame> {
+        self.0.iter().find(|frame| frame.kind == kind)
     }
 }
 
@@ -48,5 +52,6 @@ fn frame(registry: &Registry, kind: &ResourceType) -> Frame {
         meta: text("\"meta\":{\"resourceType\":\"", &kind.name, "\",\"created\":\""),
         has_members: has("members"),
         has_groups: has("groups"),
+        seams: Seams::of(registry, kind),
     }
 }

@@ -3,7 +3,7 @@
 use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
-use crate::content::naming;
+use crate::cuts::naming;
 use crate::directory::{ColumnNumber, DISPLAY};
 use crate::extract::Tree;
 

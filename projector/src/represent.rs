@@ -6,7 +6,7 @@ use proto::{ResourceId, Tenant, Version};
 use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
 
-use crate::content::naming;
+use crate::cuts::naming;
 use crate::directory::{Directory, Slot};
 use crate::linked::Linked;
 use crate::{Moment, Projection, Stored};
@@ -167,7 +167,9 @@ impl Projection {
     pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
         let registry = &self.inner.registry;
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
-        if let Some(cuts) = stored.cuts.content.as_ref().and_then(|content| content.cuts(registry, kind)) {
+        let frame = self.inner.frames.get(&kind.name);
+        let content = stored.cuts.content.as_ref();
+        if let Some(cuts) = content.zip(frame).and_then(|(content, frame)| content.cuts(&frame.seams)) {
             return cuts.named.iter().filter_map(|named| named.id).collect();
         }
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {

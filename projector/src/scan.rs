@@ -11,7 +11,8 @@ use proto::Tenant;
 use scim::{Filter, Object, ResourceType, Sort};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::content::{Content, DERIVED, naming};
+use crate::content::Content;
+use crate::cuts::{DERIVED, naming};
 use crate::directory::{Directory, Slot};
 use crate::query::Found;
 use crate::row::Row;

@@ -11,16 +11,12 @@ pub(crate) struct ShownIds(Box<[u8]>);
 
 impl ShownIds {
     pub(crate) fn of(external_ids: &BTreeMap<String, String>) -> Self {
-        let mut bytes = Vec::new();
-        let mut put = |text: &[u8]| {
-            bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-            bytes.extend_from_slice(text);
-        };
+        // Enough where nothing has to be escaped.
+        let length = |(source, id): (&String, &String)| 2 * LENGTH + source.len() + id.len();
+        let mut bytes = Vec::with_capacity(external_ids.iter().map(length).sum());
         for (source, id) in external_ids {
-            let mut text = Vec::with_capacity(id.len());
-            escaped(id.as_bytes(), &mut text);
-            put(source.as_bytes());
-            put(&text);
+            put(&mut bytes, |bytes| bytes.extend_from_slice(source.as_bytes()));
+            put(&mut bytes, |bytes| escaped(id.as_bytes(), bytes));
         }
         Self(bytes.into())
     }
@@ -41,6 +37,20 @@ impl ShownIds {
             }
         }
         None
+    }
+}
+
+/// Bytes of a length.
+const LENGTH: usize = size_of::<u32>();
+
+/// Appends a text with its length before it.
+fn put(bytes: &mut Vec<u8>, text: impl FnOnce(&mut Vec<u8>)) {
+    let begin = bytes.len() + LENGTH;
+    bytes.extend_from_slice(&[0; LENGTH]);
+    text(bytes);
+    let length = u32::try_from(bytes.len() - begin).unwrap_or(u32::MAX).to_le_bytes();
+    if let Some(before) = bytes.get_mut(begin - LENGTH..begin) {
+        before.copy_from_slice(&length);
     }
 }
 

@@ -1,13 +1,12 @@
 //! A resource as a client sees it, as text: the document's own bytes with what is derived put in between. No tree is made.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::{ResourceId, Tenant, Version};
 use scim::ResourceType;
 
-use crate::content::{Cuts, Named, cuts};
+use crate::cuts::{Cuts, Named};
 use crate::directory::{Directory, Slot};
 use crate::fragments::{Halves, New};
 use crate::frames::Frame;
@@ -46,12 +45,12 @@ impl Projection {
         out: &mut Vec<u8>,
     ) -> Written {
         let json = stored.document.json();
-        let registry = &self.inner.registry;
-        let cuts = match &stored.cuts.content {
-            Some(content) => content.cuts(registry, kind).map(Cow::<Arc<Cuts>>::Borrowed),
-            None => cuts(registry, kind, json).map(Cow::Owned),
-        };
-        let Some((cuts, frame)) = cuts.zip(self.inner.frames.get(kind)) else {
+        let frame = self.inner.frames.get(&kind.name);
+        let cuts = frame.and_then(|frame| match &stored.cuts.content {
+            Some(content) => content.cuts(&frame.seams).map(Cow::Borrowed),
+            None => frame.seams.cuts(json).map(Cow::Owned),
+        });
+        let Some((cuts, frame)) = cuts.zip(frame) else {
             let shown = self.represent_now(tenant, stored, kind, lens);
             // Writing a tree to memory cannot fail.
             let _ = serde_json::to_writer(&mut *out, &shown.object);
@@ -130,7 +129,8 @@ impl Projection {
         for place in named {
             out.extend_from_slice(json.get(from..place.at).unwrap_or_default());
             from = place.at;
-            self.name(directory, place, links, out);
+            let value = json.get(place.value.0..place.value.1).unwrap_or_default();
+            self.name(directory, (place, value), links, out);
         }
         let rest = json.get(from..end).unwrap_or_default();
         out.extend_from_slice(rest);
@@ -140,7 +140,13 @@ impl Projection {
     }
 
     /// `$ref` and `displayName` of whom a document names.
-    fn name(&self, directory: &Directory, place: &Named, links: &Links<'_>, out: &mut Vec<u8>) {
+    fn name(
+        &self,
+        directory: &Directory,
+        (place, value): (&Named, &[u8]),
+        links: &Links<'_>,
+        out: &mut Vec<u8>,
+    ) {
         let at = links.lens.moment.0;
         let known = place.id.and_then(|id| directory.slot_near(id, place.guess.get(), at));
         known.into_iter().for_each(|slot| place.guess.set(slot));
@@ -153,7 +159,7 @@ impl Projection {
             out.extend_from_slice(&links.base_url);
             out.extend_from_slice(kind.endpoint.as_bytes());
             out.push(b'/');
-            escaped(place.value.as_bytes(), out);
+            out.extend_from_slice(value);
             out.push(b'"');
         }
         if let Some(display) = slot.and_then(|slot| directory.display_bytes(slot, at)) {

@@ -74,7 +74,7 @@ impl Frame {
     }
 
     fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
-        let body = wire::Body::decode(Bytes::from(self.open(key)?))?;
+        let body = DocumentAndIds::decode(Bytes::from(self.open(key)?))?;
         Ok((body.document, body.external_ids))
     }
 }
@@ -116,6 +116,15 @@ struct Glance {
 struct DocumentOnly {
     #[prost(bytes = "bytes", tag = "1")]
     document: Bytes,
+}
+
+/// Of a body, what readers need most.
+#[derive(Clone, PartialEq, Message)]
+struct DocumentAndIds {
+    #[prost(bytes = "bytes", tag = "1")]
+    document: Bytes,
+    #[prost(btree_map = "string, string", tag = "2")]
+    external_ids: BTreeMap<String, String>,
 }
 
 /// Reads a message that holds the document of its resource, sealed; nothing when it is another.

@@ -173,8 +173,9 @@ pub fn response_text(
             return Err(Error::new(ScimType::TooMany, detail));
         }
         if index == 0 {
-            // The others will be about as long.
-            let others = (text.len() - before + 64).saturating_mul(count - 1).saturating_add(2);
+            // The others will be about as long. What is too short for them is copied as a whole.
+            let first = text.len() - before;
+            let others = (first + first / 8 + 64).saturating_mul(count - 1).saturating_add(2);
             text.reserve(others.min(bytes_max));
         }
     }

@@ -81,6 +81,13 @@ const GROUPS_FEW: usize = 4;
 const NO_ENDS: Ends =
     Ends { members: NONE, former_members: NONE, groups: NONE, former_groups: NONE, count: 0 };
 
+/// The way from edge to edge of one member.
+struct Walk {
+    edge: Number,
+    groups: [Slot; GROUPS_USUAL],
+    count: usize,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edges {
     pub(super) edges: Column<Edge>,
@@ -330,22 +337,36 @@ impl Edges {
         found
     }
 
-    /// Has near the edges that lead to the groups of each of these.
-    pub(crate) fn look_ahead(&self, members: &[Slot]) {
-        let mut edges: Vec<Number> = members.iter().map(|member| self.ends(*member).groups).collect();
+    /// The groups that each of these is in by itself now, in the order of their creation, where they are few and in no
+    /// groups themselves. Every step goes over all of them, so that what one needs from memory is fetched while others are
+    /// waited for.
+    pub(crate) fn flat_groups(&self, members: &[Slot]) -> impl Iterator<Item = Option<Box<[Slot]>>> {
+        let begin =
+            |member: &Slot| Walk { edge: self.ends(*member).groups, groups: [0; GROUPS_USUAL], count: 0 };
+        let mut walks: Vec<Walk> = members.iter().map(begin).collect();
         for _ in 0..GROUPS_USUAL {
-            edges.retain_mut(|edge| match self.edges.at(*edge) {
-                Some(known) => {
-                    *edge = known.next_of_member;
-                    true
+            let mut goes_on = false;
+            for walk in &mut walks {
+                let Some(edge) = self.edges.at(walk.edge) else { continue };
+                if let Some(group) = walk.groups.get_mut(walk.count) {
+                    *group = edge.group;
                 }
-                None => false,
-            });
+                walk.count += 1;
+                walk.edge = edge.next_of_member;
+                goes_on = true;
+            }
+            if !goes_on {
+                break;
+            }
         }
-        std::hint::black_box(&edges);
+        walks.into_iter().map(|mut walk| {
+            let groups = walk.groups.get_mut(..walk.count).filter(|_| walk.edge == NONE)?;
+            groups.sort_unstable();
+            groups.iter().all(|group| !self.is_member(*group)).then(|| Box::from(&*groups))
+        })
     }
 
-    /// The same for somebody who wants them one after the other. Those of now are kept, where there is a place for them,
+    /// [`Self::ancestors`] for somebody who wants them one after the other. Those of now are kept, where there is a place for them,
     /// until something changes: an edge leads to the next through memory that is in no cache.
     pub(crate) fn with_ancestors<T>(
         &self,
@@ -456,7 +477,7 @@ mod tests {
         let mut edges = Edges::default();
         (0..SLOTS).for_each(|_| edges.grow());
         let kept: Vec<Kin> = (0..SLOTS).map(|_| Kin::default()).collect();
-        let (mut state, mut was_kept) = (7_u32, 0);
+        let (mut state, mut was_kept, mut was_walked) = (7_u32, 0, 0);
         for at in 0..3_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let (group, member) =
@@ -466,13 +487,28 @@ mod tests {
                 1..8 => drop(edges.remove(group, member, at)),
                 _ => drop(group != member && edges.add(group, &[member], at)),
             }
+            let all: Vec<Slot> = (0..SLOTS).collect();
+            for ((slot, kin), groups) in (0..).zip(&kept).zip(edges.flat_groups(&all)) {
+                let ancestors = edges.ancestors(slot, NOW);
+                let direct: Vec<Slot> = ancestors.iter().map(|(group, _)| *group).collect();
+                let is_flat = direct.iter().all(|group| edges.groups(*group, NOW).is_empty());
+                was_walked += usize::from(groups.as_ref().is_some_and(|groups| !groups.is_empty()));
+                match groups {
+                    Some(groups) => {
+                        assert_eq!((&*groups, is_flat), (&*direct, true), "{at}");
+                        kin.keep(edges.mark(slot), groups);
+                    }
+                    // A group that was in a group is looked at as one that is.
+                    None => assert!(!is_flat || direct.iter().any(|group| edges.is_member(*group)), "{at}"),
+                }
+            }
             for (slot, kin) in (0..).zip(&kept) {
                 was_kept += usize::from(kin.kept().of(edges.mark(slot)).is_some_and(|kept| !kept.is_empty()));
                 let found = edges.with_ancestors(slot, NOW, Some(kin), |groups| groups.collect::<Vec<_>>());
                 assert_eq!(found, edges.ancestors(slot, NOW), "{at}");
             }
         }
-        assert!(was_kept > 5_000, "{was_kept}");
+        assert!(was_kept > 5_000 && was_walked > 5_000, "{was_kept} {was_walked}");
     }
 
     #[test]
@@ -484,6 +520,8 @@ mod tests {
             edges.add(groups, &[0], groups);
             assert_eq!(found(&edges), groups as usize);
             assert_eq!(kin.kept().of(edges.mark(0)).is_some(), groups <= 64);
+            let walked = edges.flat_groups(&[0]).flatten().next();
+            assert_eq!(walked, (groups <= 16).then(|| (1..=groups).collect()));
         }
     }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use proto::{Position, Tenant};
 use serde::{Deserialize, Serialize};
 
@@ -200,7 +201,8 @@ impl Store {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         self.range(tenant, from, to, |row| {
             bytes += row.payload.len();
-            rows.push(row);
+            // By itself: they are kept for longer than what was read around them.
+            rows.push(Row { payload: Bytes::copy_from_slice(&row.payload), ..row });
             rows.len() < rows_max && bytes < bytes_max
         })?;
         Ok(rows)

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::row::Row;
 
@@ -188,7 +188,7 @@ impl Segments {
 
     /// Reads records in the order in which they stand, mostly.
     pub(super) fn window(&self) -> Window<'_> {
-        Window { segments: self, segment: 0, start: 0, bytes: Vec::new() }
+        Window { segments: self, segment: 0, start: 0, bytes: Bytes::new() }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -235,23 +235,25 @@ pub(super) struct Window<'a> {
     segments: &'a Segments,
     segment: u32,
     start: u32,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Window<'_> {
-    /// A row's bytes, for which more is read than is asked for when records follow one another.
+    /// A row's bytes, for which more is read than is asked for when records follow one another. They are a part of what was
+    /// read, which stays in memory for as long as one of its rows does.
     pub(super) fn read(&mut self, place: Place, sequence: u64) -> Result<Bytes, Unread> {
         if self.held(place).is_none() {
             self.fetch(place)?;
         }
         let record = self.held(place).ok_or(Unread::Damaged)?;
-        checked(record, sequence)?;
-        Ok(Bytes::copy_from_slice(record.get(HEAD..).unwrap_or_default()))
+        checked(&record, sequence)?;
+        Ok(record.slice(HEAD..))
     }
 
-    fn held(&self, place: Place) -> Option<&[u8]> {
+    fn held(&self, place: Place) -> Option<Bytes> {
         let start = place.offset.checked_sub(self.start).filter(|_| place.segment == self.segment)? as usize;
-        self.bytes.get(start..start + place.length as usize)
+        let record = self.bytes.get(start..start + place.length as usize)?;
+        Some(self.bytes.slice_ref(record))
     }
 
     fn fetch(&mut self, place: Place) -> Result<(), Unread> {
@@ -260,21 +262,21 @@ impl Window<'_> {
         let goes_on = place.segment == self.segment
             && place.offset.checked_sub(self.start).is_some_and(|ahead| ahead <= 2 * before.max(WINDOW_MIN));
         let wanted = if goes_on { (before * 2).min(WINDOW_MAX) } else { WINDOW_MIN };
-        self.bytes.resize(wanted.max(place.length) as usize, 0);
+        // The room of what nobody has any more is used again.
+        let mut bytes: BytesMut = std::mem::take(&mut self.bytes).try_into_mut().unwrap_or_default();
+        bytes.resize(wanted.max(place.length) as usize, 0);
         (self.segment, self.start) = (place.segment, place.offset);
         let mut length = 0;
-        while let Some(rest) = self.bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
             match file.read_at(rest, u64::from(place.offset) + length as u64) {
                 Ok(0) => break,
                 Ok(read) => length += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error.into());
-                }
+                Err(error) => return Err(error.into()),
             }
         }
-        self.bytes.truncate(length);
+        bytes.truncate(length);
+        self.bytes = bytes.freeze();
         Ok(())
     }
 }
