@@ -84,9 +84,7 @@ async fn read(keyring: &Keyring, message: Message) -> Result<(Event, Option<Body
 /// What an event changed; values that no answer shows are not told here, either.
 fn changes(registry: &Registry, event: &Event, body: Option<&Body>) -> Vec<Change> {
     let mut changes = body.map(|body| body.all_changes(event)).unwrap_or_default();
-    if let Some(kind) = registry.by_name(&event.resource_type) {
-        scim::veil(registry, kind, &mut changes);
-    }
+    scim::veil(registry, registry.by_name(&event.resource_type), &mut changes);
     changes
 }
 

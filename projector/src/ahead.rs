@@ -11,11 +11,11 @@ use crate::{Lens, Projection, Stored};
 impl Projection {
     /// Has near what [`Projection::write_json`] will read of these resources. It changes no answer.
     pub fn look_ahead(&self, tenant: &Tenant, resources: &[Stored], lens: &Lens) {
+        let registry = &self.inner.registry;
         let mut named: Vec<&Named> = Vec::with_capacity(resources.len());
         for stored in resources {
-            let frame = self.inner.frames.get(&stored.resource_type);
-            let content = stored.cuts.content.as_ref();
-            let cuts = content.zip(frame).and_then(|(content, frame)| content.cuts(&frame.seams));
+            let kind = registry.by_name(&stored.resource_type);
+            let cuts = kind.and_then(|kind| self.cuts(stored, kind));
             named.extend(cuts.iter().flat_map(|cuts| &cuts.named));
         }
         self.with(tenant, |directory| {

@@ -202,9 +202,7 @@ impl Projection {
 
     /// Values that no answer shows are told to nobody who looks back, either.
     fn veil(&self, resource_type: &str, changes: &mut [Change]) {
-        if let Some(kind) = self.inner.registry.by_name(resource_type) {
-            scim::veil(&self.inner.registry, kind, changes);
-        }
+        scim::veil(&self.inner.registry, self.inner.registry.by_name(resource_type), changes);
     }
 
     /// The first resources, from a slot on, that an event after the one moment and until the other was about or changed.

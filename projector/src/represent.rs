@@ -6,7 +6,7 @@ use proto::{ResourceId, Tenant, Version};
 use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
 
-use crate::cuts::naming;
+use crate::cuts::{Cuts, naming};
 use crate::directory::{Directory, Slot};
 use crate::linked::Linked;
 use crate::{Moment, Projection, Stored};
@@ -83,7 +83,11 @@ impl Projection {
         kind: &ResourceType,
         lens: &Lens,
     ) -> Represented {
-        self.complete(tenant, stored, kind, lens, Object::clone(&stored.document), |_| true)
+        let (registry, document) = (&self.inner.registry, Object::clone(&stored.document));
+        let cuts = self.cuts(stored, kind);
+        // What has cuts is known.
+        let known = if cuts.is_some() { document } else { scim::known(registry, kind, document) };
+        self.complete(tenant, stored, kind, lens, known, |_| true)
     }
 
     /// A document, or the part of it that is wanted, with what is derived and wanted.
@@ -117,8 +121,12 @@ impl Projection {
             (members, is_current) = (links, is_current && is_whole);
         }
         if wants("schemas") {
-            let held = registry.extensions(kind).map(|schema| &schema.id);
-            let held = held.filter(|urn| stored.document.contains_key(*urn));
+            let held = registry.extensions(kind).filter(|schema| {
+                let members = stored.document.get(&schema.id).and_then(Value::as_object);
+                let is_known = |name: &String| schema.attributes.iter().any(|known| known.name == *name);
+                members.is_some_and(|members| members.keys().any(is_known))
+            });
+            let held = held.map(|schema| &schema.id);
             let schemas: Vec<&String> = std::iter::once(&kind.schema).chain(held).collect();
             object.insert("schemas".to_string(), json!(schemas));
         }
@@ -163,13 +171,16 @@ impl Projection {
         Represented { object, version, is_current }
     }
 
+    /// Where the text of a resource's document is cut, where that is kept; nothing when only its tree will do.
+    pub(crate) fn cuts<'a>(&self, stored: &'a Stored, kind: &ResourceType) -> Option<&'a Cuts> {
+        stored.cuts.content.as_ref()?.cuts(&self.inner.frames.get(&kind.name)?.seams)
+    }
+
     /// Whom a resource names in attributes that show the other's name.
     pub(crate) fn named(&self, stored: &Stored) -> Vec<ResourceId> {
         let registry = &self.inner.registry;
         let Some(kind) = registry.by_name(&stored.resource_type) else { return Vec::new() };
-        let frame = self.inner.frames.get(&kind.name);
-        let content = stored.cuts.content.as_ref();
-        if let Some(cuts) = content.zip(frame).and_then(|(content, frame)| content.cuts(&frame.seams)) {
+        if let Some(cuts) = self.cuts(stored, kind) {
             return cuts.named.iter().filter_map(|named| named.id).collect();
         }
         let id = |(extension, attribute): (Option<&str>, &Attribute)| {

@@ -137,6 +137,12 @@ impl House {
             .expect("the configuration can be written");
     }
 
+    /// Has this text in a file beside the configuration from the next start on.
+    pub fn place(&mut self, file: &str, text: &str) {
+        self.options.files.retain(|(name, _)| name != file);
+        self.options.files.push((file.to_string(), text.to_string()));
+    }
+
     /// Has the process read its configuration again (SIGHUP).
     pub fn hang_up(&self) {
         let child = self.child.as_ref().expect("the house runs");

@@ -274,6 +274,54 @@ fn mistakes_in_schemas_and_policies_are_all_told() {
     }
 }
 
+/// Nothing says any more who may see it: it may have been what nobody may.
+#[test]
+fn what_was_taken_away_is_shown_to_nobody_and_comes_back_with_its_schema() {
+    let with_both = options("");
+    let mut house = House::start_with(options(""));
+    let mut ada = user("ada");
+    ada["schemas"] = json!(["urn:ietf:params:scim:schemas:core:2.0:User", DESK]);
+    ada[DESK] = json!({"place": "W1", "remark": "by the window"});
+    let user = format!("/Users/{}", house.corp().post("/Users", &ada).expect(201).id());
+    let shown = house.corp().post("/Badges", &badge("one", 6)).expect(201);
+    let badge = format!("/Badges/{}", shown.id());
+    let fewer = json!([{"id": BADGE, "name": "Badge", "attributes": [
+        {"name": "number", "type": "string", "required": true, "uniqueness": "server"},
+        {"name": "doors", "type": "complex", "multiValued": true, "subAttributes": [{"name": "value", "type": "string"}]},
+    ]}]);
+    assert!(house.stop());
+    house.place("own.schema.json", &fewer.to_string());
+    house.configure("[scim]\nschemas = [\"*.schema.json\"]\nresource_types = [\"types.json\"]\n");
+    house.start_again();
+    let corp = house.corp();
+    for path in [user.clone(), "/Users".to_string(), format!("{user}?excludedAttributes=title")] {
+        let told = corp.get(&path).expect(200).text;
+        assert!(told.contains("ada") && !told.contains("W1") && !told.contains("window"), "{told}");
+        assert!(!told.contains(DESK), "{told}");
+    }
+    for path in [badge.clone(), "/Badges".to_string(), format!("{badge}?attributes=doors,seed,chip")] {
+        let told = corp.get(&path).expect(200).text;
+        assert!(told.contains("north") && !told.contains("floor") && !told.contains("s3cret"), "{told}");
+    }
+    let id = badge.rsplit_once('/').unwrap().1;
+    let history = house.rollcall(&["audit", "history", "--tenant", "corp", "--id", id, "--format", "json"]);
+    let tail = house.rollcall(&["events", "tail", "--from", "1", "--no-follow", "--json"]);
+    for told in [history, tail] {
+        assert!(told.contains("seed") && !told.contains("s3cret"), "{told}");
+    }
+    // A change of the rest leaves it where it is.
+    corp.patch(&user, json!([{"op": "replace", "path": "active", "value": false}])).expect(200);
+    corp.patch(&badge, json!([{"op": "replace", "path": "number", "value": "two"}])).expect(200);
+    assert!(house.stop());
+    house.place("own.schema.json", &with_both.files[0].1);
+    house.configure(with_both.configuration.as_ref().unwrap());
+    house.start_again();
+    let corp = house.corp();
+    assert_eq!(corp.get(&user).expect(200).body[DESK], json!({"place": "W1"}));
+    let back = corp.get(&badge).expect(200).body;
+    assert_eq!((&back["number"], &back["chip"]), (&json!("two"), &json!(6)));
+}
+
 /// A type whose name is unique and that has members: a POST that names others than there are asks for something else.
 #[test]
 fn a_post_again_with_other_members_is_no_retry() {

@@ -110,7 +110,8 @@ impl Allowed {
     }
 }
 
-/// The same without what is never returned: what holds some of it is told attribute by attribute, or part by part.
+/// The same without what is never returned, and without what no schema knows any more, which may have been: told attribute by
+/// attribute, and part by part.
 fn returned(
     registry: &Registry,
     (urn, name): Path,
@@ -123,14 +124,15 @@ fn returned(
     });
     let attributes: Vec<&Attribute> = schemas.flat_map(|schema| &schema.attributes).collect();
     let is_never = |attribute: &Attribute| attribute.returned == Returned::Never;
-    let hides =
-        |attribute: &&&Attribute| is_never(attribute) || attribute.sub_attributes.iter().any(is_never);
-    let hiding: Vec<&Attribute> = attributes.iter().filter(hides).copied().collect();
     let rest = |name: String, subs: Option<BTreeSet<String>>| {
-        let own = hiding.iter().filter(|attribute| attribute.name == name);
-        let parts = own.flat_map(|attribute| &attribute.sub_attributes);
+        let own: Vec<&Attribute> =
+            attributes.iter().filter(|attribute| attribute.name == name).copied().collect();
+        let parts = own.iter().flat_map(|attribute| &attribute.sub_attributes);
         let (never, shown): (Vec<&Attribute>, Vec<&Attribute>) = parts.partition(|sub| is_never(sub));
-        let all = || (!never.is_empty()).then(|| shown.iter().map(|sub| sub.name.clone()).collect());
+        // One type may have a text where another has parts.
+        let has_parts = own.iter().all(|attribute| !attribute.sub_attributes.is_empty());
+        let all =
+            || (has_parts || !never.is_empty()).then(|| shown.iter().map(|sub| sub.name.clone()).collect());
         let mut subs: Option<BTreeSet<String>> = subs.or_else(all);
         if let Some(subs) = &mut subs {
             subs.retain(|sub| never.iter().all(|never| never.name != *sub));
@@ -139,7 +141,6 @@ fn returned(
     };
     match name {
         Some(name) => vec![rest(name, subs)],
-        None if hiding.is_empty() => vec![((urn, None), None)],
         None => {
             let told = attributes.iter().filter(|attribute| !is_never(attribute));
             told.map(|attribute| rest(attribute.name.clone(), None)).collect()
@@ -226,7 +227,8 @@ mod tests {
             ]},
         ]});
         registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
-        let document = object(json!({URN: {"pin": "7", "hint": "h", "box": {"code": "1", "label": "a"}}}));
+        let parts = json!({"code": "1", "label": "a", "gone": "1"});
+        let document = object(json!({URN: {"pin": "7", "hint": "h", "box": parts, "gone": "1"}}));
         let shown = |path: String| Value::Object(Allowed::new(&[path], &registry).of(&document));
         assert_eq!(shown(URN.to_string()), json!({URN: {"hint": "h", "box": {"label": "a"}}}));
         assert_eq!(shown(format!("{URN}:box")), json!({URN: {"box": {"label": "a"}}}));
