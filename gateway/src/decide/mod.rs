@@ -276,7 +276,9 @@ fn change(
     } else {
         Kind::Updated { members_added, members_removed }
     };
-    within_size(limits, &body.document)?;
+    if grows(&body.changes) {
+        within_size(limits, &body.document)?;
+    }
     let (claimed, released) = claims(state, terms, current.id, &current.claims, &body.document)?;
     let (attribute, key) = match unique_value(context, &body.document) {
         None => (String::new(), current.key),
@@ -360,6 +362,19 @@ fn within_size(limits: &Limits, document: &Document) -> Result<(), Rejection> {
         )));
     }
     Ok(())
+}
+
+/// Whether a document is longer after its changes. Whoever was larger than is permitted today may be changed all the same as
+/// long as he does not grow, and above all be switched off: a truth value counts as nothing, though one is longer than the other.
+fn grows(changes: &[Change]) -> bool {
+    let length = |value: Option<&Value>| match value {
+        None | Some(Value::Bool(_)) => 0,
+        Some(value) => value.to_string().len(),
+    };
+    let sum = |side: fn(&Change) -> Option<&Value>| {
+        changes.iter().map(|change| length(side(change))).sum::<usize>()
+    };
+    sum(|change| change.after.as_ref()) > sum(|change| change.before.as_ref())
 }
 
 /// Attributes that no schema knows, where the tenant wants to hear of them.

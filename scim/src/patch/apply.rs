@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Operation, Patch, PatchOp, PatchPath, named};
 use crate::identity::{Identity, each_once};
-use crate::validate::{Context, complete, immutable, immutables, is_primary, keeps, value_of};
+use crate::validate::{Context, immutable, immutables, is_primary, keeps, lacking, value_of};
 use crate::{
     AttrPath, Attribute, Error, Filter, Mutability, Object, Quirk, Registry, Resolved, ScimType, Type,
     members,
@@ -19,7 +19,7 @@ pub(super) fn all(
     mut changed: Object,
     values_max: usize,
 ) -> Result<Object, Error> {
-    let kept = immutables(context, &changed);
+    let (kept, lacked) = (immutables(context, &changed), lacking(context, &changed));
     let mut seen = 0;
     for operation in &patch.operations {
         seen += values_at(&operation.path.attr, &changed);
@@ -33,8 +33,20 @@ pub(super) fn all(
     }
     changed.retain(|_, value| !value.as_object().is_some_and(Object::is_empty));
     keeps(&changed, &kept)?;
-    complete(context, &changed)?;
+    complete(lacked, lacking(context, &changed))?;
     Ok(changed)
+}
+
+/// What was required only after a resource was written is not there, and whoever says nothing of it is not the one to
+/// bring it: a person must be able to leave. Nothing else may be missing afterwards.
+fn complete(mut before: Vec<String>, after: Vec<String>) -> Result<(), Error> {
+    for what in after {
+        match before.iter().position(|known| *known == what) {
+            Some(place) => drop(before.swap_remove(place)),
+            None => return Err(Error::value(what)),
+        }
+    }
+    Ok(())
 }
 
 /// How many values an operation on this attribute has to look at.

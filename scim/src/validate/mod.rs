@@ -189,42 +189,45 @@ pub(crate) fn keeps(full: &Object, immutables: &[Kept]) -> Result<(), Error> {
 /// RFC 7643 §2.2: every required attribute has a value, and each value has its required parts; every required extension is
 /// there.
 pub(crate) fn complete(context: Context<'_>, full: &Object) -> Result<(), Error> {
+    lacking(context, full).into_iter().next().map_or(Ok(()), |what| Err(Error::value(what)))
+}
+
+/// What is required and is not there, in words; of many values each that lacks a part.
+pub(crate) fn lacking(context: Context<'_>, full: &Object) -> Vec<String> {
+    let mut missing = Vec::new();
+    lacking_of(context.registry.core(context.kind), full, "", &mut missing);
+    for extension in &context.kind.schema_extensions {
+        let Some(schema) = context.registry.schema(&extension.schema) else { continue };
+        match full.get(&schema.id).and_then(Value::as_object) {
+            None if extension.required => missing.push(format!("the extension {} is required", schema.id)),
+            None => {}
+            Some(members) => {
+                lacking_of(&schema.attributes, members, &format!("{}:", schema.id), &mut missing);
+            }
+        }
+    }
+    missing
+}
+
+fn lacking_of(attributes: &[Attribute], members: &Object, place: &str, missing: &mut Vec<String>) {
     let lacks = |members: &Object, attribute: &Attribute| {
         let value = members.get(&attribute.name);
         attribute.required
             && value.is_none_or(|value| value.as_str().is_some_and(|text| text.trim().is_empty()))
     };
-    let lacks_part = |members: &Object, attribute: &Attribute| {
+    for attribute in attributes {
+        let name = &attribute.name;
+        if lacks(members, attribute) {
+            missing.push(format!("{place}{name} is required"));
+        }
         let required: Vec<&Attribute> = attribute.sub_attributes.iter().filter(|sub| sub.required).collect();
-        let value = members.get(&attribute.name).filter(|_| !required.is_empty())?;
+        let Some(value) = members.get(name).filter(|_| !required.is_empty()) else { continue };
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        let mut values = values.iter().filter_map(Value::as_object);
-        values.find_map(|value| required.iter().find(|sub| lacks(value, sub))).map(|sub| sub.name.clone())
-    };
-    let missing = |members: &Object, attributes: &[Attribute]| {
-        attributes.iter().find_map(|attribute| match lacks_part(members, attribute) {
-            Some(part) => Some(format!("{}.{part}", attribute.name)),
-            None => lacks(members, attribute).then(|| attribute.name.clone()),
-        })
-    };
-    if let Some(name) = missing(full, context.registry.core(context.kind)) {
-        return Err(Error::value(format!("{name} is required")));
-    }
-    for extension in &context.kind.schema_extensions {
-        let Some(schema) = context.registry.schema(&extension.schema) else { continue };
-        match full.get(&schema.id).and_then(Value::as_object) {
-            None if extension.required => {
-                return Err(Error::value(format!("the extension {} is required", schema.id)));
-            }
-            None => {}
-            Some(members) => {
-                if let Some(name) = missing(members, &schema.attributes) {
-                    return Err(Error::value(format!("{}:{name} is required", schema.id)));
-                }
-            }
+        for value in values.iter().filter_map(Value::as_object) {
+            let lacked = required.iter().filter(|sub| lacks(value, sub));
+            missing.extend(lacked.map(|sub| format!("{place}{name}.{} is required", sub.name)));
         }
     }
-    Ok(())
 }
 
 fn full(context: Context<'_>, body: Value) -> Result<Object, Error> {

@@ -191,6 +191,36 @@ fn each_value_has_its_required_parts() {
     }
 }
 
+/// An extension, or an attribute, may be required only since somebody was written: he must be able to leave.
+#[test]
+fn a_patch_need_not_bring_what_was_missing_before_it() {
+    let mut registry = Registry::built_in().unwrap();
+    let desk = serde_json::from_str(include_str!("../../testdata/desk.json")).unwrap();
+    registry.add_schema(desk).unwrap();
+    let urn = "urn:example:scim:Desk";
+    registry.extend("User", crate::SchemaExtension { schema: urn.to_string(), required: true }).unwrap();
+    let kind = registry.by_name("User").unwrap();
+    let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
+    let patched = |document: Value, path: &str, value: Value| {
+        let body = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "replace", "path": path, "value": value}]});
+        let patch = crate::Patch::parse(context, body, &crate::FilterLimits::default()).unwrap();
+        patch.apply(context, "1", document.as_object().unwrap().clone(), 1_000)
+    };
+    let kit = format!("{urn}:kit");
+    assert!(patched(json!({"userName": "ada", "active": true}), "active", json!(false)).is_ok());
+    let half = json!({"userName": "ada", "active": true, urn: {"kit": [{"serial": "s"}]}});
+    assert!(patched(half.clone(), "active", json!(false)).is_ok());
+    assert!(patched(half.clone(), &kit, json!([{"serial": "t"}])).is_ok());
+    let two = json!([{"serial": "s"}, {"serial": "t"}]);
+    assert!(patched(half, &kit, two).unwrap_err().detail.contains("kit.code"));
+    let whole = json!({"userName": "ada", urn: {"kit": [{"code": "c"}]}});
+    assert!(patched(whole.clone(), &kit, json!([{"serial": "s"}])).is_err());
+    assert!(patched(whole, urn, Value::Null).unwrap_err().detail.contains("is required"));
+    let body = json!({"schemas": [kind.schema], "userName": "ada"});
+    assert!(replace(context, body, &Object::new()).is_err(), "whoever says all of it says what is required");
+}
+
 /// What a PUT leaves out of a complex attribute is gone, save for what never changes.
 #[test]
 fn an_immutable_part_keeps_its_value() {

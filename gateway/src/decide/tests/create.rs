@@ -113,3 +113,26 @@ fn a_resource_has_its_size() {
     let refused = given.when(&creation(&json!({"userName": "ada", "title": long}), None)).unwrap_err();
     assert!(matches!(refused, Rejection::Invalid(error) if error.status == 413));
 }
+
+/// The limit may be lower than it was when somebody came, and he must be able to leave.
+#[test]
+fn whoever_is_too_large_already_may_not_grow_and_may_leave() {
+    let long = "x".repeat(Limits::default().resource_bytes_max);
+    let document = json!({"userName": "ada", "active": true, "title": long, "nickName": "A"});
+    let given = given("User").ada();
+    let key = given.key_of("ada");
+    let given = given.current(1, key, document, 5);
+    let patched = |value: &Value| patch(1, json!([{"op": "replace", "value": value}]));
+    for changed in [
+        json!({"active": false}),
+        json!({"active": false, "title": &long[1..]}),
+        json!({"nickName": "B"}),
+        json!({"nickName": null}),
+    ] {
+        given.written(&patched(&changed));
+    }
+    for grown in [json!({"nickName": "AB"}), json!({"displayName": "A"})] {
+        let refused = given.when(&patched(&grown)).unwrap_err();
+        assert!(matches!(refused, Rejection::Invalid(error) if error.status == 413));
+    }
+}
