@@ -280,18 +280,19 @@ fn change(
         within_size(limits, &body.document)?;
     }
     let (claimed, released) = claims(state, terms, current.id, &current.claims, &body.document)?;
-    let (attribute, key) = match unique_value(context, &body.document) {
-        None => (String::new(), current.key),
-        Some((attribute, value)) => (attribute, state.directory.key_of(value)),
-    };
-    let (guard, moved) = if key == current.key {
-        (current.guard, None)
-    } else {
-        let known = state.directory.key(&key);
-        if known.holder.is_some_and(|holder| holder != current.id) {
-            return Err(Rejection::NameTaken { attribute });
+    let wanted = unique_value(context, &body.document);
+    let named = wanted.as_ref().map(|(_, value)| state.directory.key_of(value)).unwrap_or(current.key);
+    let known = (named != current.key).then(|| state.directory.key(&named));
+    let (key, guard, moved) = match (known, wanted) {
+        (None, _) | (_, None) => (current.key, current.guard, None),
+        (Some(known), Some(wanted)) if known.holder.is_some_and(|holder| holder != current.id) => {
+            // As with further unique values: both had it before.
+            if unique_value(context, &current.document).as_ref() != Some(&wanted) {
+                return Err(Rejection::NameTaken { attribute: wanted.0 });
+            }
+            (current.key, current.guard, None)
         }
-        (known.last, Some((current.key, current.guard)))
+        (Some(known), Some(_)) => (named, known.last, Some((current.key, current.guard))),
     };
     let guard = Guard::Last(guard);
     let (id, beyond_guards) = (current.id, false);
@@ -341,6 +342,11 @@ fn claims(
         if let Some(key) = wanted {
             let known = state.directory.key(&key);
             if known.holder.is_some_and(|holder| holder != id) {
+                // Two may have had it before it was to be unique. It is the other's, and whoever has it too can be changed,
+                // and leave, all the same.
+                if now == Some(key) {
+                    continue;
+                }
                 return Err(Rejection::NameTaken { attribute });
             }
             claimed.push(Claim { attribute: attribute.clone(), key, last: known.last });

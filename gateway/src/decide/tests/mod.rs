@@ -453,6 +453,40 @@ fn a_further_unique_value_is_claimed_and_released() {
     assert!(write.claimed.is_empty());
 }
 
+/// It may have to be unique only since both had it: the second must be able to leave.
+#[test]
+fn what_two_have_already_keeps_neither_from_being_changed() {
+    let off = patch(1, json!([{"op": "replace", "path": "active", "value": false}]));
+    let mut given = given("User").ada();
+    given.rules.claims = vec![Claimable { path: AttrPath::of("nickName"), case_exact: false }];
+    let [liz, own] = ["liz", "own"].map(|text| given.claim_key("nickName", text));
+    given.keys.insert(liz, KeyState { last: 9, holder: Some(id(2)) });
+    let named = |given: Given, name: &str| {
+        let key = given.key_of("ada");
+        given.current(1, key, json!({"userName": "ada", "active": true, "nickName": name}), 5)
+    };
+    let both = named(given, "Liz");
+    let write = both.written(&off);
+    assert!(write.claimed.is_empty() && write.released.is_empty());
+    let rename = |name: &str| patch(1, json!([{"op": "replace", "path": "nickName", "value": name}]));
+    let write = both.written(&rename("own"));
+    assert_eq!(write.claimed, [Claim { attribute: "nickName".to_string(), key: own, last: 0 }]);
+    assert!(write.released.is_empty(), "the other has it");
+    let taken = named(both, "own").when(&rename("LIZ")).unwrap_err();
+    assert_eq!(taken, Rejection::NameTaken { attribute: "nickName".to_string() });
+
+    // The same of what a resource is known by.
+    let document = json!({"userName": "ada", "active": true});
+    let own = proto::subject::key_of_id(id(1));
+    let both = self::given("User").user(2, "ada", 5).user(3, "bob", 6).current(1, own, document, 7);
+    let write = both.written(&off);
+    assert_eq!((write.key, write.guard, write.moved), (own, Guard::Last(7), None));
+    let renamed = |name: &str| patch(1, json!([{"op": "replace", "path": "userName", "value": name}]));
+    let taken = both.when(&renamed("bob")).unwrap_err();
+    assert_eq!(taken, Rejection::NameTaken { attribute: "userName".to_string() });
+    assert_eq!(both.written(&renamed("eve")).moved, Some((own, 7)));
+}
+
 #[test]
 fn what_no_schema_knows_is_refused_in_a_patch_too() {
     let mut given = given("User").ada();
