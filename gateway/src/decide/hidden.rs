@@ -7,10 +7,11 @@ use scim::validate::{Context, Parts};
 use scim::{AttrPath, Attribute, Object, Returned};
 use serde_json::Value;
 
-/// Keeps the attributes that no answer shows unless they are asked for, where the body does not name them. Clients PUT
-/// back what they got with GET. Naming one with `null` clears it.
+/// Keeps the attributes that no answer shows unless they are asked for, where the body does not name them, and those that no
+/// schema knows any more. Clients PUT back what they got with GET. Naming one with `null` clears it.
 pub(super) fn keep(context: Context<'_>, body: &Value, current: &Object, parts: &mut Parts) {
     let mut hidden = hidden(context);
+    hidden.extend(unknown(context, current));
     hidden.retain(|path| path.is("members") || !path.values(current).is_empty());
     if hidden.is_empty() {
         return;
@@ -61,6 +62,26 @@ fn hidden(context: Context<'_>) -> Vec<AttrPath> {
     core.chain(extended).collect()
 }
 
+/// What a document holds that was taken out of the schemas.
+fn unknown(context: Context<'_>, current: &Object) -> Vec<AttrPath> {
+    let knows = |attributes: &[Attribute], name: &String| attributes.iter().any(|known| known.name == *name);
+    let mut unknown = Vec::new();
+    for (name, value) in current {
+        if knows(context.registry.core(context.kind), name) {
+            continue;
+        }
+        let Some(schema) = context.registry.extensions(context.kind).find(|schema| schema.id == *name) else {
+            unknown.push(AttrPath { schema: None, name: Some(name.clone()), sub: None });
+            continue;
+        };
+        let inner = value.as_object().into_iter().flat_map(Object::keys);
+        let of =
+            |inner: &String| AttrPath { schema: Some(name.clone()), name: Some(inner.clone()), sub: None };
+        unknown.extend(inner.filter(|inner| !knows(&schema.attributes, inner)).map(of));
+    }
+    unknown
+}
+
 /// What a body names, with a value or without. An extension that it sets to `null` is named as a whole.
 fn named(context: Context<'_>, body: &Value) -> BTreeSet<AttrPath> {
     let mut named = BTreeSet::new();
@@ -82,7 +103,7 @@ fn named(context: Context<'_>, body: &Value) -> BTreeSet<AttrPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scim::{Dialect, Registry, validate};
+    use scim::{Dialect, Registry, ResourceType, validate};
     use serde_json::json;
 
     const CORE: &str = "urn:example:scim:Badge";
@@ -112,14 +133,34 @@ mod tests {
     fn check(mut body: Value, expected: Value) {
         let registry = registry();
         let kind = registry.by_name("Badge").unwrap();
-        let context = Context { registry: &registry, kind, speech: Dialect::Rfc.into() };
         let current = json!({"number": "1", "note": "n", "seed": "s", DOORS: {"main": "m", "vault": "v"}});
+        put(&mut body, &current, &expected, (&registry, kind));
+    }
+
+    #[track_caller]
+    fn put(
+        body: &mut Value,
+        current: &Value,
+        expected: &Value,
+        (registry, kind): (&Registry, &ResourceType),
+    ) {
+        let context = Context { registry, kind, speech: Dialect::Rfc.into() };
         let current = current.as_object().unwrap();
         body["schemas"] = json!([CORE, DOORS]);
         let full = validate::replace(context, body.clone(), current).unwrap();
         let mut parts = validate::split(context, full);
-        keep(context, &body, current, &mut parts);
-        assert_eq!(Value::from(Object::clone(&parts.document)), expected, "{body}");
+        keep(context, body, current, &mut parts);
+        assert_eq!(Value::from(Object::clone(&parts.document)), *expected, "{body}");
+    }
+
+    #[test]
+    fn what_was_taken_out_of_the_schemas_is_there_for_when_it_comes_back() {
+        let registry = registry();
+        let kind = registry.by_name("Badge").unwrap();
+        let gone = json!({"pin": "1"});
+        let current = json!({"number": "1", "gone": [gone], "urn:example:Gone": gone, DOORS: {"main": "m", "gone": gone}});
+        let kept = json!({"number": "2", "gone": [gone], "urn:example:Gone": gone, DOORS: {"gone": gone}});
+        put(&mut json!({"number": "2", "gone": "x"}), &current, &kept, (&registry, kind));
     }
 
     #[test]
