@@ -1,10 +1,14 @@
 //! Who works for an app: one dispatcher at a time, told by a value in the bucket LEASES.
+//!
+//! No two processes need agree on what time it is. Whoever waits for another watches whether the value is still renewed, by a
+//! clock of his own that nobody sets; the time in the value says nothing to him.
 
 use std::time::Duration;
 
 use eventlog::{Bucket, Error, clock};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// How long a lease lasts without being renewed. Longer than a call may take.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -14,6 +18,7 @@ pub(crate) const RENEW: Duration = Duration::from_secs(10);
 #[derive(Deserialize, Serialize)]
 struct Value {
     holder: String,
+    /// No two values of a process have the same. The beginning of time says that it was given back.
     until: Timestamp,
 }
 
@@ -21,38 +26,60 @@ struct Value {
 pub(crate) struct Lease {
     key: String,
     holder: String,
-    until: Option<Timestamp>,
-    /// Ends that this process wrote and that may stand: it is not always told which. Nothing until it wrote one.
-    written: Option<Vec<Timestamp>>,
+    until: Option<End>,
+    /// Values that this process wrote and that may stand: it is not always told which. Nothing until it wrote one.
+    written: Option<Vec<(Timestamp, Instant)>>,
+    /// What another wrote, by its revision, and since when we know that it stands.
+    others: Option<(u64, Instant)>,
+}
+
+/// When a lease ends that is ours: what comes first counts. One clock stands still while the machine sleeps, the other may
+/// be set back.
+#[derive(Clone, Copy)]
+struct End {
+    time: Timestamp,
+    instant: Instant,
+}
+
+impl End {
+    fn is_after(self, timeout: Duration) -> bool {
+        let time =
+            SignedDuration::try_from(timeout).ok().and_then(|timeout| clock::now().checked_add(timeout).ok());
+        time.is_some_and(|time| self.time > time) && self.instant > Instant::now() + timeout
+    }
 }
 
 impl Lease {
     pub(crate) fn new(name: &str, holder: &str) -> Self {
-        Self { key: format!("lease.{name}"), holder: holder.to_string(), until: None, written: None }
+        let (key, holder) = (format!("lease.{name}"), holder.to_string());
+        Self { key, holder, until: None, written: None, others: None }
     }
 
     /// Whether it is ours for at least this long.
     pub(crate) fn outlives(&self, timeout: Duration) -> bool {
-        let end =
-            SignedDuration::try_from(timeout).ok().and_then(|timeout| clock::now().checked_add(timeout).ok());
-        self.until.zip(end).is_some_and(|(until, end)| until > end)
+        self.until.is_some_and(|until| until.is_after(timeout))
     }
 
     /// Takes or renews it; says whether it is ours. A process that begins takes over what another of its name held, which
     /// is how it goes on after a kill. Two that run at the same time under one name, as with a data folder that was copied,
     /// do not take it from one another again and again: it is the younger one's.
     pub(crate) async fn renew(&mut self, bucket: &dyn Bucket) -> Result<bool, Error> {
-        let now = clock::now();
-        let until = now.checked_add(SignedDuration::try_from(LEASE).unwrap_or_default()).unwrap_or(now);
-        let value = serde_json::to_vec(&Value { holder: self.holder.clone(), until }).unwrap_or_default();
+        let (now, begun) = (clock::now(), Instant::now());
+        let time = now.checked_add(SignedDuration::try_from(LEASE).unwrap_or_default()).unwrap_or(now);
+        let until = End { time, instant: begun + LEASE };
+        let value =
+            serde_json::to_vec(&Value { holder: self.holder.clone(), until: time }).unwrap_or_default();
         let result = match bucket.get(&self.key).await? {
             None => {
-                self.writes(until, now);
+                self.writes(until, begun, None);
                 bucket.create(&self.key, value.into()).await
             }
             Some((bytes, revision)) => {
                 let held: Option<Value> = serde_json::from_slice(&bytes).ok();
-                if let Some(held) = held.filter(|held| held.until > now && self.is_of_another(held)) {
+                let stands = held.as_ref().map(|held| held.until);
+                if let Some(held) = held.filter(|held| self.is_of_another(held))
+                    && !self.is_over(&held, revision)
+                {
                     if self.until.take().is_some() && held.holder == self.holder {
                         tracing::error!(
                             lease = self.key,
@@ -62,7 +89,7 @@ impl Lease {
                     }
                     return Ok(false);
                 }
-                self.writes(until, now);
+                self.writes(until, begun, stands);
                 bucket.update(&self.key, value.into(), revision).await
             }
         };
@@ -79,17 +106,26 @@ impl Lease {
         }
     }
 
-    /// This end is about to be written; those that passed are nobody's.
-    fn writes(&mut self, until: Timestamp, now: Timestamp) {
+    /// This is about to be written. What stands may stay for as long as nothing can be written; what else ended is nobody's.
+    fn writes(&mut self, until: End, begun: Instant, stands: Option<Timestamp>) {
         let written = self.written.get_or_insert_default();
-        written.retain(|end| *end > now);
-        written.push(until);
+        written.retain(|(time, end)| *end > begun || Some(*time) == stands);
+        written.push((until.time, until.instant));
     }
 
     /// Whether somebody else wrote this.
     fn is_of_another(&self, held: &Value) -> bool {
-        held.holder != self.holder
-            || self.written.as_ref().is_some_and(|written| !written.contains(&held.until))
+        let is_own =
+            |written: &Vec<(Timestamp, Instant)>| written.iter().any(|(time, _)| *time == held.until);
+        held.holder != self.holder || self.written.as_ref().is_some_and(|written| !is_own(written))
+    }
+
+    /// Whether another's is his no more: he gave it back, or has not renewed it for as long as it lasts.
+    fn is_over(&mut self, held: &Value, revision: u64) -> bool {
+        let now = Instant::now();
+        let known = self.others.filter(|(known, _)| *known == revision);
+        let (_, since) = *self.others.insert(known.unwrap_or((revision, now)));
+        held.until == Timestamp::UNIX_EPOCH || now.duration_since(since) >= LEASE
     }
 
     /// Gives it back, so that another dispatcher need not wait.
@@ -150,7 +186,7 @@ mod tests {
     }
 
     /// Whoever is not told whether it was renewed goes on with whichever end stands.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_renewal_that_nobody_heard_is_not_anothers() {
         let broker = memory::broker(Faults::default());
         let bucket = Unheard { bucket: broker.leases, carried_out: Mutex::default() };
@@ -161,8 +197,43 @@ mod tests {
             assert!(lease.renew(&bucket).await.is_err() && lease.outlives(Duration::ZERO));
         }
         assert!(renewed(&mut lease, &bucket).await);
+        for _ in 0..5 {
+            tokio::time::advance(RENEW).await;
+            *bucket.carried_out.lock().unwrap() = Some(false);
+            assert!(lease.renew(&bucket).await.is_err());
+        }
+        assert!(!lease.outlives(Duration::ZERO));
+        assert!(renewed(&mut lease, &bucket).await, "nobody else was there meanwhile");
         let mut copy = Lease::new("app.wiki", "one");
         assert!(renewed(&mut copy, &bucket).await && !renewed(&mut lease, &bucket).await);
+    }
+
+    /// A clock that is set, or was wrong from the beginning, takes a lease from nobody and keeps it for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_lasts_as_long_whatever_time_its_holder_has() {
+        let bucket = &*memory::broker(Faults::default()).leases;
+        for wrong in [SignedDuration::from_hours(2), SignedDuration::from_hours(-2)] {
+            let until = clock::now().checked_add(wrong).unwrap();
+            let write = async |lease: &mut Lease| {
+                assert!(renewed(lease, bucket).await);
+                let (_, revision) = bucket.get("lease.app.wiki").await.unwrap().unwrap();
+                let value = serde_json::to_vec(&Value { holder: "wrong".to_string(), until }).unwrap();
+                bucket.update("lease.app.wiki", value.into(), revision).await.unwrap();
+            };
+            let (mut right, mut other) = (Lease::new("app.wiki", "wrong"), Lease::new("app.wiki", "other"));
+            for _ in 0..6 {
+                write(&mut right).await;
+                // What stands in the bucket now is what a process writes whose clock is wrong.
+                right.written.get_or_insert_default().push((until, Instant::now() + LEASE));
+                assert!(!renewed(&mut other, bucket).await, "it is renewed");
+                tokio::time::advance(RENEW).await;
+            }
+            tokio::time::advance(LEASE - RENEW - Duration::from_secs(1)).await;
+            assert!(!renewed(&mut other, bucket).await);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(renewed(&mut other, bucket).await, "whoever held it is gone");
+            other.release(bucket).await;
+        }
     }
 
     async fn renewed(lease: &mut Lease, bucket: &dyn Bucket) -> bool {

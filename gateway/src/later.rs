@@ -1,22 +1,22 @@
 //! Requests that are answered before they are carried out: RFC 9967 §2.5.1.
 //!
-//! What was accepted is written down first, sealed, so that it is carried out even if we die: whoever finds a request
-//! whose lease has run out takes it over. Each event of a request names its transaction, so a second try knows from the
-//! log what the first one did.
+//! What was accepted is written down first, sealed, so that it is carried out even if we die: whoever sees that a request is
+//! not renewed any more takes it over, by a clock of his own, because no two processes need agree on what time it is. Each
+//! event of a request names its transaction, so a second try knows from the log what the first one did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use eventlog::{Error as LogError, clock};
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
 use proto::{Kind, Position, Tenant, Version};
 use scim::bulk::{Operation, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Done};
@@ -25,9 +25,9 @@ use crate::{Gateway, Inner};
 
 /// The event that tells what came of an operation.
 pub(crate) const COMPLETED: &str = "urn:ietf:params:scim:event:misc:asyncresp";
-/// How long a request belongs to the process that carries it out. Others wait for as long as a write may take besides, so
+/// How long a request belongs to the process that renewed it last. Others wait for as long as a write may take besides, so
 /// that nothing of the first comes after they looked.
-const LEASE: SignedDuration = SignedDuration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(15);
 /// How often that is renewed, and how often others look for requests that nobody carries out.
 const LOOK: Duration = Duration::from_secs(5);
 /// The largest request that is written down; a message of the broker must hold it sealed. Larger ones are answered at once.
@@ -46,9 +46,10 @@ struct Record {
     operations: Vec<Value>,
     /// The log's last sequence when it was accepted: none of its events is older.
     since: u64,
-    /// Until when somebody carries it out.
-    until: Timestamp,
 }
+
+/// Requests that somebody carries out: each by its revision, and since when we know that it stands.
+type Seen = BTreeMap<String, (u64, Instant)>;
 
 /// What is kept of it when it is done.
 #[derive(Debug, Deserialize, Serialize)]
@@ -85,7 +86,6 @@ impl Gateway {
             errors_max: batch.request.errors_max,
             operations: batch.request.operations.iter().map(Operation::to_json).collect(),
             since: self.inner.projection.applied(),
-            until: lease_end(),
         };
         let key = key(&batch.caller.tenant, &batch.txn);
         let sealed = self.inner.seal(&batch.caller.tenant, &key, &record).await?;
@@ -141,7 +141,7 @@ impl Gateway {
     async fn carry_out(
         &self,
         batch: &Batch,
-        mut record: Record,
+        record: Record,
         mut revision: u64,
     ) -> Result<Vec<Option<Value>>, LogError> {
         let inner = &self.inner;
@@ -151,12 +151,13 @@ impl Gateway {
         tokio::pin!(work);
         let carried = loop {
             tokio::select! {
-                carried = &mut work => break carried,
+                // Whoever was stopped for long looks first whether it is still his.
+                biased;
                 () = tokio::time::sleep(LOOK) => {
-                    record.until = lease_end();
                     let sealed = inner.seal(tenant, &key, &record).await?;
                     revision = inner.broker.requests.update(&key, sealed, revision).await?;
                 }
+                carried = &mut work => break carried,
             }
         };
         if carried.interrupted {
@@ -176,8 +177,9 @@ impl Gateway {
 
     /// Takes requests over that were accepted and that nobody carries out any more, until told to stop.
     pub async fn take_over(&self, shutdown: CancellationToken) {
+        let mut seen = Seen::new();
         loop {
-            if let Err(error) = self.look_for_abandoned().await {
+            if let Err(error) = self.look_for_abandoned(&mut seen).await {
                 tracing::warn!(error = %error, "accepted requests cannot be looked for at the moment");
             }
             tokio::select! {
@@ -187,11 +189,17 @@ impl Gateway {
         }
     }
 
-    async fn look_for_abandoned(&self) -> Result<(), LogError> {
+    async fn look_for_abandoned(&self, seen: &mut Seen) -> Result<(), LogError> {
         let inner = &self.inner;
-        for key in inner.broker.requests.keys().await? {
+        let patience = LEASE + Duration::from_millis(inner.limits.request_timeout_ms);
+        let keys: BTreeSet<String> = inner.broker.requests.keys().await?.into_iter().collect();
+        seen.retain(|key, _| keys.contains(key));
+        for key in keys {
             let Some((tenant, txn)) = parse_key(&key) else { continue };
             let Some((sealed, revision)) = inner.broker.requests.get(&key).await? else { continue };
+            if !is_abandoned(seen, &key, revision, patience) {
+                continue;
+            }
             let record = match inner.open::<Record>(&tenant, &key, &sealed).await {
                 Ok(Some(record)) => record,
                 Ok(None) | Err(LogError::Damaged { .. }) => {
@@ -200,18 +208,11 @@ impl Gateway {
                 }
                 Err(error) => return Err(error),
             };
-            let write = SignedDuration::from_millis(
-                i64::try_from(inner.limits.request_timeout_ms).unwrap_or(i64::MAX / 2),
-            );
-            if clock::now().duration_since(record.until) < write {
-                continue;
-            }
             if inner.broker.completions.get(&key).await?.is_some() {
                 inner.broker.requests.purge(&key).await?;
                 continue;
             }
             let Ok(permit) = inner.under_way.clone().try_acquire_owned() else { return Ok(()) };
-            let record = Record { until: lease_end(), ..record };
             let sealed = inner.seal(&tenant, &key, &record).await?;
             let revision = match inner.broker.requests.update(&key, sealed, revision).await {
                 Ok(revision) => revision,
@@ -337,9 +338,13 @@ fn token(batch: &Batch, index: usize, result: &Value) -> Value {
     })
 }
 
-fn lease_end() -> Timestamp {
-    let now = clock::now();
-    now.checked_add(LEASE).unwrap_or(now)
+/// Whether a request has stood for so long as nobody leaves one that he carries out.
+fn is_abandoned(seen: &mut Seen, key: &str, revision: u64, patience: Duration) -> bool {
+    let now = Instant::now();
+    let known = seen.get(key).filter(|(known, _)| *known == revision);
+    let since = known.map_or(now, |(_, since)| *since);
+    seen.insert(key.to_string(), (revision, since));
+    now.duration_since(since) >= patience
 }
 
 /// `tenant.txn`: neither holds a dot.
@@ -350,4 +355,25 @@ fn key(tenant: &Tenant, txn: &str) -> String {
 fn parse_key(key: &str) -> Option<(Tenant, String)> {
     let (tenant, txn) = key.split_once('.')?;
     Some((tenant.parse().ok()?, txn.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_renewed_is_not_taken_over_and_what_is_not_is() {
+        let (mut seen, patience) = (Seen::new(), LEASE + LOOK);
+        for revision in 1..20 {
+            assert!(!is_abandoned(&mut seen, "corp.a", revision, patience), "{revision}");
+            tokio::time::advance(LOOK).await;
+        }
+        let mut waited = Duration::ZERO;
+        while !is_abandoned(&mut seen, "corp.a", 20, patience) {
+            tokio::time::advance(LOOK).await;
+            waited += LOOK;
+        }
+        assert_eq!(waited, patience);
+        assert!(!is_abandoned(&mut seen, "corp.a", 21, patience), "somebody else took it over");
+    }
 }
