@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
@@ -12,6 +13,10 @@ use crate::config::Config;
 use crate::connector::Transport;
 use crate::reload::{Change, changes};
 use crate::{Error, Shared, View, app, feed};
+
+/// How long the links of all apps may take to be read before it is asked again whether they are.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const AGAIN_DELAY: Duration = Duration::from_secs(1);
 
 /// Another configuration, and whoever waits for it to be in force.
 type Order = (Config, oneshot::Sender<Result<Vec<Change>, Error>>);
@@ -127,6 +132,7 @@ impl Crew {
         }
         self.shared.set_config(config);
         self.shared.starting();
+        tell_forsaken(&self.shared);
         for (subject, worker) in fresh {
             self.start(subject, worker);
         }
@@ -155,6 +161,19 @@ impl Crew {
         for (subject, worker) in workers {
             self.start(subject, worker);
         }
+        let (shared, stop) = (self.shared.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let read = async {
+                while !matches!(shared.links.catch_up(READ_TIMEOUT).await, Ok(true)) {
+                    tokio::time::sleep(AGAIN_DELAY).await;
+                }
+            };
+            tokio::select! {
+                () = read => tell_forsaken(&shared),
+                () = stop.cancelled() => {}
+            }
+            (String::new(), Ok(()))
+        });
         Ok(())
     }
 
@@ -222,6 +241,20 @@ impl Crew {
                 self.shutdown.cancel();
             }
         }
+    }
+}
+
+/// Whoever leaves keeps his account at an app that no configuration names, as after its name there was changed: that is
+/// meant sometimes, and never to be unnoticed.
+fn tell_forsaken(shared: &Shared) {
+    let config = shared.config();
+    for (app, accounts) in shared.links.beside(|name| config.apps.contains_key(name)) {
+        tracing::warn!(
+            app,
+            accounts,
+            "accounts were made at an app that the configuration does not name any more: nobody ends access there. If it is named \
+             otherwise now, give it this name again"
+        );
     }
 }
 

@@ -282,6 +282,15 @@ impl Links {
         self.chosen(app, |link| link.remote_id.is_some() || link.intent_open)
     }
 
+    /// Apps beside these at which there are accounts, or may be, and how many.
+    pub(crate) fn beside(&self, is_known: impl Fn(&str) -> bool) -> Vec<(String, usize)> {
+        let books = self.books.read().unwrap_or_else(PoisonError::into_inner);
+        let others: Vec<String> = books.keys().filter(|name| !is_known(name)).cloned().collect();
+        drop(books);
+        let counted = others.into_iter().map(|name| (self.of_app(&name).len(), name));
+        counted.filter(|(count, _)| *count > 0).map(|(count, name)| (name, count)).collect()
+    }
+
     fn chosen(&self, app: &str, is_chosen: impl Fn(&Link) -> bool) -> Vec<ResourceId> {
         self.book(app, |book| book.iter().filter(|(_, link)| is_chosen(link)).map(|(id, _)| id).collect())
     }

@@ -45,6 +45,18 @@ fn without_a_restore_nothing_is_doubted() {
     check(&links, OLD, 0, false);
 }
 
+/// Under an app's former name accounts stay that nobody looks after.
+#[test]
+fn accounts_at_apps_that_nobody_names_are_counted() {
+    let links = links(false);
+    let id: ResourceId = NEW.parse().unwrap();
+    let account = Link { remote_id: Some("1".to_string()), ..Link::default() };
+    links.book("former", |book| book.put(id, account.clone()));
+    links.book("known", |book| book.put(id, account));
+    links.book("ended", |book| book.put(id, Link::default()));
+    assert_eq!(links.beside(|name| name == "known"), [("former".to_string(), 1)]);
+}
+
 /// Two users and two groups, each type counted from one by the app.
 #[test]
 fn an_account_is_anothers_only_if_that_one_is_of_its_type() {
