@@ -7,7 +7,7 @@ use proto::ResourceId;
 use scim::{Attribute, Registry, ResourceType};
 
 use crate::directory::Slot;
-use crate::members::{Step, each, text};
+use crate::members::{Step, each, items, text};
 
 /// What is derived for every reader; a document holds none of it.
 pub(crate) const DERIVED: [&str; 6] = ["id", "externalId", "schemas", "meta", "members", "groups"];
@@ -73,7 +73,7 @@ impl PartialEq for Guess {
 }
 
 /// Single attributes that name another resource and show its name, which only we can know.
-pub(crate) fn naming<'a>(
+pub(crate) fn naming_attributes<'a>(
     registry: &'a Registry,
     kind: &'a ResourceType,
 ) -> impl Iterator<Item = (Option<&'a str>, &'a Attribute)> {
@@ -86,64 +86,93 @@ pub(crate) fn naming<'a>(
 
 /// What decides where the documents of one resource type are cut.
 #[derive(Debug)]
-pub(crate) struct Seams {
-    extensions: Vec<(String, Vec<Naming>)>,
-    core: Vec<Naming>,
+pub(crate) struct Seams(Vec<Part>);
+
+/// A member that an object may have: an attribute, a part of one, or an extension.
+#[derive(Debug)]
+struct Part {
+    name: String,
+    /// The members that it may have in turn.
+    parts: Vec<Part>,
+    /// The bit of an extension.
+    extension: u64,
+    /// Whether it names another resource.
+    names: bool,
+    /// The type that is named when nobody has the id.
+    kind: Option<Arc<str>>,
 }
 
-/// An attribute that names another resource.
-#[derive(Debug)]
-struct Naming {
-    name: String,
-    kind: Option<Arc<str>>,
+impl Part {
+    fn of(attribute: &Attribute) -> Self {
+        let kind = attribute.sub("$ref").and_then(|sub| sub.reference_types.first());
+        Self {
+            name: attribute.name.clone(),
+            parts: attribute.sub_attributes.iter().map(Self::of).collect(),
+            extension: 0,
+            names: attribute.names_resource(),
+            kind: kind.map(|kind| kind.as_str().into()),
+        }
+    }
 }
 
 impl Seams {
     pub(crate) fn of(registry: &Registry, kind: &ResourceType) -> Self {
-        let of = |within: Option<&str>| {
-            let these = naming(registry, kind).filter(|(extension, _)| *extension == within);
-            let named = |attribute: &Attribute| {
-                attribute
-                    .sub("$ref")
-                    .and_then(|sub| sub.reference_types.first())
-                    .map(|kind| kind.as_str().into())
-            };
-            these.map(|(_, it)| Naming { name: it.name.clone(), kind: named(it) }).collect()
+        let core = registry.core(kind).iter().map(Part::of);
+        let extension = |(number, schema): (u32, &scim::Schema)| Part {
+            name: schema.id.clone(),
+            parts: schema.attributes.iter().map(Part::of).collect(),
+            // One for which there is no bit is not known, and who has it is shown as a tree.
+            extension: 1_u64.checked_shl(number).unwrap_or_default(),
+            names: false,
+            kind: None,
         };
-        let extension = |schema: &scim::Schema| (schema.id.clone(), of(Some(&schema.id)));
-        Self { extensions: registry.extensions(kind).map(extension).collect(), core: of(None) }
+        let extensions =
+            (0..).zip(registry.extensions(kind)).map(extension).filter(|part| part.extension != 0);
+        let written = |part: &Part| !DERIVED.contains(&part.name.as_str());
+        Self(core.filter(written).chain(extensions).collect())
     }
 
-    /// Where a document's JSON is cut. Nothing when only its tree will do: it holds what should be derived, or is not as we
-    /// write it.
+    /// Where a document's JSON is cut. Nothing when only its tree will do: it holds what should be derived, or what no
+    /// schema knows and nobody is shown, or is not as we write it.
     pub(crate) fn cuts(&self, json: &[u8]) -> Option<Cuts> {
         let mut cuts = Cuts::default();
         if json.is_empty() {
             return Some(cuts);
         }
-        let end = each(json, 0, |name, begin| {
-            if DERIVED.iter().any(|derived| derived.as_bytes() == name) {
-                return Step::Stop;
-            }
-            let extension = (0_u32..).zip(&self.extensions).find(|(_, (urn, _))| urn.as_bytes() == name);
-            let Some((number, (_, naming))) = extension else {
-                return member(json, &self.core, (name, begin), &mut cuts.named);
-            };
-            let Some(bit) = 1_u64.checked_shl(number) else { return Step::Stop };
-            cuts.extensions |= bit;
-            if naming.is_empty() {
-                return Step::Pass;
-            }
-            let within = |name: &[u8], begin| member(json, naming, (name, begin), &mut cuts.named);
-            each(json, begin, within).map_or(Step::Stop, Step::Read)
-        })?;
+        let end = object(json, 0, &self.0, &mut cuts)?;
         (end == json.len()).then_some(cuts)
     }
 }
 
-/// A member that may name another resource.
-fn member(json: &[u8], naming: &[Naming], (name, begin): (&[u8], usize), found: &mut Vec<Named>) -> Step {
-    let Some(naming) = naming.iter().find(|naming| naming.name.as_bytes() == name) else { return Step::Pass };
+/// Goes over an object that may have these members. Returns where it ends.
+fn object(json: &[u8], begin: usize, parts: &[Part], cuts: &mut Cuts) -> Option<usize> {
+    each(json, begin, |name, begin| {
+        let Some(part) = parts.iter().find(|part| part.name.as_bytes() == name) else { return Step::Stop };
+        let end = match json.get(begin) {
+            Some(b'{') if part.names => naming(json, begin, part, cuts),
+            Some(b'{') => {
+                let end = object(json, begin, &part.parts, cuts);
+                // One that holds nothing is not there.
+                if end.is_some_and(|end| end > begin + 2) {
+                    cuts.extensions |= part.extension;
+                }
+                end
+            }
+            Some(b'[') => items(json, begin, |begin| match json.get(begin) {
+                Some(b'{') => object(json, begin, &part.parts, cuts).map_or(Step::Stop, Step::Read),
+                Some(b'[') | None => Step::Stop,
+                Some(_) => Step::Pass,
+            }),
+            // Something else than we expect of it.
+            Some(_) if part.names || part.extension != 0 => None,
+            Some(_) | None => return Step::Pass,
+        };
+        end.map_or(Step::Stop, Step::Read)
+    })
+}
+
+/// Goes over an object that names another resource. Returns where it ends.
+fn naming(json: &[u8], begin: usize, part: &Part, cuts: &mut Cuts) -> Option<usize> {
     let (mut value, mut has_ref) = (None, false);
     let end = each(json, begin, |name, begin| {
         match name {
@@ -157,18 +186,19 @@ fn member(json: &[u8], naming: &[Naming], (name, begin): (&[u8], usize), found: 
                 value = Some((begin + 1, text.end - 1));
                 return Step::Read(text.end);
             }
+            // What else it has is shown as it stands, and has no parts.
+            name if part.parts.iter().all(|part| part.name.as_bytes() != name) => return Step::Stop,
             _ => {}
         }
         Step::Pass
-    });
-    let Some(end) = end else { return Step::Stop };
+    })?;
     if let Some(value) = value {
         let text = json.get(value.0..value.1).and_then(|text| std::str::from_utf8(text).ok());
         let id = text.and_then(|text| text.parse().ok());
-        let (guess, kind) = (Guess::default(), naming.kind.clone());
-        found.push(Named { at: end - 1, value, id, guess, has_ref, kind });
+        let (guess, kind) = (Guess::default(), part.kind.clone());
+        cuts.named.push(Named { at: end - 1, value, id, guess, has_ref, kind });
     }
-    Step::Read(end)
+    Some(end)
 }
 
 #[cfg(test)]
@@ -185,7 +215,7 @@ mod tests {
     #[test]
     fn the_place_before_the_closing_brace_is_found() {
         let text = format!(
-            r#"{{"title":"\"manager\"","{ENTERPRISE}":{{"department":"x","manager":{{"value":"42"}}}},"x":{{"manager":{{"value":"43"}}}}}}"#
+            r#"{{"title":"\"manager\"","{ENTERPRISE}":{{"department":"x","manager":{{"value":"42"}}}},"name":{{"givenName":"manager"}}}}"#
         );
         let cut = seams().cuts(text.as_bytes()).unwrap();
         let [place] = &cut.named[..] else { panic!("{cut:?}") };
@@ -200,11 +230,17 @@ mod tests {
 
     #[test]
     fn a_document_that_names_nobody_is_not_cut() {
-        for text in ["", "{}", r#"{"userName":"manager"}"#, r#"{"manager":{"value":"42"},"a":{"id":"7"}}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"userName":"manager"}"#,
+            r#"{"name":{"givenName":"{\"id\":7}"},"emails":[{"value":"id","primary":true},"x"]}"#,
+        ] {
             assert_eq!(seams().cuts(text.as_bytes()), Some(Cuts::default()), "{text}");
         }
-        for inner in ["{}", r#"{"department":"manager"}"#, r#"{"manager":{"value":42}}"#, r#"{"manager":{}}"#]
-        {
+        let text = format!(r#"{{"{ENTERPRISE}":{{}}}}"#);
+        assert_eq!(seams().cuts(text.as_bytes()), Some(Cuts::default()));
+        for inner in [r#"{"department":"manager"}"#, r#"{"manager":{"value":42}}"#, r#"{"manager":{}}"#] {
             let text = format!(r#"{{"{ENTERPRISE}":{inner}}}"#);
             let expected = Cuts { extensions: 1, ..Cuts::default() };
             assert_eq!(seams().cuts(text.as_bytes()), Some(expected), "{text}");
@@ -213,12 +249,30 @@ mod tests {
 
     #[test]
     fn what_holds_what_is_derived_or_is_not_as_we_write_it_is_left_to_its_tree() {
-        for text in [r#"{"id":"7"}"#, r#"{"a":1,"groups":[]}"#, r#"{"userName": "x"}"#, "{} ", "[]", "{"] {
+        for text in [
+            r#"{"id":"7"}"#,
+            r#"{"title":"x","groups":[]}"#,
+            r#"{"manager":{"value":"42"}}"#,
+            r#"{"userName": "x"}"#,
+            "{} ",
+            "[]",
+            "{",
+        ] {
+            assert_eq!(seams().cuts(text.as_bytes()), None, "{text}");
+        }
+        for text in [
+            r#"{"name":{"pin":"7"}}"#,
+            r#"{"emails":[{"pin":"7"}]}"#,
+            r#"{"emails":[[]]}"#,
+            r#"{"title":{"a":1}}"#,
+        ] {
             assert_eq!(seams().cuts(text.as_bytes()), None, "{text}");
         }
         for inner in [
             r#"{"manager":{"displayName":"x","value":"42"}}"#,
             r#"{"manager":{"value":"4\u0032"}}"#,
+            r#"{"manager":{"pin":"7","value":"42"}}"#,
+            r#"{"pin":"7"}"#,
             r#"{"manager":"42"}"#,
             "null",
         ] {

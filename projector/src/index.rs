@@ -3,7 +3,7 @@
 use scim::{AttrPath, Op, Registry, Resolved, Rule, Type};
 use serde_json::Value;
 
-use crate::cuts::naming;
+use crate::cuts::naming_attributes;
 use crate::directory::{ColumnNumber, DISPLAY};
 use crate::extract::Tree;
 
@@ -50,7 +50,8 @@ impl Indexes {
             columns.extend(unique.filter_map(|path| indexed(registry, &path.to_string()).ok()));
         }
         // Whom a change of somebody's concerns is found by whom they name.
-        for (extension, attribute) in registry.resource_types().iter().flat_map(|kind| naming(registry, kind))
+        for (extension, attribute) in
+            registry.resource_types().iter().flat_map(|kind| naming_attributes(registry, kind))
         {
             let path = AttrPath {
                 schema: extension.map(str::to_string),

@@ -42,6 +42,30 @@ pub(crate) fn each(json: &[u8], begin: usize, mut member: impl FnMut(&[u8], usiz
     }
 }
 
+/// Shows where each value of the list that begins here begins. Returns where the list ends; nothing when it is not as we write
+/// it, or the search is over.
+pub(crate) fn items(json: &[u8], begin: usize, mut item: impl FnMut(usize) -> Step) -> Option<usize> {
+    if *json.get(begin)? != b'[' {
+        return None;
+    }
+    let mut at = begin + 1;
+    if *json.get(at)? == b']' {
+        return Some(at + 1);
+    }
+    loop {
+        let end = match item(at) {
+            Step::Pass => value(json, at)?,
+            Step::Read(to) => to,
+            Step::Stop => return None,
+        };
+        match *json.get(end)? {
+            b',' => at = end + 1,
+            b']' => return Some(end + 1),
+            _ => return None,
+        }
+    }
+}
+
 /// Where a text ends, behind its quotation mark.
 pub(crate) struct Text {
     pub(crate) end: usize,
@@ -159,6 +183,31 @@ mod tests {
             "{\"a\":\"\\",
         ] {
             assert_eq!(members(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn items_are_those_that_a_list_has() {
+        let items = |json: &str| {
+            let mut found = Vec::new();
+            let end = items(json.as_bytes(), 0, |begin| {
+                found.push(
+                    value(json.as_bytes(), begin).map(|end| json[begin..end].to_string()).unwrap_or_default(),
+                );
+                if found.last().is_some_and(|found| found == "9") { Step::Stop } else { Step::Pass }
+            });
+            (end == Some(json.len())).then_some(found)
+        };
+        for json in ["[]", "[1]", r#"["]",{"a":[2]},[],null,-1.5,true]"#] {
+            let list: Vec<Value> = serde_json::from_str(json).unwrap();
+            let found = items(json).unwrap();
+            assert_eq!(
+                found.iter().map(|text| serde_json::from_str(text).unwrap()).collect::<Vec<Value>>(),
+                list
+            );
+        }
+        for json in ["", "{}", "[", "[1", "[1,", "[1,]", "[1 ,2]", "[1}", "[1]]", "[9]"] {
+            assert_eq!(items(json), None, "{json}");
         }
     }
 

@@ -6,7 +6,7 @@ use proto::{ResourceId, Tenant, Version};
 use scim::{Attribute, Object, ResourceType};
 use serde_json::{Value, json};
 
-use crate::cuts::{Cuts, naming};
+use crate::cuts::{Cuts, naming_attributes};
 use crate::directory::{Directory, Slot};
 use crate::linked::Linked;
 use crate::{Moment, Projection, Stored};
@@ -158,7 +158,7 @@ impl Projection {
                 object.insert("groups".to_string(), groups.into());
             }
         }
-        for (extension, attribute) in naming(registry, kind) {
+        for (extension, attribute) in naming_attributes(registry, kind) {
             let members = match extension {
                 None => Some(&mut object),
                 Some(urn) => object.get_mut(urn).and_then(Value::as_object_mut),
@@ -190,7 +190,7 @@ impl Projection {
             };
             members?.get(&attribute.name)?.get("value")?.as_str()?.parse().ok()
         };
-        naming(registry, kind).filter_map(id).collect()
+        naming_attributes(registry, kind).filter_map(id).collect()
     }
 
     /// `$ref` and `displayName` of an attribute that names another resource.

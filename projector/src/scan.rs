@@ -12,7 +12,7 @@ use scim::{Filter, Object, ResourceType, Sort};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::content::Content;
-use crate::cuts::{DERIVED, naming};
+use crate::cuts::{DERIVED, naming_attributes};
 use crate::directory::{Directory, Slot};
 use crate::query::Found;
 use crate::row::Row;
@@ -81,7 +81,7 @@ impl Scan {
         if let Some((path, _)) = sort.and_then(Sort::attribute) {
             wanted.extend(path.root().map(str::to_string));
         }
-        let named = naming(&projection.inner.registry, kind)
+        let named = naming_attributes(&projection.inner.registry, kind)
             .any(|(extension, attribute)| wanted.contains(extension.unwrap_or(&attribute.name)));
         let by_document = !named && !DERIVED.iter().any(|name| wanted.contains(*name));
         let lens =
