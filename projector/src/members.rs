@@ -93,13 +93,11 @@ pub(crate) fn value(json: &[u8], begin: usize) -> Option<usize> {
     match *json.get(begin)? {
         b'"' => text(json, begin).map(|text| text.end),
         b'{' | b'[' => nested(json, begin),
+        // A number, or a word.
         _ => {
-            let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']');
-            json.get(begin..)?
-                .iter()
-                .position(is_end)
-                .filter(|length| *length > 0)
-                .map(|length| begin + length)
+            let is_of_it = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+            let length = json.get(begin..)?.iter().position(|byte| !is_of_it(byte))?;
+            (length > 0).then_some(begin + length)
         }
     }
 }

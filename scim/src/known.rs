@@ -1,9 +1,6 @@
 //! What of a document the schemas know. Whatever they do not was written under one that was taken away, or part of which
 //! was: nothing says any more who may see it, so nobody does.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::{Attribute, Object, Registry, ResourceType};
@@ -11,12 +8,6 @@ use crate::{Attribute, Object, Registry, ResourceType};
 /// A document with only what the schemas know of it.
 pub fn known(registry: &Registry, kind: &ResourceType, document: Object) -> Object {
     Known::Document(registry, kind).members_of(document)
-}
-
-/// Whether they know all of it. The document is given as JSON; what is none is not known.
-pub fn is_known(registry: &Registry, kind: &ResourceType, json: &[u8]) -> bool {
-    let mut text = serde_json::Deserializer::from_slice(json);
-    Known::Document(registry, kind).deserialize(&mut text).is_ok()
 }
 
 /// The members that an object may have.
@@ -68,82 +59,6 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Walks along a text, keeps nothing of it, and ends at the first name that is not known.
-impl<'de> DeserializeSeed<'de> for Known<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Known<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Member(self))? {
-            map.next_value_seed(part)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        while values.next_element_seed(self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// The name of a member.
-struct Member<'a>(Known<'a>);
-
-impl<'de, 'a> DeserializeSeed<'de> for Member<'a> {
-    type Value = Known<'a>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Known<'a>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'a> Visitor<'_> for Member<'a> {
-    type Value = Known<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Known<'a>, E> {
-        self.0.part(name).ok_or_else(|| E::custom("no schema knows it"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,8 +70,6 @@ mod tests {
     fn check(document: Value, expected: Value) {
         let registry = Registry::built_in().unwrap();
         let user = registry.by_name("User").unwrap();
-        let text = document.to_string();
-        assert_eq!(is_known(&registry, user, text.as_bytes()), document == expected, "{text}");
         let object = document.as_object().unwrap().clone();
         assert_eq!(Value::Object(known(&registry, user, object)), expected);
     }

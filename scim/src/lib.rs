@@ -69,7 +69,7 @@ pub use diff::{Change, diff};
 pub use error::{Error, ScimType};
 pub use filter::{Filter, FilterLimits, Op, Rule};
 pub use fold::fold;
-pub use known::{is_known, known};
+pub use known::known;
 pub use members::MemberChange;
 pub use patch::{Operation, Patch, PatchOp, PatchPath};
 pub use path::AttrPath;
