@@ -157,6 +157,45 @@ mod tests {
         }
     }
 
+    /// Some value of any shape, with texts that hold what ends other things.
+    fn any(state: &mut u32, depth: u32) -> Value {
+        let mut next = |below: u32| {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (*state >> 8) % below
+        };
+        const TEXTS: [&str; 8] = ["", "a", "\"", "\\", "\\\"}", "{\"id\":[", "\u{1}\u{e4},", "]}:"];
+        match next(if depth > 3 { 5 } else { 8 }) {
+            0 => Value::Null,
+            1 => (next(2) == 0).into(),
+            2 => (f64::from(next(9)) / 4.0 - 1.0).into(),
+            3 => u64::MAX.into(),
+            4 => TEXTS[next(8) as usize].into(),
+            5 => (0..next(4)).map(|_| any(state, depth + 1)).collect(),
+            _ => {
+                let names: Vec<String> = (0..next(4)).map(|name| format!("{name}")).collect();
+                Value::Object(names.into_iter().map(|name| (name, any(state, depth + 1))).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn members_of_whatever_is_written_are_found() {
+        let (mut state, mut objects) = (7, 0);
+        for _ in 0..5_000 {
+            let value = any(&mut state, 0);
+            let found = members(&value.to_string());
+            let Value::Object(tree) = value else {
+                assert_eq!(found, None, "{value}");
+                continue;
+            };
+            let found = found.unwrap().into_iter();
+            let found = found.map(|(name, text)| (name, serde_json::from_str(&text).unwrap()));
+            assert_eq!(found.collect::<serde_json::Map<_, _>>(), tree);
+            objects += 1;
+        }
+        assert!(objects > 1_000, "{objects}");
+    }
+
     #[test]
     fn what_is_not_as_we_write_it_is_left_to_others() {
         for json in [
