@@ -17,52 +17,51 @@ pub(crate) enum Step {
 /// Shows the members of the object that begins here, each by its name and where its value begins. Returns where the object
 /// ends; nothing when it is not as we write it, or the search is over.
 pub(crate) fn each(json: &[u8], begin: usize, mut member: impl FnMut(&[u8], usize) -> Step) -> Option<usize> {
-    if *json.get(begin)? != b'{' {
-        return None;
-    }
-    let mut at = begin + 1;
-    if *json.get(at)? == b'}' {
-        return Some(at + 1);
-    }
-    loop {
+    parted(json, begin, *b"{}", |at| {
         let Text { end, is_plain } = text(json, at)?;
         if !is_plain || *json.get(end)? != b':' {
             return None;
         }
-        let end = match member(json.get(at + 1..end - 1)?, end + 1) {
-            Step::Pass => value(json, end + 1)?,
-            Step::Read(to) => to,
-            Step::Stop => return None,
-        };
-        match *json.get(end)? {
-            b',' => at = end + 1,
-            b'}' => return Some(end + 1),
-            _ => return None,
-        }
-    }
+        done(json, end + 1, member(json.get(at + 1..end - 1)?, end + 1))
+    })
 }
 
 /// Shows where each value of the list that begins here begins. Returns where the list ends; nothing when it is not as we write
 /// it, or the search is over.
 pub(crate) fn items(json: &[u8], begin: usize, mut item: impl FnMut(usize) -> Step) -> Option<usize> {
-    if *json.get(begin)? != b'[' {
+    parted(json, begin, *b"[]", |at| done(json, at, item(at)))
+}
+
+/// Goes from comma to comma; `part` says where the one ends that begins here.
+fn parted(
+    json: &[u8],
+    begin: usize,
+    [open, close]: [u8; 2],
+    mut part: impl FnMut(usize) -> Option<usize>,
+) -> Option<usize> {
+    if *json.get(begin)? != open {
         return None;
     }
     let mut at = begin + 1;
-    if *json.get(at)? == b']' {
+    if *json.get(at)? == close {
         return Some(at + 1);
     }
     loop {
-        let end = match item(at) {
-            Step::Pass => value(json, at)?,
-            Step::Read(to) => to,
-            Step::Stop => return None,
-        };
+        let end = part(at)?;
         match *json.get(end)? {
             b',' => at = end + 1,
-            b']' => return Some(end + 1),
+            last if last == close => return Some(end + 1),
             _ => return None,
         }
+    }
+}
+
+/// Where the value that begins here ends, after what was done about it.
+fn done(json: &[u8], begin: usize, step: Step) -> Option<usize> {
+    match step {
+        Step::Pass => value(json, begin),
+        Step::Read(to) => Some(to),
+        Step::Stop => None,
     }
 }
 
