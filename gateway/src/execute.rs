@@ -401,7 +401,7 @@ fn from_event(kind: &ResourceType, current: Option<Stored>, written: Written) ->
     let members_only = matches!(write.kind, Kind::MembersChanged { .. });
     let (document, external_ids) = match &current {
         Some(current) if members_only => (current.document.clone(), current.external_ids.clone()),
-        Some(_) | None => (body.document.clone(), Arc::new(body.external_ids.clone())),
+        Some(_) | None => (body.document.clone(), body.external_ids.clone().into()),
     };
     let mut claims = current.as_ref().map(|current| current.claims.clone()).unwrap_or_default();
     claims.retain(|_, key| !write.released.iter().any(|released| released.key == *key));

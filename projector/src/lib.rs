@@ -39,7 +39,6 @@ mod rows;
 mod run;
 mod scan;
 mod settle;
-mod shown_ids;
 mod sift;
 mod snapshot;
 mod splice;

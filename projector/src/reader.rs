@@ -92,7 +92,6 @@ impl Reader {
     fn content(&self, encoded: &Encoded, key: &DataKey, sequence: u64) -> Result<Content, Error> {
         let (json, external_ids) =
             encoded.open_document(key).map_err(|source| Error::Event { sequence, source })?;
-        let external_ids = Arc::new(external_ids);
         Ok(Content { json, external_ids, key_ref: encoded.event.key_ref, ..Content::default() })
     }
 
@@ -113,7 +112,7 @@ impl Reader {
                 let opened = closed.open_document(&key);
                 let (json, external_ids) =
                     opened.map_err(|source| Error::Event { sequence: row.sequence, source })?;
-                Ok(Some(Content { json, external_ids: external_ids.into(), key_ref, ..Content::default() }))
+                Ok(Some(Content { json, external_ids, key_ref, ..Content::default() }))
             }
         }
     }

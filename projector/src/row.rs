@@ -89,7 +89,6 @@ impl ReadRow {
 
     /// `externalId` by source.
     pub(crate) fn external_ids(&self) -> impl Iterator<Item = (&str, &str)> {
-        let external_ids = self.content.iter().flat_map(|content| content.external_ids.iter());
-        external_ids.map(|(source, id)| (source.as_str(), id.as_str()))
+        self.content.iter().flat_map(|content| content.external_ids.each())
     }
 }

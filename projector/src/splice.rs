@@ -284,13 +284,9 @@ fn head(stored: &Stored, frame: &Frame, lens: &Lens, cuts: &Cuts, out: &mut Vec<
     out.extend_from_slice(b"\"],\"id\":\"");
     id(stored.id, out);
     out.extend_from_slice(b"\",");
-    let external_id = match &stored.cuts.content {
-        Some(content) => content.shown_id(&lens.source).map(Cow::Borrowed),
-        None => stored.external_ids.get(&lens.source).map(|id| as_escaped(id.as_bytes())),
-    };
-    if let Some(external_id) = external_id {
+    if let Some(external_id) = stored.external_ids.of(&lens.source) {
         out.extend_from_slice(b"\"externalId\":\"");
-        out.extend_from_slice(&external_id);
+        escaped(external_id, out);
         out.extend_from_slice(b"\",");
     }
 }

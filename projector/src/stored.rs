@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::subject::Key;
-use proto::{Document, KeyRef, ResourceId, Version};
+use proto::{Document, ExternalIds, KeyRef, ResourceId, Version};
 
 use crate::content::Content;
 use crate::directory::{Directory, Number, Seen, Slot};
@@ -22,7 +22,7 @@ pub struct Stored {
     /// The document.
     pub document: Document,
     /// `externalId` by source.
-    pub external_ids: Arc<BTreeMap<String, String>>,
+    pub external_ids: ExternalIds,
     /// Log time of its first event.
     pub created: Timestamp,
     /// Log time of the last event that changed what a client reads.

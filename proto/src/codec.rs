@@ -1,7 +1,5 @@
 //! Events as bytes: an envelope in the clear, a body sealed with the envelope's exact bytes as associated data.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
@@ -9,10 +7,11 @@ use scim::{Change, Object};
 use serde_json::Value;
 
 use crate::document::json;
+use crate::external_ids::Entry;
 use crate::sealing::{DataKey, Nonce, Unopened};
 use crate::subject::Key;
 use crate::wire::identity as wire;
-use crate::{Body, Event, EventId, InvalidId, KeyRef, Kind, ResourceId};
+use crate::{Body, Event, EventId, ExternalIds, InvalidId, KeyRef, Kind, ResourceId};
 
 /// Bytes that are no event we can read. The consumer must stop: skipping would be data loss.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +72,15 @@ impl Frame {
         key.open(&self.nonce, &self.ciphertext, &self.envelope)
     }
 
-    fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
-        let body = DocumentAndIds::decode(Bytes::from(self.open(key)?))?;
-        Ok((body.document, body.external_ids))
+    fn open_document(&self, key: &DataKey) -> Result<(Bytes, ExternalIds), Error> {
+        let plain = Bytes::from(self.open(key)?);
+        let body = DocumentAndIds::decode(plain.clone())?;
+        let external_ids = match ExternalIds::of_entries(body.external_ids) {
+            Some(external_ids) => external_ids,
+            // Who reads all of it says what is wrong.
+            None => wire::Body::decode(plain)?.external_ids.into(),
+        };
+        Ok((body.document, external_ids))
     }
 }
 
@@ -123,8 +128,8 @@ struct DocumentOnly {
 struct DocumentAndIds {
     #[prost(bytes = "bytes", tag = "1")]
     document: Bytes,
-    #[prost(btree_map = "string, string", tag = "2")]
-    external_ids: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "2")]
+    external_ids: Vec<Entry>,
 }
 
 /// Reads a message that holds the document of its resource, sealed; nothing when it is another.
@@ -140,7 +145,7 @@ pub fn glance(bytes: Bytes) -> Result<Option<Closed>, Error> {
 
 impl Closed {
     /// The document's JSON, which is not looked at, and `externalId` by source.
-    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
+    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, ExternalIds), Error> {
         self.frame.open_document(key)
     }
 
@@ -171,7 +176,7 @@ impl Encoded {
 
 impl Encoded {
     /// Opens the body for what readers need most: its document's JSON, which is not looked at, and `externalId` by source.
-    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, BTreeMap<String, String>), Error> {
+    pub fn open_document(&self, key: &DataKey) -> Result<(Bytes, ExternalIds), Error> {
         self.frame.open_document(key)
     }
 }

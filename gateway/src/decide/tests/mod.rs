@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use proto::subject::{SubjectSecret, key_of_claim, key_of_request, key_of_value};
-use proto::{Position, Version};
+use proto::{ExternalIds, Position, Version};
 use scim::{AttrPath, Dialect, Registry};
 use serde_json::json;
 
@@ -122,7 +122,7 @@ impl Given {
             row: guard,
             resource_type: self.kind.to_string(),
             document: document.as_object().unwrap().clone().into(),
-            external_ids: Arc::default(),
+            external_ids: ExternalIds::default(),
             created: Timestamp::UNIX_EPOCH,
             last_modified: Timestamp::UNIX_EPOCH,
             version: Version::new(Position {
