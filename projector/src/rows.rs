@@ -53,7 +53,7 @@ impl Projection {
         if sought.len() < NEAR_MIN || last - first >= sought.len() as u64 * DENSE {
             return;
         }
-        let cleared = inner.hot.cleared();
+        let (cleared, has_room) = (inner.hot.cleared(), inner.hot.has_room());
         let mut sought = sought.into_iter().peekable();
         // What fails here is said when it is read alone.
         let _ = inner.store.range(tenant, first, last, |row| {
@@ -62,7 +62,9 @@ impl Projection {
                 && let Ok(Some(content)) = inner.reader.content_now(&row)
             {
                 let content = Arc::new(content);
-                inner.hot.put(sequence, content.clone(), cleared);
+                if has_room || inner.hot.comes_again(sequence) {
+                    inner.hot.put(sequence, content.clone(), cleared);
+                }
                 if let Some(place) = contents.get_mut(place) {
                     *place = Some(content);
                 }
