@@ -8,8 +8,10 @@ use serde_json::Value;
 use crate::validate::{Context, entries_of};
 use crate::{Attribute, Error, Object, Type, compare, fold, members};
 
-/// Takes out what is named, and nothing else: a value has every part that its name gives. A name that names nothing is
-/// `invalidValue`.
+/// Takes out what is named, and nothing else. A name with a `value` names what has it, and the `type` where it gives one:
+/// that is what makes a value the one it is (RFC 7643 §2.4), and `add` looks at nothing else either. Whoever calls a role by
+/// its new `display` takes it away. A name without a `value` names what has every part that it gives. A name that names
+/// nothing is `invalidValue`.
 pub(super) fn remove(
     context: Context<'_>,
     attribute: &Attribute,
@@ -27,13 +29,13 @@ pub(super) fn remove(
         values.retain(|value| !members::id(value).is_some_and(|id| ids.contains(&id)));
         return Ok(());
     }
-    // By the parts that a name gives: what they are. So many names are looked for in many values at once.
+    // By the parts that tell: what they are. So many names are looked for in many values at once.
     let mut wanted: BTreeMap<Vec<&str>, BTreeSet<Vec<String>>> = BTreeMap::new();
     for name in &names {
         let (parts, are) = match name {
             Value::Object(members) => members
                 .iter()
-                .filter(|(part, value)| !is_default(part, value))
+                .filter(|(part, value)| tells(members, part, value))
                 .map(|(part, value)| (part.as_str(), compared(sub(attribute, part), value)))
                 .unzip(),
             simple => (Vec::new(), vec![compared(attribute, simple)]),
@@ -53,7 +55,12 @@ pub(super) fn remove(
 }
 
 fn parts_of(attribute: &Attribute, members: &Object, parts: &[&str]) -> Option<Vec<String>> {
-    let part = |part: &&str| Some(compared(sub(attribute, part), members.get(*part)?));
+    let is_named = parts.contains(&"value");
+    let part = |part: &&str| match members.get(*part) {
+        Some(value) => Some(compared(sub(attribute, part), value)),
+        // Templates write `""` where there is no type.
+        None => (is_named && *part == "type").then(String::new),
+    };
     parts.iter().map(part).collect()
 }
 
@@ -61,9 +68,13 @@ fn sub<'a>(attribute: &'a Attribute, part: &str) -> &'a Attribute {
     attribute.sub(part).unwrap_or(attribute)
 }
 
-/// A value that is not primary need not say so.
-fn is_default(part: &str, value: &Value) -> bool {
-    part == "primary" && value == &Value::Bool(false)
+/// Whether a part of a name tells which value is meant. Beside a `value` all but the type describe it; a value that is not
+/// primary need not say so.
+fn tells(name: &Object, part: &str, value: &Value) -> bool {
+    if name.contains_key("value") {
+        return matches!(part, "value" | "type");
+    }
+    part != "primary" || value != &Value::Bool(false)
 }
 
 /// A value so that those that are equal for a filter are the same text.
