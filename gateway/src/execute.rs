@@ -136,6 +136,10 @@ impl Directory for View<'_> {
         self.projection.type_of(self.tenant, id).is_some()
     }
 
+    fn was_there(&self, id: ResourceId) -> bool {
+        self.projection.was_there(self.tenant, id)
+    }
+
     fn is_member(&self, member: ResourceId) -> bool {
         self.projection.has_member(self.tenant, self.id, member)
     }

@@ -259,6 +259,11 @@ impl Projection {
         self.with(tenant, |directory| Some(directory.type_at(directory.slot(id)?).to_string())).flatten()
     }
 
+    /// Whether there is, or ever was, a resource with this id.
+    pub fn was_there(&self, tenant: &Tenant, id: ResourceId) -> bool {
+        self.with(tenant, |directory| directory.lives(id).next().is_some()).unwrap_or_default()
+    }
+
     /// Whether a resource is a member of a group.
     pub fn has_member(&self, tenant: &Tenant, group: ResourceId, member: ResourceId) -> bool {
         self.with(tenant, |directory| match (directory.slot(group), directory.slot(member)) {

@@ -96,6 +96,41 @@ fn whoever_joins_a_group_brings_its_members() {
     assert_eq!(members(&hr.get(&format!("/Groups/{made}")).expect(200).body), all);
 }
 
+/// A provider that has not heard of HR's deletion still lists whom HR deleted: whoever it takes out goes all the same.
+#[test]
+fn whom_another_source_deleted_keeps_nobody_in_a_group() {
+    let house = house("");
+    let (hr, idp) = (client(&house, "hr", "rfc"), client(&house, "idp", "okta"));
+    let [ada, bob, cyd, dan, eve] =
+        ["ada", "bob", "cyd", "dan", "eve"].map(|name| idp.post("/Users", &user(name)).expect(201).id());
+    let everybody = [&ada, &bob, &cyd, &dan].map(String::as_str);
+    let path = format!("/Groups/{}", idp.post("/Groups", &group("Team", &everybody)).expect(201).id());
+    hr.delete(&format!("/Users/{bob}")).expect(204);
+    let members = |reply: &Value| {
+        let members = reply["members"].as_array().cloned().unwrap_or_default();
+        members.iter().map(|member| member["value"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let without_cyd = idp.put(&path, &group("Team", &[&ada, &bob, &dan])).expect(200);
+    assert_eq!(members(&without_cyd.body), [ada.clone(), dan.clone()]);
+    let one = |id: &str| json!([{"value": id}]);
+    let remove = json!({"op": "remove", "path": format!("members[value eq \"{dan}\"]")});
+    let without_dan = json!([{"op": "add", "path": "members", "value": one(&bob)}, remove]);
+    assert_eq!(members(&idp.patch(&path, without_dan).expect(200).body), [ada.clone()]);
+    let nobody = json!([{"op": "replace", "path": "members", "value": one(&bob)}]);
+    assert_eq!(members(&idp.patch(&path, nobody).expect(200).body), [String::new(); 0]);
+
+    // Whoever only adds is told, and whoever comes back under his former id is there again.
+    let add = json!([{"op": "add", "path": "members", "value": [{"value": bob}, {"value": eve}]}]);
+    assert_eq!(idp.patch(&path, add.clone()).expect(400).body["scimType"], "invalidValue");
+    let mut again = user("bob");
+    again["externalId"] = json!("00u-bob");
+    let back = idp.post("/Users", &again).expect(201).id();
+    hr.delete(&format!("/Users/{back}")).expect(204);
+    assert_eq!(members(&idp.put(&path, &group("Team", &[&back, &eve])).expect(200).body), [eve.clone()]);
+    assert_eq!(idp.post("/Users", &again).expect(201).id(), back);
+    assert_eq!(members(&idp.put(&path, &group("Team", &[&back])).expect(200).body), [back]);
+}
+
 /// An empty field, which templates send for what nobody filled in, names nobody; of many values each may name somebody.
 #[test]
 fn a_join_key_names_somebody_by_any_value_that_says_something() {

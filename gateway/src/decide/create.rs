@@ -12,7 +12,7 @@ use scim::{AttrPath, Object, Quirk};
 use serde_json::Value;
 
 use super::{
-    Decision, Holding, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members,
+    Decision, Gone, Holding, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members,
     unique_value, within_size,
 };
 
@@ -32,7 +32,7 @@ pub(super) fn create(
         }
         Rival::Holder { stored, holding: Holding::Own, .. } if is_switched_off(terms, stored) => {
             terms.context.speech.note(Quirk::CreateReturns);
-            change(state, terms, stored, returning(parts))
+            change(state, terms, stored, returning(parts), Gone::Refused)
         }
         Rival::Holder { attribute, .. } => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
         Rival::Joined(stored) => {
@@ -41,7 +41,7 @@ pub(super) fn create(
                 let held = state.directory.members().into_iter().map(|id| id.to_string());
                 held.chain(named.iter().cloned()).collect()
             });
-            match change(state, terms, stored, joined)? {
+            match change(state, terms, stored, joined, Gone::Refused)? {
                 Decision::Nothing => Ok(Decision::Nothing),
                 written => {
                     metrics::counter!("rollcall_joined_total").increment(1);
@@ -72,7 +72,7 @@ fn fresh(
     if has(terms.context, "active") && !parts.document.contains_key("active") {
         Arc::make_mut(&mut parts.document).insert("active".to_string(), active.into());
     }
-    let members_added = members::all(state, terms.limits, parts.members.as_deref())?;
+    let members_added = members::all(state, terms.limits, parts.members.as_deref(), Gone::Refused)?;
     let body = body_of(terms.caller, None, parts);
     within_size(terms.limits, &body.document)?;
     let (key, guard) = match unique_value(terms.context, &body.document) {

@@ -19,6 +19,7 @@ use crate::Limits;
 use crate::command::{Caller, Command, Expected};
 use crate::policy::{Claimable, Rules};
 pub(crate) use create::{is_as_begun, is_met};
+use members::Gone;
 
 /// What a decision may look at.
 pub(crate) struct State<'a> {
@@ -68,6 +69,8 @@ pub(crate) trait Directory: Sync {
     fn key(&self, key: &Key) -> KeyState;
     /// Whether a resource exists.
     fn exists(&self, id: ResourceId) -> bool;
+    /// Whether a resource exists or ever did.
+    fn was_there(&self, id: ResourceId) -> bool;
     /// Whether somebody is a member of the resource that is changed.
     fn is_member(&self, member: ResourceId) -> bool;
     /// The members of the resource that is changed.
@@ -193,7 +196,7 @@ fn replace(
     {
         Arc::make_mut(&mut parts.document).insert("active".to_string(), active.clone());
     }
-    change(state, terms, current, parts)
+    change(state, terms, current, parts, Gone::PassedOver)
 }
 
 fn patch(
@@ -240,9 +243,10 @@ fn patch(
     if !touches_members {
         parts.members = None;
     }
-    let mut decision = change(state, terms, current, parts)?;
+    let gone = if patch.takes_members() { Gone::PassedOver } else { Gone::Refused };
+    let mut decision = change(state, terms, current, parts, gone)?;
     if let Decision::Write(write) = &mut decision {
-        write.beyond_guards = beyond_guards;
+        write.beyond_guards |= beyond_guards;
     }
     Ok(decision)
 }
@@ -253,15 +257,18 @@ fn change(
     terms: Terms<'_>,
     current: &Stored,
     mut parts: Parts,
+    gone: Gone,
 ) -> Result<Decision, Rejection> {
     let Terms { context, caller, limits, .. } = terms;
     create::mask(terms, &mut parts, Some(current));
+    let mut beyond_guards = false;
     let (members_added, members_removed) = match &parts.members {
         Some(wanted) if has(context, "members") => {
             let held: BTreeSet<ResourceId> = state.directory.members().into_iter().collect();
             let known: Vec<String> =
                 wanted.iter().filter(|id| !id.parse().is_ok_and(|id| held.contains(&id))).cloned().collect();
-            let added = members::all(state, limits, Some(&known))?;
+            let added = members::all(state, limits, Some(&known), gone)?;
+            beyond_guards = added.len() < known.len();
             let kept: BTreeSet<ResourceId> = wanted.iter().filter_map(|id| id.parse().ok()).collect();
             (added, held.difference(&kept).copied().collect())
         }
@@ -295,7 +302,7 @@ fn change(
         (Some(known), Some(_)) => (named, known.last, Some((current.key, current.guard))),
     };
     let guard = Guard::Last(guard);
-    let (id, beyond_guards) = (current.id, false);
+    let id = current.id;
     let write = Write { id, kind, key, guard, body, moved, claimed, released, beyond_guards };
     Ok(Decision::Write(Box::new(write)))
 }

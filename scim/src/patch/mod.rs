@@ -95,4 +95,11 @@ impl Patch {
     pub fn touches_members(&self) -> bool {
         self.operations.iter().any(|operation| operation.path.attr.is(members::MEMBERS))
     }
+
+    /// Whether an operation may take members out.
+    pub fn takes_members(&self) -> bool {
+        let mut of_members =
+            self.operations.iter().filter(|operation| operation.path.attr.is(members::MEMBERS));
+        of_members.any(|operation| operation.op != PatchOp::Add)
+    }
 }
