@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::validate::each_name_once;
-use crate::{Error, Object};
+use crate::{Error, Object, Speech, message};
 
 /// The URN of the request.
 const REQUEST: &str = "urn:ietf:params:scim:api:messages:2.0:BulkRequest";
@@ -43,15 +43,12 @@ pub struct Operation {
 impl Request {
     /// Reads a request. A mistake in one operation is that operation's error; more operations than `operations_max`
     /// are 413.
-    pub fn parse(body: Value, operations_max: usize) -> Result<Self, Error> {
+    pub fn parse(body: Value, operations_max: usize, speech: Speech<'_>) -> Result<Self, Error> {
         let Value::Object(body) = body else { return Err(Error::syntax("the body must be a JSON object")) };
         each_name_once(&body)?;
         let mut members: BTreeMap<String, Value> =
             body.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        let urns = members.get("schemas").and_then(Value::as_array).into_iter().flatten();
-        if !urns.filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(REQUEST)) {
-            return Err(Error::syntax(format!("schemas must hold {REQUEST:?}")));
-        }
+        message::is(REQUEST, members.get("schemas"), speech)?;
         let errors_max = match members.get("failonerrors") {
             None | Some(Value::Null) => usize::MAX,
             Some(number) => match number.as_u64().and_then(|number| usize::try_from(number).ok()) {
@@ -296,9 +293,14 @@ fn in_paths(data: &mut Value, ids: &BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect;
 
     fn request(operations: Value) -> Result<Request, Error> {
-        Request::parse(json!({"schemas": [REQUEST], "failOnErrors": 2, "Operations": operations}), 3)
+        Request::parse(
+            json!({"schemas": [REQUEST], "failOnErrors": 2, "Operations": operations}),
+            3,
+            Dialect::Rfc.into(),
+        )
     }
 
     #[test]
@@ -335,10 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_schemas_is_one_where_that_is_forgiven() {
+        let read = |dialect: Dialect| Request::parse(json!({"Operations": []}), 3, dialect.into());
+        assert!(read(Dialect::Okta).is_ok());
+        assert_eq!(read(Dialect::Rfc).unwrap_err().status, 400);
+    }
+
+    #[test]
     fn errors_end_a_request_that_says_so() {
         let read = |errors: Value| {
             let body = json!({"schemas": [REQUEST], "failOnErrors": errors, "Operations": []});
-            Request::parse(body, 3).map(|request| request.errors_max).map_err(|error| error.status)
+            Request::parse(body, 3, Dialect::Rfc.into())
+                .map(|request| request.errors_max)
+                .map_err(|error| error.status)
         };
         for (errors, expected) in [
             (Value::Null, Ok(usize::MAX)),

@@ -53,6 +53,7 @@ mod fold;
 mod identity;
 mod known;
 mod members;
+mod message;
 mod patch;
 mod path;
 mod quirk;

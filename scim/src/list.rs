@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::validate::each_name_once;
-use crate::{Error, Object, ScimType};
+use crate::{Error, Object, ScimType, Speech, message};
 
 /// The URN of the message of a `.search`.
 const SEARCH_REQUEST: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
@@ -63,17 +63,14 @@ impl Question {
     }
 
     /// Reads the body of a `.search`.
-    pub fn of_body(body: &Value) -> Result<Self, Error> {
+    pub fn of_body(body: &Value, speech: Speech<'_>) -> Result<Self, Error> {
         let body = body.as_object().ok_or_else(|| Error::syntax("the body must be a JSON object"))?;
         each_name_once(body)?;
         let member = |wanted: &str| {
             body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
         };
         let member = |wanted: &str| member(wanted).filter(|value| !value.is_null());
-        let urns = member("schemas").and_then(Value::as_array).into_iter().flatten();
-        if !urns.filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SEARCH_REQUEST)) {
-            return Err(Error::syntax(format!("schemas must hold {SEARCH_REQUEST:?}")));
-        }
+        message::is(SEARCH_REQUEST, member("schemas"), speech)?;
         let text = |name: &str| match member(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -243,6 +240,8 @@ pub fn bad_cursor(scim_type: ScimType) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect;
+    use crate::Dialect::Rfc as RFC;
 
     #[test]
     fn both_forms_of_a_message_say_the_same() {
@@ -305,15 +304,15 @@ mod tests {
         assert_eq!(found, Question { cursor: cursor.clone(), ..Question::of_parameters(|_| None).unwrap() });
         let empty =
             json!({"schemas": [SEARCH_REQUEST], "filter": " ", "sortOrder": "", "sortBy": "", "cursor": ""});
-        let absent = Question::of_body(&json!({"schemas": [SEARCH_REQUEST]})).unwrap();
-        assert_eq!(Question::of_body(&empty).unwrap(), Question { cursor, ..absent });
+        let absent = Question::of_body(&json!({"schemas": [SEARCH_REQUEST]}), RFC.into()).unwrap();
+        assert_eq!(Question::of_body(&empty, RFC.into()).unwrap(), Question { cursor, ..absent });
     }
 
     #[test]
     fn a_search_is_read_from_its_body() {
         let body = json!({"schemas": [SEARCH_REQUEST], "attributes": ["userName", "emails.value"], "sortby": "userName",
                           "sortOrder": "DESCENDING", "count": 5, "filter": null, "cursor": ""});
-        let question = Question::of_body(&body).unwrap();
+        let question = Question::of_body(&body, RFC.into()).unwrap();
         assert_eq!(question.attributes.as_deref(), Some("userName,emails.value"));
         assert_eq!((question.sort_by.as_deref(), question.descending), (Some("userName"), true));
         assert_eq!((question.count, question.cursor.as_deref(), question.filter), (Some(5), Some(""), None));
@@ -324,7 +323,19 @@ mod tests {
             json!({"schemas": [SEARCH_REQUEST], "sortOrder": "upwards"}),
             json!([]),
         ] {
-            assert!(Question::of_body(&wrong).is_err(), "{wrong}");
+            assert!(Question::of_body(&wrong, RFC.into()).is_err(), "{wrong}");
+        }
+        for unnamed in [
+            json!({"count": 5}),
+            json!({"schemas": [], "count": 5}),
+            json!({"schemas": SEARCH_REQUEST, "count": 5}),
+        ] {
+            assert_eq!(
+                Question::of_body(&unnamed, Dialect::Lenient.into()).unwrap().count,
+                Some(5),
+                "{unnamed}"
+            );
+            assert!(Question::of_body(&unnamed, RFC.into()).is_err(), "{unnamed}");
         }
     }
 }

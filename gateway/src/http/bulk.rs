@@ -16,7 +16,7 @@ use crate::batch::Batch;
 
 pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Body) -> Result<Reply, Problem> {
     let body = asked.json(&gateway, body).await?;
-    let mut request = Request::parse(body, gateway.inner.limits.bulk_operations_max)?;
+    let mut request = Request::parse(body, gateway.inner.limits.bulk_operations_max, asked.caller.speech())?;
     for operation in &mut request.operations {
         operation.path = below(&asked.caller.base_url, &operation.path);
     }

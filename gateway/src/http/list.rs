@@ -34,7 +34,7 @@ pub(super) async fn search(
     body: Body,
 ) -> Result<Reply, Problem> {
     let kind = asked.kind(&gateway)?;
-    let question = Question::of_body(&asked.json(&gateway, body).await?)?;
+    let question = Question::of_body(&asked.json(&gateway, body).await?, asked.caller.speech())?;
     answer(&gateway, &asked, std::slice::from_ref(kind), question).await
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn search_everything(
     asked: Asked,
     body: Body,
 ) -> Result<Reply, Problem> {
-    let question = Question::of_body(&asked.json(&gateway, body).await?)?;
+    let question = Question::of_body(&asked.json(&gateway, body).await?, asked.caller.speech())?;
     answer(&gateway, &asked, gateway.inner.registry.resource_types(), question).await
 }
 

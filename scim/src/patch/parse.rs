@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Operation, Patch, PatchOp, PatchPath};
 use crate::filter::PathFilter;
 use crate::validate::{Context, each_name_once, find};
-use crate::{AttrPath, Error, FilterLimits, Quirk, Resolved, ScimType, quirk};
+use crate::{AttrPath, Error, FilterLimits, Quirk, Resolved, ScimType, message, quirk};
 
 /// The URN of the message.
 const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
@@ -16,13 +16,7 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
     let member = |wanted: &str| {
         body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     };
-    let schemas = member("schemas").and_then(Value::as_array);
-    let names_it = schemas.is_some_and(|urns| {
-        urns.iter().filter_map(Value::as_str).any(|urn| urn.eq_ignore_ascii_case(SCHEMA))
-    });
-    if !(names_it || context.speech.forgives(Quirk::SchemasMissing)) {
-        return Err(Error::syntax(format!("schemas must hold {SCHEMA:?}")));
-    }
+    message::is(SCHEMA, member("schemas"), context.speech)?;
     let listed = match member("Operations") {
         Some(Value::Array(operations)) if !operations.is_empty() => operations,
         Some(_) | None => return Err(Error::syntax("Operations must be an array that is not empty")),
