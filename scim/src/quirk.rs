@@ -22,6 +22,8 @@ pub enum Quirk {
     UnknownSchema,
     /// A body without `schemas`, or without the one that is required.
     SchemasMissing,
+    /// A PATCH with no operation.
+    OperationsEmpty,
     /// An extension's attributes without its URN in `schemas`.
     ExtensionUnlisted,
     /// `remove` with `members` and the values that shall go.
@@ -71,13 +73,14 @@ const UNKNOWN: &[Dialect] = &[Dialect::Lenient];
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::OperationCase,
         Self::BooleanAsText,
         Self::BooleanAsTextInFilter,
         Self::TextUnquotedInFilter,
         Self::UnknownSchema,
         Self::SchemasMissing,
+        Self::OperationsEmpty,
         Self::ExtensionUnlisted,
         Self::RemoveByValue,
         Self::PathsAsKeys,
@@ -131,6 +134,11 @@ impl Quirk {
                 LARGE,
                 "Scripts and templates leave `schemas` out, or in a PATCH name the resource's, where RFC 7643 §3 requires the \
                  message's. The endpoint says what is meant.",
+            ),
+            Self::OperationsEmpty => (
+                "operations_empty",
+                ENTRA,
+                "Microsoft's validator sends a PATCH without any operation; RFC 7644 §3.5.2 wants one or more. It changes nothing.",
             ),
             Self::ExtensionUnlisted => (
                 "extension_unlisted",

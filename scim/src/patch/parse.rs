@@ -18,7 +18,11 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
     };
     message::is(SCHEMA, member("schemas"), context.speech)?;
     let listed = match member("Operations") {
-        Some(Value::Array(operations)) if !operations.is_empty() => operations,
+        Some(Value::Array(operations))
+            if !operations.is_empty() || context.speech.forgives(Quirk::OperationsEmpty) =>
+        {
+            operations
+        }
         Some(_) | None => return Err(Error::syntax("Operations must be an array that is not empty")),
     };
     let mut patch = Patch { operations: Vec::new(), unknown: None };
