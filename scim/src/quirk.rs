@@ -171,7 +171,7 @@ impl Quirk {
                 "array_of_one",
                 ENTRA,
                 "Old Entra jobs wrap one value, a manager for example, into an array, and a plain one into an object too: \
-                 `[{\"$ref\":null,\"value\":\"Ada\"}]`. Unwrapped.",
+                 `[{\"$ref\":null,\"value\":\"Ada\"}]`; today's send those of a list so. Unwrapped.",
             ),
             Self::ValueForArray => (
                 "value_for_array",
@@ -230,6 +230,13 @@ impl Speech<'_> {
             {
                 unwrapped(attribute, values.pop().unwrap_or(Value::Null))
             }
+            wrapped @ Value::Object(_)
+                if attribute.multi_valued
+                    && is_wrapped(attribute, &wrapped)
+                    && self.forgives(Quirk::ArrayOfOne) =>
+            {
+                unwrapped(attribute, wrapped)
+            }
             other => other,
         };
         match (attribute.kind, value) {
@@ -279,13 +286,18 @@ impl Speech<'_> {
     }
 }
 
-/// The value of `{"$ref": null, "value": "Ada"}`, where the attribute has no parts.
-fn unwrapped(attribute: &Attribute, value: Value) -> Value {
-    match value {
-        Value::Object(mut members) if attribute.kind != Type::Complex && members.contains_key("value") => {
-            members.remove("value").unwrap_or(Value::Null)
-        }
-        other => other,
+/// Whether a plain value stands in an object: `{"$ref": null, "value": "Ada"}`, where the attribute has no parts.
+fn is_wrapped(attribute: &Attribute, value: &Value) -> bool {
+    attribute.kind != Type::Complex && value.get("value").is_some()
+}
+
+fn unwrapped(attribute: &Attribute, mut value: Value) -> Value {
+    if attribute.kind == Type::Complex {
+        return value;
+    }
+    match value.get_mut("value").map(Value::take) {
+        Some(inner) => inner,
+        None => value,
     }
 }
 
