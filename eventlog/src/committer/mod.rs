@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{Append, Error, Log, Message};
 use pace::{CROWD, Pace, Way};
-use queue::{Job, Load, Queue, Room, bytes};
+use queue::{Excess, Job, Load, Queue, Room, bytes};
 
 /// How many commands may wait when nothing else is said; who comes then is told to come later.
 pub const WAITING_MAX: usize = 4_096;
@@ -107,10 +107,8 @@ impl Committer {
             if !crowd && state.queue.has_room(&appends, bytes, room) && state.queue.admits(&appends) {
                 state.queue.begin(&load);
                 None
-            } else if let Some(why) = shared.is_full(&state, bytes) {
-                metrics::counter!("rollcall_committer_full_total").increment(1);
-                return Err(Error::Unavailable { doing: shared.doing(), source: Some(why.into()) });
             } else {
+                shared.make_way(&mut state, &appends, bytes)?;
                 let (reply, answer) = oneshot::channel();
                 state.tickets += 1;
                 let ticket = state.tickets;
@@ -218,14 +216,32 @@ impl Shared {
         self.tell_waiting(state);
     }
 
-    /// Why nobody with so many bytes may wait as well.
-    fn is_full(&self, state: &State, bytes: usize) -> Option<String> {
+    /// What there is too much of for somebody with so many bytes to wait as well.
+    fn is_full(&self, state: &State, bytes: usize) -> Option<Excess> {
         let waiting = state.queue.waiting();
         if waiting >= self.waiting_max {
-            return Some(format!("{} writes wait already", self.waiting_max));
+            return Some(Excess::Commands);
         }
         let is_too_much = waiting > 0 && state.queue.waiting_bytes() + bytes > WAITING_BYTES_MAX;
-        is_too_much.then(|| format!("writes of {} MB wait already", WAITING_BYTES_MAX >> 20))
+        is_too_much.then_some(Excess::Bytes)
+    }
+
+    /// Sees to it that somebody may wait. Where all places are taken, a tenant who has more of them gives one up: nobody is kept
+    /// out by thousands of another's.
+    fn make_way(&self, state: &mut State, appends: &[Append], bytes: usize) -> Result<(), Error> {
+        while let Some(excess) = self.is_full(state, bytes) {
+            metrics::counter!("rollcall_committer_full_total").increment(1);
+            let why = match excess {
+                Excess::Commands => format!("{} writes wait already", self.waiting_max),
+                Excess::Bytes => format!("writes of {} MB wait already", WAITING_BYTES_MAX >> 20),
+            };
+            let full = Error::Unavailable { doing: self.doing(), source: Some(why.into()) };
+            match state.queue.give_way(appends, excess) {
+                Some(job) => job.answer(Err(full)),
+                None => return Err(full),
+            }
+        }
+        Ok(())
     }
 
     /// Sends those who wait, each alone, as far as they may go.

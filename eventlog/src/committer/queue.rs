@@ -75,6 +75,29 @@ pub(super) struct Room {
     pub(super) of_tenant: usize,
 }
 
+/// What there is too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Commands,
+    Bytes,
+}
+
+/// What of one tenant waits.
+#[derive(Clone, Copy, Default)]
+struct Wait {
+    commands: usize,
+    bytes: usize,
+}
+
+impl Wait {
+    fn of(&self, excess: Excess) -> usize {
+        match excess {
+            Excess::Commands => self.commands,
+            Excess::Bytes => self.bytes,
+        }
+    }
+}
+
 /// What is under way on a subject.
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -90,6 +113,7 @@ pub(super) struct Queue {
     /// In the order of their turns.
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
+    waiting_of: BTreeMap<String, Wait>,
     /// The last turn that each tenant was given, and that anybody was.
     turns: BTreeMap<String, u64>,
     last_turn: u64,
@@ -193,23 +217,63 @@ impl Queue {
             }
         };
         self.last_turn = self.last_turn.max(turn);
-        self.waiting_bytes += job.bytes;
+        self.comes(&job);
         let place = self.waiting.partition_point(|other| other.turn <= turn);
         self.waiting.insert(place, Job { turn, ..job });
+    }
+
+    fn comes(&mut self, job: &Job) {
+        self.waiting_bytes += job.bytes;
+        let tenant = tenant(&job.appends);
+        let his = match self.waiting_of.get_mut(tenant) {
+            Some(his) => his,
+            None => self.waiting_of.entry(tenant.to_string()).or_default(),
+        };
+        his.commands += 1;
+        his.bytes += job.bytes;
+    }
+
+    fn leaves(&mut self, job: &Job) {
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(job.bytes);
+        let tenant = tenant(&job.appends);
+        if let Some(his) = self.waiting_of.get_mut(tenant) {
+            his.commands = his.commands.saturating_sub(1);
+            his.bytes = his.bytes.saturating_sub(job.bytes);
+            if his.commands == 0 {
+                self.waiting_of.remove(tenant);
+            }
+        }
     }
 
     /// Takes a job back that was not sent.
     pub(super) fn withdraw(&mut self, ticket: u64) -> Option<Job> {
         let place = self.waiting.iter().position(|job| job.ticket == ticket)?;
         let job = self.waiting.remove(place)?;
-        self.waiting_bytes -= job.bytes;
+        self.leaves(&job);
+        Some(job)
+    }
+
+    /// Takes out the last job of the tenant who has most of what there is too much of, so that a command that just came may wait
+    /// in its place; nothing when its own tenant would then have as much.
+    pub(super) fn give_way(&mut self, appends: &[Append], excess: Excess) -> Option<Job> {
+        let newcomer = Wait { commands: 1, bytes: bytes(appends) };
+        let own = self.waiting_of.get(tenant(appends)).map_or(0, |his| his.of(excess));
+        let (most, his) = self.waiting_of.iter().max_by_key(|(_, his)| his.of(excess))?;
+        if his.of(excess) <= own + newcomer.of(excess) {
+            return None;
+        }
+        // What may stand in the log already is not told that it does not.
+        let is_last = |job: &Job| !job.unknown && tenant(&job.appends) == most;
+        let place = self.waiting.iter().rposition(is_last)?;
+        let job = self.waiting.remove(place)?;
+        self.leaves(&job);
         Some(job)
     }
 
     /// Puts jobs back where they came from.
     pub(super) fn put_back(&mut self, jobs: Vec<Job>) {
         for job in jobs.into_iter().rev() {
-            self.waiting_bytes += job.bytes;
+            self.comes(&job);
             let place = self.waiting.partition_point(|other| other.turn < job.turn);
             self.waiting.insert(place, job);
         }
@@ -223,7 +287,7 @@ impl Queue {
         let (late, kept): (VecDeque<Job>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|job| job.deadline <= now);
         self.waiting = kept;
-        self.waiting_bytes -= late.iter().map(|job| job.bytes).sum::<usize>();
+        late.iter().for_each(|job| self.leaves(job));
         Vec::from(late)
     }
 
@@ -256,7 +320,7 @@ impl Queue {
             if goes { taken.push(job) } else { kept.push_back(job) }
         }
         self.waiting = kept;
-        self.waiting_bytes -= bytes;
+        taken.iter().for_each(|job| self.leaves(job));
         taken
     }
 
@@ -369,6 +433,28 @@ mod tests {
         assert_eq!(names(&queue.take(room(&queue), |_| true)), ["b1", "b2", "b3", "b4"]);
         loads.iter().for_each(|load| queue.end(load));
         assert_eq!(names(&queue.take(room(&queue), |_| true)), ["a4", "b5", "b6"]);
+    }
+
+    #[test]
+    fn who_has_most_places_gives_one_up() {
+        let mut queue = Queue::default();
+        let give_way = |queue: &mut Queue, tenant, excess| {
+            let given = queue.give_way(&job(tenant, "new").appends, excess);
+            given.map(|job| names(&[job]).concat())
+        };
+        (0..5).for_each(|number| queue.push(job("crowd", &format!("a{number}"))));
+        queue.push(Job { bytes: 100, ..job("heavy", "b0") });
+        queue.push(Job { unknown: true, ..job("crowd", "a5") });
+        assert_eq!(give_way(&mut queue, "few", Excess::Commands).unwrap(), "a4", "who may be written stays");
+        assert_eq!(give_way(&mut queue, "crowd", Excess::Commands), None);
+        assert_eq!(give_way(&mut queue, "few", Excess::Bytes).unwrap(), "b0");
+        assert_eq!(queue.waiting_bytes(), 5);
+        (0..4).for_each(|number| queue.push(job("few", &format!("c{number}"))));
+        assert_eq!(give_way(&mut queue, "few", Excess::Commands), None, "he would have as many");
+        let taken = queue.take(Room { messages: 300, ..ROOM }, |_| true);
+        assert_eq!((taken.len(), queue.waiting_of.len()), (9, 0));
+        queue.put_back(taken);
+        assert_eq!(queue.waiting_of["crowd"].commands, 5);
     }
 
     #[test]

@@ -315,3 +315,35 @@ async fn who_may_stand_in_the_log_is_never_told_that_nothing_was_written() {
     }
     assert_eq!(log.last_sequence().await.unwrap(), 100);
 }
+
+/// All places are one tenant's: whoever has none gets one of them, and its writer is told that nothing was written.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_kept_out_by_anothers_thousands() {
+    let log = Slow::with(MemoryLog::new("IDENTITY", Faults::default()), usize::MAX, Duration::from_millis(4));
+    let committer = Arc::new(Committer::new(log, 4));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let write = |tenant: &str| {
+        let subject = format!("identity.{tenant}.User.one");
+        let append = Append { subject, ..append("", Guard::None) };
+        let guarded = Append { guard: Guard::Last(0), ..append };
+        let committer = committer.clone();
+        tokio::spawn(async move { committer.append(guarded, deadline).await })
+    };
+    // They wait for the first of them, which is under way.
+    let mut crowd = Vec::new();
+    for _ in 0..5 {
+        crowd.push(write("crowd"));
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(write("crowd").await.unwrap(), Err(Error::Unavailable { .. })), "no more of his");
+    let few = [write("few"), write("few")];
+    assert!(matches!(crowd.pop().unwrap().await.unwrap(), Err(Error::Unavailable { .. })));
+    let [first, second] = few;
+    assert!(first.await.unwrap().is_ok());
+    assert!(matches!(second.await.unwrap(), Err(Error::Conflict { .. })), "it had its turn");
+    for (number, write) in crowd.into_iter().enumerate() {
+        let written = write.await.unwrap();
+        assert!(written.is_ok() == (number == 0), "{written:?}");
+        assert!(!matches!(written, Err(Error::Unavailable { .. })), "{written:?}");
+    }
+}
