@@ -19,6 +19,7 @@ mod desired;
 mod drift;
 mod feed;
 mod herald;
+mod lately;
 mod lease;
 mod link;
 mod links;

@@ -89,6 +89,13 @@ pub(crate) struct Held {
     pub(crate) configuration_hash: String,
 }
 
+impl Held {
+    /// Whether it is held for this.
+    pub(crate) fn is_for(&self, operation: &str, reason: &str) -> bool {
+        self.operation == operation && self.reason == reason
+    }
+}
+
 /// Who releases what was held and is not wished any more.
 pub(crate) const RELEASED_BY: &str = "plan";
 
@@ -227,10 +234,12 @@ impl Link {
                 self.intent_open &= self.remote_id.is_none();
                 self.attempts = 0;
                 self.next_due_at = None;
+                let before = self.held.as_ref().filter(|held| held.is_for(operation, reason));
+                let since = before.map_or(event.occurred_at, |held| held.since);
                 self.held = Some(Held {
                     operation: operation.clone(),
                     reason: reason.clone(),
-                    since: event.occurred_at,
+                    since,
                     wish: details.map(|details| details.detail.clone()).unwrap_or_default(),
                     configuration_hash: event.configuration_hash.clone(),
                 });
@@ -309,6 +318,24 @@ mod tests {
             event(Kind::Refused { operation: "create".to_string(), status: 409, error: String::new() });
         assert!(!is_unknown(&[intended.clone(), refused, held.clone()]));
         assert!(!is_unknown(&[done("create"), intended, held]), "it has one");
+    }
+
+    #[test]
+    fn whoever_is_held_again_for_the_same_is_held_since_the_first_time() {
+        let held = |reason: &str, second| {
+            let (operation, reason) = ("create".to_string(), reason.to_string());
+            let occurred_at = Timestamp::from_second(second).unwrap();
+            Event { occurred_at, ..event(Kind::Held { operation, reason }) }
+        };
+        let refused = Kind::Refused { operation: "create".to_string(), status: 400, error: String::new() };
+        let since = |events: &[Event]| {
+            let mut link = Link::default();
+            events.iter().for_each(|event| link.apply(event, None, |_| None));
+            link.held.map(|held| held.since.as_second())
+        };
+        assert_eq!(since(&[held("400", 1), event(refused), held("400", 2)]), Some(1));
+        assert_eq!(since(&[held("400", 1), held("409", 2)]), Some(2));
+        assert_eq!(since(&[held("400", 1), done("create"), held("400", 3)]), Some(3));
     }
 
     #[test]

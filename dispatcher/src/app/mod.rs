@@ -61,8 +61,8 @@ pub(crate) use foresee::Foreseen;
 use gates::Gates;
 pub(crate) use pages::Pages;
 use pause::Pause;
-use perform::Ended;
 pub(crate) use perform::Performer;
+use perform::{Ended, UNKNOWN_TO_IT};
 pub(crate) use railed::Railing;
 pub(crate) use wanted::{Turn, wanted};
 
@@ -414,9 +414,19 @@ impl Worker {
                 due.put_back(id, taken, Some(gates::later(denied.after)));
             }
             Ok(Ended::Unavailable { after, error }) => {
+                // It is tried every minute, and `app list` says why meanwhile.
+                let is_news = paused.is_news(&error);
                 paused.longer(after, &error);
                 due.put_back(id, taken, Some(gates::later(paused.behind_others())));
-                tracing::warn!(app = self.name, error, "the app cannot be used at the moment; trying again");
+                match (is_news, error == UNKNOWN_TO_IT) {
+                    (true, true) => tracing::error!(app = self.name, "{error}"),
+                    (true, false) => tracing::warn!(
+                        app = self.name,
+                        error,
+                        "the app cannot be used at the moment; trying again"
+                    ),
+                    (false, _) => {}
+                }
                 metrics::counter!("rollcall_app_unavailable_total", "app" => self.name.clone()).increment(1);
             }
             // A person released or decided something, or another dispatcher is at work, which the lease will tell.

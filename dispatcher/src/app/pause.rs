@@ -6,6 +6,8 @@ use std::time::Duration;
 use eventlog::clock;
 use tokio::time::Instant;
 
+use crate::lately::Lately;
+
 /// First rest.
 const MIN: Duration = Duration::from_millis(500);
 /// Longest rest that the app did not ask for.
@@ -21,6 +23,7 @@ pub(super) struct Pause {
     pub(super) why: Option<String>,
     /// How many answers there were when the call began that tries it.
     tried_at: Option<u64>,
+    lately: Lately,
 }
 
 impl Pause {
@@ -32,7 +35,7 @@ impl Pause {
     /// health so far.
     pub(super) fn allows(&mut self, running: usize, concurrency: usize, answers: u64) -> bool {
         if self.tried_at.is_some_and(|before| answers > before) {
-            *self = Self::default();
+            *self = Self { lately: std::mem::take(&mut self.lately), ..Self::default() };
         }
         if self.length.is_none() {
             return running < concurrency;
@@ -43,6 +46,11 @@ impl Pause {
             self.tried_at = Some(answers);
         }
         may_try
+    }
+
+    /// Whether an operator is to be told why it cannot be used: once for as long as that lasts.
+    pub(super) fn is_news(&mut self, why: &str) -> bool {
+        self.why.as_deref() != Some(why) && self.lately.is_news(why)
     }
 
     /// The app could not be used: it rests for as long as it asked for, or longer than the last time, with jitter.
@@ -94,6 +102,7 @@ mod tests {
         assert!(!pause.allows(0, FULL, 3), "the second rest is longer");
         tokio::time::advance(MIN).await;
         assert!(pause.allows(0, FULL, 3) && !pause.allows(1, FULL, 3));
+        assert!(!pause.is_news("503") && pause.is_news("429"));
         // It is answered.
         assert!(pause.allows(1, FULL, 4) && pause.allows(FULL - 1, FULL, 4));
         assert_eq!(pause.why, None);

@@ -45,6 +45,10 @@ const MEMBERS_DELAY: SignedDuration = SignedDuration::from_millis(500);
 /// Why an account becomes ours.
 pub(super) const FOUND: &str = "found at the app";
 
+/// Why an app cannot be used that does not take our credential.
+pub(super) const UNKNOWN_TO_IT: &str =
+    "the app does not know us any more (401): its credential must be renewed";
+
 /// How settling ended.
 pub(crate) enum Ended {
     /// The app holds what it should, until this time.
@@ -285,13 +289,11 @@ impl Performer {
             Outcome::Taken { status } => self.taken(id, now, &link, name, status, why).await,
             Outcome::Retry { status } => self.retry(id, now, &link, name, status).await,
             Outcome::Throttled { status, after } | Outcome::Stranger { status, after } => {
-                let error = format!("the app answers {status}");
-                if status == 401 {
-                    tracing::error!(
-                        app = self.name,
-                        "the app does not know us any more (401): its credential must be renewed"
-                    );
-                }
+                let error = if status == 401 {
+                    UNKNOWN_TO_IT.to_string()
+                } else {
+                    format!("the app answers {status}")
+                };
                 self.not_done(id, now, &link, name, status, &error, why).await?;
                 Ok(Some(Ended::Unavailable { after, error }))
             }

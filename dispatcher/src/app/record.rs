@@ -69,8 +69,13 @@ impl Performer {
         name: &str,
         reason: &str,
     ) -> Result<Option<Ended>, Error> {
-        tracing::error!(app = self.name, resource.id = %id, call = name, reason, "held: a person must look at it");
-        metrics::counter!("rollcall_app_held_total", "app" => self.name.clone()).increment(1);
+        // Whoever is held is tried again with each change: that he still is, is no news.
+        if link.held.as_ref().is_some_and(|held| held.is_for(name, reason)) {
+            tracing::debug!(app = self.name, resource.id = %id, call = name, reason, "still held");
+        } else {
+            tracing::error!(app = self.name, resource.id = %id, call = name, reason, "held: a person must look at it");
+            metrics::counter!("rollcall_app_held_total", "app" => self.name.clone()).increment(1);
+        }
         let wish = wish(now.desired.as_ref().map_err(|leaving| *leaving));
         let details = Details { detail: wish, ..Details::default() };
         let held = Kind::Held { operation: name.to_string(), reason: reason.to_string() };

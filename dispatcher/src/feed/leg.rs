@@ -281,7 +281,7 @@ impl Worker {
 
     /// The subscriber takes nothing: all of it rests.
     fn rest(&self, desk: &mut Desk, id: ResourceId, told: &Told, after: Option<Duration>, why: &str) {
-        if desk.pause.why() != Some(why) {
+        if desk.pause.is_news(why) {
             tracing::warn!(
                 feed = self.feed,
                 event.id = told.id,

@@ -6,6 +6,8 @@ use eventlog::clock;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use crate::lately::Lately;
+
 /// First rest.
 const REST_MIN: Duration = Duration::from_millis(500);
 /// Longest rest that the subscriber did not ask for.
@@ -17,6 +19,7 @@ pub(super) struct Pause {
     until: Option<Instant>,
     failures: u32,
     why: Option<String>,
+    lately: Lately,
 }
 
 impl Pause {
@@ -47,7 +50,12 @@ impl Pause {
 
     /// The subscriber works.
     pub(super) fn end(&mut self) {
-        *self = Self::default();
+        *self = Self { lately: std::mem::take(&mut self.lately), ..Self::default() };
+    }
+
+    /// Whether an operator is to be told why nothing is taken: once for as long as that lasts.
+    pub(super) fn is_news(&mut self, why: &str) -> bool {
+        self.why.as_deref() != Some(why) && self.lately.is_news(why)
     }
 
     /// It does not. Several answers of one moment are one failure.
@@ -107,12 +115,14 @@ mod tests {
     async fn one_failure_is_counted_once_and_the_first_after_it_goes_alone() {
         let mut pause = Pause::default();
         assert_eq!((pause.is_over(), pause.limit(8)), (true, 8));
+        assert!(pause.is_news("the subscriber answers 503"));
         pause.begin(Some(Duration::from_secs(30)), "the subscriber answers 503");
         pause.begin(Some(Duration::from_secs(300)), "the subscriber answers 503");
         assert!(!pause.is_over());
         assert!(pause.until().unwrap() <= Instant::now() + Duration::from_secs(30), "the first one decides");
         assert_eq!((pause.failures, pause.limit(8)), (1, 1));
         pause.end();
+        assert!(!pause.is_news("the subscriber answers 503"), "it was said a moment ago");
         assert_eq!((pause.is_over(), pause.limit(8), pause.why()), (true, 8, None));
     }
 }
