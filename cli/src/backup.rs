@@ -118,9 +118,20 @@ pub(crate) async fn restore(settings: &Settings, restore: &args::Restore) -> Res
     let (config, server) = broker(settings, Folder::Empty, "restore").await?;
     let lines = Lines::default();
     let told = |progress: Progress<'_>| lines.tell(progress);
-    let restored = nats::restore(&config, &backup, keys_from.as_ref(), &master, &told).await;
+    let restored = tokio::select! {
+        restored = nats::restore(&config, &backup, keys_from.as_ref(), &master, &told) => {
+            restored.map_err(|error| Failure::new(causes(&error)))
+        }
+        name = told_to_stop() => match name {
+            Ok(name) => Err(Failure::new(format!(
+                "stopped by {name}: the restore is not finished, and no process works with what there is of it. Run the same \
+                 command again, which begins anew"
+            ))),
+            Err(failure) => Err(failure),
+        },
+    };
     stop(server).await;
-    restored.map_err(|error| Failure::new(causes(&error)))?;
+    restored?;
     print(&format!("Backup {} of {} is restored:", backup.id, backup.manifest.begun_at));
     tell(&backup);
     print("");

@@ -289,6 +289,7 @@ impl Node {
 
 /// Stops everything; returns the first failure that this brought to light.
 async fn stop(tasks: &mut JoinSet<Result<(), Failure>>, shutdown: &CancellationToken) -> Option<Failure> {
+    tokio::spawn(end_when_told_again());
     shutdown.cancel();
     let mut first = None;
     while let Some(ended) = tasks.join_next().await {
@@ -372,6 +373,14 @@ impl HangUps {
     pub(crate) fn listen() -> Result<Self, Failure> {
         signal(SignalKind::hangup()).map(Self).map_err(|error| Failure::of("listening for signals", &error))
     }
+}
+
+/// Whoever says it twice does not want to wait for what is under way. Nothing is lost by that which a kill would not lose.
+async fn end_when_told_again() {
+    let Ok(name) = told_to_stop().await else { return };
+    tracing::warn!(signal = name, "told to stop again: ending at once, whatever is under way");
+    #[expect(clippy::exit, reason = "whatever hangs is what would be waited for")]
+    std::process::exit(1)
 }
 
 /// Waits until we are told to stop.

@@ -145,12 +145,21 @@ impl House {
 
     /// Has the process read its configuration again (SIGHUP).
     pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    /// Asks the process to end (SIGTERM) and does not wait.
+    pub fn tell_to_stop(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
         let child = self.child.as_ref().expect("the house runs");
         let pid = libc::pid_t::try_from(child.id()).expect("a pid fits");
         // SAFETY: a signal to our own child, which has not been waited for yet.
-        #[expect(unsafe_code, reason = "the standard library has no call for SIGHUP")]
+        #[expect(unsafe_code, reason = "the standard library has no call for SIGHUP and SIGTERM")]
         unsafe {
-            libc::kill(pid, libc::SIGHUP);
+            libc::kill(pid, signal);
         }
     }
 
@@ -167,6 +176,11 @@ impl House {
         }
     }
 
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("the child can be asked").is_some())
+    }
+
     /// Waits until the process has ended by itself; returns what it said last.
     pub fn ended(&mut self) -> String {
         let mut child = self.child.take().expect("the house was begun");
@@ -177,13 +191,11 @@ impl House {
 
     /// Asks the process to end (SIGTERM) and waits; returns whether it ended with success.
     pub fn stop(&mut self) -> bool {
-        let Some(mut child) = self.child.take() else { return false };
-        let pid = libc::pid_t::try_from(child.id()).expect("a pid fits");
-        // SAFETY: a signal to our own child, which has not been waited for yet.
-        #[expect(unsafe_code, reason = "the standard library has no call for SIGTERM")]
-        unsafe {
-            libc::kill(pid, libc::SIGTERM);
+        if self.child.is_none() {
+            return false;
         }
+        self.tell_to_stop();
+        let Some(mut child) = self.child.take() else { return false };
         let begun = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child can be asked") {

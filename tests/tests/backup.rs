@@ -3,7 +3,8 @@
 #![cfg(test)]
 
 use std::collections::BTreeSet;
-use std::process::{Command, Output};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use street::house::{Options, eventually, group, program, user};
@@ -205,4 +206,30 @@ fn without_the_right_master_key_nothing_is_touched() {
     let nothing = rollcall(&["backup", "--to", "nothing"], &elsewhere.path().join("empty"));
     assert!(!nothing.status.success());
     says(&nothing, &["nothing to back up", "--data-dir"]);
+}
+
+/// A broker that says nothing, as one that is busy with a large stream.
+#[test]
+fn a_restore_that_is_stopped_says_what_is_left_and_what_to_do() {
+    let house = House::start_with(without_demo());
+    house.corp().post("/Users", &user("ada")).expect(201);
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().join("backup");
+    let backup = backup.to_str().expect("a plain name");
+    says(&house.attempt(&["backup", "--to", backup]), &["is in"]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", silent.local_addr().unwrap());
+    let child = Command::new(program())
+        .args(["restore", "--from", backup, "--nats", &url, "--data-dir"])
+        .arg(house.data_dir())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asked = silent.accept().unwrap();
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    says(&output, &["stopped by SIGTERM", "not finished", "same command again"]);
+    assert_eq!(output.status.code(), Some(1));
+    drop(asked);
 }
