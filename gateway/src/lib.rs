@@ -22,6 +22,7 @@ mod make;
 mod messages;
 mod policy;
 mod rival;
+mod room;
 mod serve;
 mod tokens;
 
@@ -40,6 +41,7 @@ use cursor::Cursors;
 use eventlog::{Broker, Keyring};
 use projector::Projection;
 use proto::subject::SubjectSecret;
+use room::Room;
 use scim::Registry;
 use tokio::sync::Semaphore;
 
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) policies: Policies,
     pub(crate) cursors: Cursors,
+    /// Room in memory for large bodies and answers.
+    pub(crate) room: Room,
     /// How many accepted requests may still be taken on.
     pub(crate) under_way: Arc<Semaphore>,
     pub(crate) public_url: Option<String>,
@@ -91,6 +95,7 @@ impl Gateway {
         Self {
             inner: Arc::new(Inner {
                 cursors,
+                room: Room::new(config.limits.memory_bytes_max),
                 under_way: Arc::new(Semaphore::new(config.limits.async_requests_max)),
                 broker,
                 projection,

@@ -30,6 +30,8 @@ pub struct Limits {
     pub attributes_max: usize,
     /// Longest answer with several resources; 400 `tooMany`.
     pub answer_bytes_max: usize,
+    /// What large bodies and answers may take of the memory, of all requests together; 503 beyond it.
+    pub memory_bytes_max: usize,
     /// Longest page; a larger `count` is cut.
     pub page_max: usize,
     /// How long a cursor can be used.
@@ -72,6 +74,7 @@ impl Default for Limits {
             answer_members_max: 1_000,
             attributes_max: 1_000,
             answer_bytes_max: 64 * 1024 * 1024,
+            memory_bytes_max: 1024 * 1024 * 1024,
             page_max: 200,
             cursor_timeout_s: 3_600,
             bulk_operations_max: 1_000,

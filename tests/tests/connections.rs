@@ -4,6 +4,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use street::House;
 use street::house::{Client, Options, SOON, eventually, user};
@@ -66,6 +67,64 @@ fn who_is_slow_is_let_go_and_holds_nobody_up() {
     assert!(house.stop());
 }
 
+/// Bodies that never end and answers that nobody reads: one tenant's take half of the room, and what is small needs none.
+#[test]
+fn one_clients_large_requests_leave_room_for_others() {
+    let limits = "[gateway.limits]\nmemory_bytes_max = 15_000_000\nrequest_timeout_ms = 1000\n";
+    let house = House::start_with(Options {
+        flags: vec!["--no-demo".to_string()],
+        configuration: Some(limits.to_string()),
+        ..Options::default()
+    });
+    let (scim, corp) = (house.env("SCIM_URL").to_string(), house.corp());
+    let beta = Client::new(&scim.replace("/t/corp/", "/t/beta/"), &house.token_of("beta", "hr", "rfc"));
+    let large = |name: &str| {
+        let mut large = user(name);
+        large["title"] = "x".repeat(500_000).into();
+        large
+    };
+    let ada = corp.post("/Users", &large("ada")).expect(201).id();
+    let head = |method: &str, path: &str, more: &str| {
+        let token = house.env("SCIM_TOKEN");
+        format!(
+            "{method} /t/corp/scim/v2{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{more}\r\n"
+        )
+    };
+    // What is made of a body is eight times as large: the second one would be more than half.
+    for length in ["Content-Length: 700000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let begun =
+            send(&scim, &format!("{}30000\r\n{}", head("POST", "/Users", length), " ".repeat(0x2_f000)));
+        eventually("there is no room for a second one", || {
+            let refused = corp.post("/Users", &large("eve"));
+            (refused.status == 503 && refused.header("retry-after") == Some("1")).then_some(())
+        });
+        corp.post("/Users", &user(&format!("small{}", length.len()))).expect(201);
+        if length.starts_with("Content") {
+            beta.post("/Users", &large("bob")).expect(201);
+        }
+        drop(begun);
+        eventually("there is room again", || {
+            let id = corp.post("/Users", &large("eve"));
+            (id.status == 201).then(|| corp.delete(&format!("/Users/{}", id.id())).expect(204))
+        });
+    }
+    let page: Vec<String> =
+        (0..16).map(|number| corp.post("/Users", &large(&format!("p{number}"))).expect(201).id()).collect();
+    let unread: Vec<TcpStream> = (0..4).map(|_| send(&scim, &head("GET", "/Users", ""))).collect();
+    eventually("nobody takes what was asked for", || (corp.get("/Users").status == 503).then_some(()));
+    corp.find("/Users", "userName", "small24").expect("what is small is found");
+    beta.get("/Users").expect(200);
+    drop(unread);
+    eventually("all of it can be read again", || (corp.get("/Users").status == 200).then_some(()));
+    for id in page.iter().chain([&ada]) {
+        corp.get(&format!("/Users/{id}")).expect(200);
+    }
+    let metrics = Client::new(house.env("ADMIN_URL"), "").get("/metrics").expect(200).text;
+    for what in ["body", "answer"] {
+        assert!(metrics.contains(&format!("rollcall_memory_full_total{{what=\"{what}\"}}")), "{metrics}");
+    }
+}
+
 #[test]
 fn half_a_request_does_not_hold_up_the_end() {
     let mut house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
@@ -74,6 +133,56 @@ fn half_a_request_does_not_hold_up_the_end() {
     for stream in half {
         assert_eq!(rest(stream), "");
     }
+}
+
+/// A body that does not come is waited for at the end as well, but not by whoever says it twice.
+#[test]
+fn who_is_told_to_stop_again_ends_at_once() {
+    let mut house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let token = house.env("SCIM_TOKEN");
+    let half = format!(
+        "POST /t/corp/scim/v2/Users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    let half = send(house.env("SCIM_URL"), &half);
+    house.corp().post("/Users", &user("ada")).expect(201);
+    house.tell_to_stop();
+    let begun = Instant::now();
+    eventually("it is told that it stops", || house.log().contains("stopping").then_some(()));
+    eventually("it ends", || {
+        house.tell_to_stop();
+        house.has_ended().then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}: it waited for the body", begun.elapsed());
+    assert!(house.ended().contains("told to stop again"), "{}", house.log());
+    assert_eq!(rest(half), "");
+    house.start_again();
+    assert!(house.corp().find("/Users", "userName", "ada").is_some());
+}
+
+/// RFC 9112 §3.2, RFC 6750 §3.1: of two of these, others between us and the client may have meant the other one.
+#[test]
+fn who_is_meant_and_who_asks_stands_there_once() {
+    let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    let scim = house.env("SCIM_URL").to_string();
+    let token = format!("Authorization: Bearer {}\r\n", house.env("SCIM_TOKEN"));
+    let check = |version: &str, headers: &str, status: &str| {
+        for path in ["Users", "Schemas"] {
+            let head =
+                format!("GET /t/corp/scim/v2/{path} HTTP/{version}\r\nConnection: close\r\n{headers}\r\n");
+            let answer = rest(send(&scim, &head));
+            let got = answer.split(' ').nth(1).unwrap_or_default();
+            // Who asks for a schema need be nobody.
+            assert!(
+                got == status || path == "Schemas" && headers.contains("other"),
+                "{headers}: {answer:.300}"
+            );
+        }
+    };
+    check("1.1", &format!("Host: x\r\n{token}"), "200");
+    check("1.0", &token, "200");
+    check("1.1", &token, "400");
+    check("1.1", &format!("Host: x\r\nHost: y\r\n{token}"), "400");
+    check("1.1", &format!("Host: x\r\n{token}Authorization: Bearer other\r\n"), "400");
 }
 
 #[test]

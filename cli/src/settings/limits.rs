@@ -42,6 +42,7 @@ pub(super) fn check(limits: &Limits, mistakes: &mut Mistakes) {
         ("patch_values_max", limits.patch_values_max),
         ("members_max", limits.members_max),
         ("answer_bytes_max", limits.answer_bytes_max),
+        ("memory_bytes_max", limits.memory_bytes_max),
         ("page_max", limits.page_max),
         ("attributes_max", limits.attributes_max),
         ("cursor_timeout_s", usize::try_from(limits.cursor_timeout_s).unwrap_or(usize::MAX)),

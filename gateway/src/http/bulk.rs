@@ -37,7 +37,7 @@ pub(super) async fn bulk(State(gateway): State<Gateway>, asked: Asked, body: Bod
         None => batch,
     };
     let results = batch.carry_out(&gateway).await.results;
-    Ok(Reply::ok(bulk::response(results.into_iter().flatten().collect())))
+    Ok(Reply::ok(bulk::response(results.into_iter().flatten().collect())).holding(asked.room()))
 }
 
 /// A path below the base URL, with a slash before it and none behind. A whole URL there is as good.

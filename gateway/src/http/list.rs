@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Asked;
-use super::resources::{deadline, represent};
+use super::resources::{deadline, length, represent};
 use crate::Gateway;
 use crate::execute::Failure;
 use crate::fresh::Freshness;
+use crate::room::SMALL_BYTES;
 
 /// GET on the endpoint of a type.
 pub(super) async fn list(State(gateway): State<Gateway>, asked: Asked) -> Result<Reply, Problem> {
@@ -124,6 +125,8 @@ async fn answer(
     };
     // What is shown is what the filter saw.
     let lens = Lens { moment: page.moment, ..lens };
+    let length = page.resources.iter().map(|stored| length(stored, &lens)).sum();
+    let room = asked.room_to_answer(gateway, length)?;
     inner.projection.look_ahead(&asked.caller.tenant, &page.resources, &lens);
     let selected = |kind| (!selection.is_whole(&inner.registry, kind)).then_some(&selection);
     let shown: Vec<_> = kinds.iter().map(|kind| (kind, selected(kind))).collect();
@@ -135,7 +138,9 @@ async fn answer(
             represent(gateway, asked, kind, stored, *selection, &lens, text);
         }
     })?;
-    Ok(Reply::text(StatusCode::OK, text))
+    // Of what is long only a little may be asked for.
+    let is_small = text.len() <= SMALL_BYTES;
+    Ok(Reply::text(StatusCode::OK, text).holding(room.into_iter().filter(|_| !is_small)))
 }
 
 /// "Nobody has this name" and "that was all" are what a client acts on, so they are never said from an old state.

@@ -1,5 +1,6 @@
 //! HTTP: requests in, answers out. It knows status codes and headers, and decides nothing.
 
+mod body;
 mod bulk;
 mod discovery;
 mod later;

@@ -6,6 +6,7 @@ use scim::{Error, ScimType};
 
 use super::reply::SCIM_JSON;
 use crate::execute::Failure;
+use crate::room::Full;
 
 /// What a client should wait before it comes again. Okta understands whole seconds only.
 const RETRY_AFTER_S: &str = "1";
@@ -56,6 +57,14 @@ impl Problem {
         tracing::warn!(error = %source, doing, "a request could not be served in time");
         let retry_after = HeaderValue::from_static(RETRY_AFTER_S);
         Self { error: Error::status(503, detail), header: Some((header::RETRY_AFTER, retry_after)) }
+    }
+}
+
+impl Problem {
+    /// Come again: others have the memory that this takes.
+    pub(crate) fn full(what: &'static str, source: &Full) -> Self {
+        metrics::counter!("rollcall_memory_full_total", "what" => what).increment(1);
+        Self::busy("as much is being sent and answered as may be at once; nothing was changed", what, source)
     }
 }
 

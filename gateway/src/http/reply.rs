@@ -2,7 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde_json::Value;
+use std::sync::Arc;
+
+use crate::room::Share;
 
 /// A success.
 #[derive(Debug)]
@@ -13,6 +17,20 @@ pub(crate) struct Reply {
     version: Option<String>,
     further: Vec<(HeaderName, String)>,
     plain_json: bool,
+    /// Room in memory that it takes until the client has taken it.
+    room: Vec<Arc<Share>>,
+}
+
+/// A body that takes room.
+struct Roomy {
+    text: Vec<u8>,
+    _room: Vec<Arc<Share>>,
+}
+
+impl AsRef<[u8]> for Roomy {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 impl Reply {
@@ -26,7 +44,15 @@ impl Reply {
     }
 
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, body: None, location: None, version: None, further: Vec::new(), plain_json: false }
+        Self {
+            status,
+            body: None,
+            location: None,
+            version: None,
+            further: Vec::new(),
+            plain_json: false,
+            room: Vec::new(),
+        }
     }
 
     pub(crate) fn located(self, location: String, version: String) -> Self {
@@ -36,6 +62,10 @@ impl Reply {
     pub(crate) fn with(mut self, name: HeaderName, value: String) -> Self {
         self.further.push((name, value));
         self
+    }
+
+    pub(crate) fn holding(self, room: impl IntoIterator<Item = Arc<Share>>) -> Self {
+        Self { room: room.into_iter().collect(), ..self }
     }
 
     /// `application/json`, because it is none of SCIM's.
@@ -71,7 +101,13 @@ impl IntoResponse for Reply {
         let content_type = if self.plain_json { PLAIN_JSON } else { SCIM_JSON };
         let mut response = match self.body {
             Some(body) => {
-                let mut response = (self.status, body).into_response();
+                let mut response = match self.room.is_empty() {
+                    true => (self.status, body).into_response(),
+                    false => {
+                        let roomy = Roomy { text: body, _room: self.room };
+                        (self.status, Bytes::from_owner(roomy)).into_response()
+                    }
+                };
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
                 response
             }

@@ -2,26 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
-use http_body_util::LengthLimitError;
+use axum::http::{HeaderMap, Version, header};
 use proto::ResourceId;
 use scim::list::Question;
-use scim::{AttributeSelection, Error, Quirk, ResourceType, ScimType};
-use serde_json::Value;
+use scim::{AttributeSelection, Error, Quirk, ResourceType};
 use url::form_urlencoded;
 
 use super::problem::Problem;
 use super::resources::deadline;
-use crate::connections::Slow;
 use crate::execute::Failure;
 use crate::fresh::Freshness;
+use crate::room::Share;
 use crate::{Caller, Gateway, Heard};
 
 /// Asks for a state that is not older than something.
@@ -45,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) freshness: Freshness,
     /// The transaction: one for each request.
     pub(crate) txn: String,
+    /// The room that a large body takes, until it is answered and the answer was taken.
+    pub(super) room: OnceLock<Arc<Share>>,
 }
 
 impl Asked {
@@ -103,34 +102,6 @@ impl Asked {
     pub(crate) fn header(&self, name: header::HeaderName) -> Option<String> {
         joined(&self.headers, name)
     }
-
-    /// The body as JSON, within its limit.
-    pub(crate) async fn json(&self, gateway: &Gateway, body: Body) -> Result<Value, Problem> {
-        let limit = gateway.inner.limits.body_bytes_max;
-        let too_large =
-            || Problem::from(Error::status(413, format!("the body is larger than {limit} bytes")));
-        if self.header(header::CONTENT_TYPE).is_some_and(|content_type| !is_json(&content_type)) {
-            let detail = "the body must be application/scim+json or application/json, in UTF-8";
-            return Err(Error::status(415, detail).into());
-        }
-        // RFC 9110 §8.4: what is packed would be called no JSON, which helps nobody.
-        let coding = self.header(header::CONTENT_ENCODING);
-        if coding.is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity")) {
-            return Err(Error::status(415, "the body must not be packed: leave out Content-Encoding").into());
-        }
-        let announced = self.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > limit) {
-            return Err(too_large());
-        }
-        let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| match why(&error) {
-            Unread::Large => too_large(),
-            Unread::Slow => Error::status(408, "the body did not arrive in time").into(),
-            Unread::Broken => {
-                Error::new(ScimType::InvalidSyntax, "the body cannot be read to its end").into()
-            }
-        })?;
-        Ok(scim::json::parse(&bytes)?)
-    }
 }
 
 /// All that a header says. What is no text is there all the same: a precondition that cannot be read does not hold.
@@ -144,43 +115,16 @@ fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     Some(joined)
 }
 
-/// Why a body was not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    Large,
-    Slow,
-    /// Its pieces are not what was announced, or the client is gone.
-    Broken,
-}
-
-fn why(error: &axum::Error) -> Unread {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let mut found = causes.filter_map(|cause| {
-        let slow = cause.is::<Slow>().then_some(Unread::Slow);
-        slow.or_else(|| cause.is::<LengthLimitError>().then_some(Unread::Large))
-    });
-    found.next().unwrap_or(Unread::Broken)
-}
-
-/// Whether a body of this type can be read. JSON between systems is UTF-8 (RFC 8259 §8.1).
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
-    let known = |essence: String| matches!(essence.as_str(), "application/scim+json" | "application/json");
-    parts.next().is_some_and(known)
-        && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, charset)) if name.trim() == "charset" => {
-                matches!(charset.trim().trim_matches('"'), "utf-8" | "utf8")
-            }
-            Some(_) | None => true,
-        })
-}
-
 impl FromRequestParts<Gateway> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
         let path = path_parameters(parts, gateway).await;
         let address = caller_address(parts, gateway);
+        if parts.headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+            // RFC 6750 §3.1: whoever stands between us and the client could have meant the other one.
+            return Err(Error::status(400, "the header Authorization may stand there once").into());
+        }
         let token = bearer(&parts.headers);
         let found = match token {
             None => return Err(Problem::unauthorized(false)),
@@ -217,6 +161,7 @@ impl FromRequestParts<Gateway> for Asked {
             user: token.user,
             freshness,
             txn: eventlog::clock::new_uuid().to_string(),
+            room: OnceLock::new(),
         })
     }
 }
@@ -322,6 +267,11 @@ fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
 
 /// Where a client reached us: `public_url`, else what it wrote in Host. That stands in every link of an answer.
 fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> Result<String, Problem> {
+    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || hosts == 0 && parts.version == Version::HTTP_11 {
+        // RFC 9112 §3.2: whoever stands between us and the client could have meant another one.
+        return Err(Error::status(400, "the header Host must stand there once").into());
+    }
     let path = tenant.map_or_else(|| "/scim/v2".to_string(), |tenant| format!("/t/{tenant}/scim/v2"));
     if let Some(url) = &gateway.inner.public_url {
         return Ok(format!("{url}{path}"));
@@ -439,30 +389,6 @@ mod tests {
         for bad in ["", "a b", "a\"b", "a\\b", "ada@host", "host/path", "a, b", "b\u{fc}cher", long.as_str()]
         {
             assert!(!is_host(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_body_is_json_in_utf_8() {
-        for good in [
-            "application/json",
-            "Application/SCIM+JSON",
-            "application/json;charset=utf-8",
-            "application/scim+json; Charset=\"UTF-8\"",
-            "application/json; profile=\"x\"",
-            "application/json;",
-            "application/scim+json; charset=utf8",
-        ] {
-            assert!(is_json(good), "{good}");
-        }
-        for bad in [
-            "",
-            "text/json",
-            "application/json; charset=iso-8859-1",
-            "application/json;charset=",
-            "application/jsonp",
-        ] {
-            assert!(!is_json(bad), "{bad}");
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::fresh::Freshness;
 
 /// So many members are written in a millisecond at most.
 const MEMBERS_SHORT: usize = 1_000;
+/// About how long a member is as it is shown.
+const MEMBER_BYTES: usize = 200;
 /// How often a resource that is changed between two looks is read again.
 const READ_AGAIN_MAX: usize = 16;
 
@@ -107,6 +109,7 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
         return Ok(reply.located(location(&asked, kind, &stored), stored.version.to_string()));
     }
     let lens = lens(&gateway, &asked, &selection);
+    let room = asked.room_to_answer(&gateway, length(&stored, &lens))?;
     let mut shown = represented(&gateway, &asked, kind, &selection, &stored, StatusCode::OK, &lens);
     for _ in 0..READ_AGAIN_MAX {
         if shown.1 {
@@ -117,7 +120,13 @@ pub(super) async fn read(State(gateway): State<Gateway>, asked: Asked) -> Result
         let stored = again.ok_or_else(|| no_such(kind))?;
         shown = represented(&gateway, &asked, kind, &selection, &stored, StatusCode::OK, &lens);
     }
-    Ok(shown.0)
+    Ok(shown.0.holding(room))
+}
+
+/// About how long a resource is as it is shown.
+pub(super) fn length(stored: &Stored, lens: &Lens) -> usize {
+    let members = if lens.members { stored.member_count() } else { 0 };
+    stored.document.json().len() + members * MEMBER_BYTES
 }
 
 async fn change(
@@ -218,6 +227,7 @@ fn represented(
     let selection = (!selection.is_whole(&gateway.inner.registry, kind)).then_some(selection);
     let written = represent(gateway, asked, kind, stored, selection, lens, &mut text);
     let reply = Reply::text(status, text).located(location(asked, kind, stored), written.version.to_string());
+    let reply = reply.holding(asked.room());
     (reply, written.is_current)
 }
 
