@@ -12,10 +12,9 @@ pub fn find(named: Option<&Path>, search_path: &str) -> Result<PathBuf, Error> {
     let mut tried = Vec::new();
     for candidate in candidates(named, search_path) {
         match version(&candidate) {
-            Some(found) if found >= SERVER_VERSION_MIN => return Ok(candidate),
-            Some((major, minor)) => tried.push(format!("{} is {major}.{minor}", candidate.display())),
-            None if named.is_some() => tried.push(format!("{} does not run", candidate.display())),
-            None => {}
+            Ok(found) if found >= SERVER_VERSION_MIN => return Ok(candidate),
+            Ok((major, minor)) => tried.push(format!("{} is {major}.{minor}", candidate.display())),
+            Err(why) => tried.push(format!("{} does not run ({why})", candidate.display())),
         }
     }
     let (major, minor) = SERVER_VERSION_MIN;
@@ -46,10 +45,43 @@ fn candidates(named: Option<&Path>, search_path: &str) -> Vec<PathBuf> {
     on_path.chain(beside).filter(|path| path.is_file()).collect()
 }
 
-/// Major and minor version, from `nats-server: v2.15.1`.
-fn version(program: &Path) -> Option<(u32, u32)> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+/// Major and minor version, from `nats-server: v2.15.1`; or why it does not say them, as where there is too little memory.
+fn version(program: &Path) -> Result<(u32, u32), String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = text.trim().rsplit_once('v')?.1.split('.').map(|part| part.parse().ok());
-    Some((numbers.next()??, numbers.next()??))
+    let numbers = text.trim().rsplit_once('v').map(|(_, numbers)| numbers).unwrap_or_default();
+    let mut numbers = numbers.split('.').map(|part| part.parse().ok());
+    if let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) {
+        return Ok((major, minor));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says no version");
+    Err(format!("{said}, {}", output.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_run_is_told_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("nats-server");
+        assert!(version(&program).unwrap_err().contains("No such file"));
+        let script = |text: &str| {
+            std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+            version(&program)
+        };
+        assert_eq!(script("echo 'nats-server: v2.15.1'"), Ok((2, 15)));
+        let failed = script("echo 'fatal error: failed to reserve page summary memory' >&2; exit 2");
+        assert!(
+            failed.as_ref().is_err_and(|why| why.contains("failed to reserve") && why.contains('2')),
+            "{failed:?}"
+        );
+        assert!(script("echo hello").unwrap_err().contains("no version"));
+    }
 }
