@@ -6,9 +6,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Shared;
 use super::queue::{Job, Load};
+use super::{HURRY, Shared};
 use crate::{Append, Error, Guard};
+
+/// Who is looked for after a refused batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offenders {
+    /// The one that the broker names. Mostly it is the only one.
+    Named,
+    /// All of them.
+    All,
+}
 
 /// What a batch takes up, free again whatever became of its task.
 struct Together<'a> {
@@ -26,8 +35,23 @@ impl Drop for Together<'_> {
 }
 
 impl Shared {
-    /// Writes a batch, answers whom it can, and puts back those who must go again.
-    pub(super) async fn together(self: &Arc<Self>, mut jobs: Vec<Job>) {
+    /// Writes a batch, answers whom it can, and puts back those who must go again. Where many have guards that do not hold any
+    /// more, as when one resource is wanted by many, the others are not sent with the next of those: they go again by
+    /// themselves, at the latest once all who stand in the way are found.
+    pub(super) async fn together(self: &Arc<Self>, jobs: Vec<Job>) {
+        let mut rest = self.send(jobs, Offenders::Named).await;
+        while !rest.is_empty() {
+            // A batch must end before the first of its deadlines.
+            let soon = Instant::now() + HURRY;
+            if rest.iter().any(|job| job.alone || job.deadline <= soon) {
+                return self.lock().queue.put_back(rest);
+            }
+            rest = self.send(rest, Offenders::All).await;
+        }
+    }
+
+    /// Sends a batch once; those who may go again at once.
+    async fn send(self: &Arc<Self>, mut jobs: Vec<Job>, offenders: Offenders) -> Vec<Job> {
         // The first message of a batch speaks for all when its end is unknown, best by its guard.
         if let Some(first) = jobs.iter().position(guarded) {
             jobs.swap(0, first);
@@ -54,11 +78,14 @@ impl Shared {
                     job.answer(Ok(first));
                     first += count;
                 }
-                return;
+                return Vec::new();
             }
             Err(Error::Conflict { at }) => {
                 metrics::counter!("rollcall_committer_batches_refused_total").increment(1);
-                self.without_offenders(jobs, at).await
+                let at = at.filter(|_| offenders == Offenders::Named);
+                let again = self.without_offenders(jobs, at).await;
+                self.lock().gather = commands;
+                return again;
             }
             Err(error) => {
                 let unknown = !matches!(error, Error::Unavailable { .. } | Error::Refused { .. });
@@ -70,6 +97,7 @@ impl Shared {
         let mut state = self.lock();
         state.gather = commands;
         state.queue.put_back(again);
+        Vec::new()
     }
 
     fn written(&self, messages: usize, commands: usize, took: Duration) {

@@ -73,7 +73,21 @@ impl Log for Slow {
             batches.push(appends.iter().map(|append| append.subject.clone()).collect());
             batches.len()
         };
+        let guards = appends.iter().filter_map(|append| match append.guard {
+            Guard::Last(last) => Some((append.subject.clone(), last)),
+            Guard::None => None,
+        });
+        let guards: Vec<(String, u64)> = guards.collect();
         let result = self.log.append_atomic(appends, deadline).await;
+        if let Err(Error::Conflict { at: None }) = result {
+            // A broker names the first that stands in the way.
+            for (subject, expected) in guards {
+                let last = self.log.last_on(&subject).await?.map_or(0, |message| message.sequence);
+                if last != expected {
+                    return Err(Error::Conflict { at: Some(last) });
+                }
+            }
+        }
         if count.is_multiple_of(self.unknown_every) {
             return Err(Error::Unknown { doing: "writing".to_string() });
         }
@@ -346,4 +360,42 @@ async fn nobody_is_kept_out_by_anothers_thousands() {
         assert!(written.is_ok() == (number == 0), "{written:?}");
         assert!(!matches!(written, Err(Error::Unavailable { .. })), "{written:?}");
     }
+}
+
+/// Many want the same resources: of each only the first can have it, and whoever wants another one does not wait for all of
+/// them to find out.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_many_whose_guards_do_not_hold() {
+    let log = Slow::over(Faults::default(), usize::MAX);
+    let committer = Arc::new(Committer::new(log.clone(), WAITING_MAX));
+    for number in 0..60 {
+        committer.append(append(&number.to_string(), Guard::Last(0)), soon()).await.unwrap();
+    }
+    let mut jobs = Vec::new();
+    let mut answers = Vec::new();
+    let mut job = |append: Append| {
+        let (reply, answer) = oneshot::channel();
+        let bytes = append.payload.len();
+        answers.push(answer);
+        jobs.push(Job {
+            ticket: 0,
+            appends: vec![append],
+            bytes,
+            deadline: soon(),
+            reply,
+            alone: false,
+            unknown: false,
+            turn: 0,
+        });
+    };
+    (0..60).for_each(|number| job(append(&number.to_string(), Guard::Last(0))));
+    job(append("other", Guard::Last(0)));
+    committer.shared.together(jobs).await;
+    let other = tokio::time::timeout(Duration::from_secs(1), answers.pop().unwrap()).await;
+    assert_eq!(other.expect("it is written by now").unwrap().unwrap(), 61);
+    for answer in answers {
+        assert!(matches!(answer.await.unwrap(), Err(Error::Conflict { .. })));
+    }
+    let sizes = log.sizes();
+    assert!(sizes.len() <= 3, "{sizes:?}");
 }
