@@ -33,7 +33,7 @@ impl Content {
         self.cuts.get_or_init(|| seams.cuts(&self.json)).as_ref()
     }
 
-    /// About how much memory it takes.
+    /// About how much memory it takes: always the same, or whoever weighs it would count wrongly.
     pub(crate) fn bytes(&self) -> u64 {
         // What readers add to it is small.
         (480 + self.json.len() + self.external_ids.bytes()) as u64

@@ -18,6 +18,15 @@ struct Forms {
     /// Nothing where the map came first.
     entries: Vec<Entry>,
     map: OnceLock<BTreeMap<String, String>>,
+    /// About how much memory they take, in both forms: whoever weighs them does so again and must find the same.
+    bytes: usize,
+}
+
+/// About what an entry takes besides its texts, in both forms.
+const ENTRY_BYTES: usize = 104 + size_of::<Entry>();
+
+fn bytes(texts: impl Iterator<Item = usize>) -> usize {
+    texts.map(|length| ENTRY_BYTES + 2 * length).sum()
 }
 
 /// An entry of a map on the wire. Its texts are parts of what was read.
@@ -34,7 +43,8 @@ impl ExternalIds {
     pub(crate) fn of_entries(entries: Vec<Entry>) -> Option<Self> {
         let is_text = |bytes: &Bytes| std::str::from_utf8(bytes).is_ok();
         let are_texts = entries.iter().all(|entry| is_text(&entry.source) && is_text(&entry.id));
-        are_texts.then(|| Self(Arc::new(Forms { entries, map: OnceLock::new() })))
+        let bytes = bytes(entries.iter().map(|entry| entry.source.len() + entry.id.len()));
+        are_texts.then(|| Self(Arc::new(Forms { entries, map: OnceLock::new(), bytes })))
     }
 
     /// That of a source, as UTF-8.
@@ -49,7 +59,7 @@ impl ExternalIds {
 
     /// All of them with their sources. No map is made.
     pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
-        let Forms { entries, map } = &*self.0;
+        let Forms { entries, map, .. } = &*self.0;
         let made = map.get().into_iter().flatten().map(|(source, id)| (source.as_str(), id.as_str()));
         let left = if map.get().is_some() { &[] } else { &entries[..] };
         let read = (1..).zip(left).filter_map(|(next, entry)| {
@@ -60,12 +70,9 @@ impl ExternalIds {
         made.chain(read)
     }
 
-    /// About how many bytes of memory they take.
+    /// About how many bytes of memory they take; always the same.
     pub fn bytes(&self) -> usize {
-        let entry = |entry: &Entry| size_of::<Entry>() + entry.source.len() + entry.id.len();
-        let entries: usize = self.0.entries.iter().map(entry).sum();
-        let in_map = |(source, id): (&String, &String)| 104 + source.len() + id.len();
-        entries + self.0.map.get().map_or(0, |map| map.iter().map(in_map).sum())
+        self.0.bytes
     }
 }
 
@@ -82,7 +89,8 @@ impl Deref for ExternalIds {
 
 impl From<BTreeMap<String, String>> for ExternalIds {
     fn from(map: BTreeMap<String, String>) -> Self {
-        Self(Arc::new(Forms { entries: Vec::new(), map: map.into() }))
+        let bytes = bytes(map.iter().map(|(source, id)| source.len() + id.len()));
+        Self(Arc::new(Forms { entries: Vec::new(), map: map.into(), bytes }))
     }
 }
 
@@ -116,7 +124,13 @@ mod tests {
         let each = read.each().map(|(source, id)| (source.to_string(), id.to_string()));
         assert_eq!(each.collect::<BTreeMap<_, _>>(), map);
         assert_eq!(read.each().count(), 3);
-        assert_eq!(*read, map);
+        let bytes = read.bytes();
+        assert!(bytes > 500);
+        assert_eq!(
+            (&*read, read.bytes()),
+            (&map, bytes),
+            "it weighs what it weighed before its map was made"
+        );
         let made = ExternalIds::from(map);
         assert!(made.each().eq(read.each()));
         for form in [&read, &made] {
