@@ -13,8 +13,6 @@ const DELAY_MIN: Duration = Duration::from_millis(200);
 const DELAY_MAX: Duration = Duration::from_secs(5);
 /// So many attempts in a row, for which there was room, end the process: another may fare better.
 const ATTEMPTS_MAX: u32 = 20;
-/// How often it is said that writing fails: a disk that is full has no room for a log of that either.
-const TOLD_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A store that cannot be written.
 #[derive(Clone, Copy, Debug)]
@@ -26,27 +24,16 @@ pub(crate) struct Broken {
     delay: Duration,
     /// Attempts since something was written, for which there was room.
     attempts: u32,
-    /// When it was said.
-    told: Option<Instant>,
 }
 
 impl Broken {
     fn new() -> Self {
-        Self { is_waiting: true, next: Instant::now() + DELAY_MIN, delay: DELAY_MIN, attempts: 0, told: None }
+        Self { is_waiting: true, next: Instant::now() + DELAY_MIN, delay: DELAY_MIN, attempts: 0 }
     }
 
     /// Whether nothing may be written yet.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_waiting
-    }
-
-    /// Whether it is to be said now; then it was.
-    fn is_news(&mut self) -> bool {
-        let is_news = self.told.is_none_or(|told| told.elapsed() >= TOLD_INTERVAL);
-        if is_news {
-            self.told = Some(Instant::now());
-        }
-        is_news
     }
 
     fn is_later(&mut self) {
@@ -59,25 +46,20 @@ impl Broken {
 impl Behind {
     /// Something could not be written.
     pub(crate) fn breaks(&mut self, doubt: &Doubt) {
+        let folder = self.projection.inner.store.name();
+        tracing::error!(%folder, error = %doubt, "the projection cannot be written; rows stay in memory");
         metrics::counter!("rollcall_projection_writes_failed_total").increment(1);
         self.projection.inner.stall.because(doubt.to_string());
-        let broken = match &mut self.broken {
-            Some(broken) => {
-                broken.is_later();
-                broken
-            }
-            None => self.broken.insert(Broken::new()),
-        };
-        if broken.is_news() {
-            let folder = self.projection.inner.store.name();
-            tracing::error!(%folder, error = %doubt, "the projection cannot be written; rows stay in memory");
+        match &mut self.broken {
+            Some(broken) => broken.is_later(),
+            None => self.broken = Some(Broken::new()),
         }
     }
 
     /// Something was written.
     pub(crate) fn goes_on(&mut self) {
         if let Some(broken) = &mut self.broken {
-            *broken = Broken { is_waiting: broken.is_waiting, told: broken.told, ..Broken::new() };
+            *broken = Broken { is_waiting: broken.is_waiting, ..Broken::new() };
         }
     }
 
@@ -110,9 +92,7 @@ impl Behind {
             Err(Unusable::NoRoom(doubt)) => {
                 broken.is_later();
                 inner.stall.because(doubt.to_string());
-                if broken.is_news() {
-                    tracing::error!(folder = %inner.store.name(), error = %doubt, "the projection cannot be written; rows stay in memory");
-                }
+                tracing::error!(folder = %inner.store.name(), error = %doubt, "the projection cannot be written; rows stay in memory");
                 return Ok(());
             }
             Err(Unusable::Later(doubt)) => {
@@ -199,9 +179,7 @@ mod tests {
         }
         assert_eq!(delays, [200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000]);
         assert!(behind.broken.is_some_and(|broken| broken.is_waiting()));
-        assert!(behind.broken.as_mut().is_some_and(|broken| !broken.is_news()), "it was said");
         behind.goes_on();
-        assert!(behind.broken.as_mut().is_some_and(|broken| !broken.is_news()), "and does not begin anew");
         assert!(behind.broken.is_some_and(|broken| broken.delay == DELAY_MIN && broken.is_waiting()));
         behind.is_whole();
         assert!(behind.broken.is_none());
