@@ -8,7 +8,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Version, header};
+use axum::http::{HeaderMap, header};
 use proto::ResourceId;
 use scim::list::Question;
 use scim::{AttributeSelection, Error, Quirk, ResourceType};
@@ -267,10 +267,9 @@ fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
 
 /// Where a client reached us: `public_url`, else what it wrote in Host. That stands in every link of an answer.
 fn base_url(parts: &Parts, gateway: &Gateway, tenant: Option<&str>) -> Result<String, Problem> {
-    let hosts = parts.headers.get_all(header::HOST).iter().count();
-    if hosts > 1 || hosts == 0 && parts.version == Version::HTTP_11 {
+    if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
         // RFC 9112 §3.2: whoever stands between us and the client could have meant another one.
-        return Err(Error::status(400, "the header Host must stand there once").into());
+        return Err(Error::status(400, "the header Host may stand there once").into());
     }
     let path = tenant.map_or_else(|| "/scim/v2".to_string(), |tenant| format!("/t/{tenant}/scim/v2"));
     if let Some(url) = &gateway.inner.public_url {
