@@ -115,9 +115,9 @@ fn whom_another_source_deleted_keeps_nobody_in_a_group() {
     let one = |id: &str| json!([{"value": id}]);
     let remove = json!({"op": "remove", "path": format!("members[value eq \"{dan}\"]")});
     let without_dan = json!([{"op": "add", "path": "members", "value": one(&bob)}, remove]);
-    assert_eq!(members(&idp.patch(&path, without_dan).expect(200).body), [ada.clone()]);
+    assert_eq!(members(&idp.patch(&path, without_dan).expect(200).body), vec![ada.clone()]);
     let nobody = json!([{"op": "replace", "path": "members", "value": one(&bob)}]);
-    assert_eq!(members(&idp.patch(&path, nobody).expect(200).body), [String::new(); 0]);
+    assert!(members(&idp.patch(&path, nobody).expect(200).body).is_empty());
 
     // Whoever only adds is told, and whoever comes back under his former id is there again.
     let add = json!([{"op": "add", "path": "members", "value": [{"value": bob}, {"value": eve}]}]);
@@ -126,7 +126,7 @@ fn whom_another_source_deleted_keeps_nobody_in_a_group() {
     again["externalId"] = json!("00u-bob");
     let back = idp.post("/Users", &again).expect(201).id();
     hr.delete(&format!("/Users/{back}")).expect(204);
-    assert_eq!(members(&idp.put(&path, &group("Team", &[&back, &eve])).expect(200).body), [eve.clone()]);
+    assert_eq!(members(&idp.put(&path, &group("Team", &[&back, &eve])).expect(200).body), vec![eve.clone()]);
     assert_eq!(idp.post("/Users", &again).expect(201).id(), back);
     assert_eq!(members(&idp.put(&path, &group("Team", &[&back])).expect(200).body), [back]);
 }
