@@ -197,6 +197,7 @@ impl Gateway {
         }
         let mut forgotten = Forgotten::default();
         for attempt in 0..inner.limits.attempts_max.max(1) {
+            let looked_at = inner.projection.applied();
             let found = match command {
                 Command::Create { parts, .. } => inner.rival(terms, parts).await?,
                 Command::Replace { .. } | Command::Patch { .. } | Command::Delete { .. } => Found::Nobody,
@@ -218,7 +219,8 @@ impl Gateway {
                 caller,
                 forgotten: &forgotten,
             };
-            let state = State { current: named.as_ref(), rival: found.rival(), directory: &view };
+            let rival = found.rival();
+            let state = State { current: named.as_ref(), rival, looked_at, directory: &view };
             match decide(&state, terms, command) {
                 Ok(Decision::Write(write)) if caught_up || !write.beyond_guards => {
                     // A returning person under the former id is a new resource all the same.
@@ -246,6 +248,7 @@ impl Gateway {
                         .map(Outcome::Resource)
                         .ok_or_else(|| refused(Rejection::NotFound, kind));
                 }
+                Err(Rejection::Overtaken) => pause(attempt).await,
                 Err(rejection) if caught_up => return Err(refused(rejection, kind)),
                 Ok(Decision::Write(_)) => {
                     inner.catch_up("premise", deadline).await?;

@@ -76,10 +76,10 @@ fn fresh(
     let body = body_of(terms.caller, None, parts);
     within_size(terms.limits, &body.document)?;
     let (key, guard) = match unique_value(terms.context, &body.document) {
-        None => turn(state, terms, &body).unwrap_or((proto::subject::key_of_id(id), 0)),
+        None => turn(state, terms, &body)?.unwrap_or((proto::subject::key_of_id(id), 0)),
         Some((attribute, value)) => {
             let key = state.directory.key_of(value);
-            let known = state.directory.key(&key);
+            let known = state.key(&key)?;
             if known.holder.is_some() {
                 return Err(Rejection::NameTaken { attribute });
             }
@@ -95,17 +95,22 @@ fn fresh(
 
 /// Of a type without a unique attribute: the key that the same request at the same moment takes too, so that one of them is
 /// refused and finds what the other made, and its guard. Nothing where a request that is repeated makes another one.
-fn turn(state: &State<'_>, terms: Terms<'_>, body: &Body) -> Option<(Key, u64)> {
-    terms.rules.called.as_ref()?;
+fn turn(state: &State<'_>, terms: Terms<'_>, body: &Body) -> Result<Option<(Key, u64)>, Rejection> {
+    if terms.rules.called.is_none() {
+        return Ok(None);
+    }
     let source = &terms.caller.source;
     let external_id = body.external_ids.get(source).map(String::as_str).unwrap_or_default();
     let document = String::from_utf8_lossy(body.document.json());
     let request = [source, external_id, &document].join("\0");
-    (0..TURNS_MAX).find_map(|turn| {
+    for turn in 0..TURNS_MAX {
         let key = state.directory.request_key(&request, turn);
-        let known = state.directory.key(&key);
-        known.holder.is_none().then_some((key, known.last))
-    })
+        let known = state.key(&key)?;
+        if known.holder.is_none() {
+            return Ok(Some((key, known.last)));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether somebody was switched off who comes back when he is asked for again.

@@ -27,8 +27,19 @@ pub(crate) struct State<'a> {
     pub(crate) current: Option<&'a Stored>,
     /// For a create: who may already be the one that it asks for.
     pub(crate) rival: Rival<'a>,
+    /// What had been applied before both were looked for. The directory may have gone on since.
+    pub(crate) looked_at: u64,
     /// The rest of the tenant's directory.
     pub(crate) directory: &'a dyn Directory,
+}
+
+impl State<'_> {
+    /// What is known of a key that is to be taken. Whoever took it after a rival was looked for may be that rival.
+    fn key(&self, key: &Key) -> Result<KeyState, Rejection> {
+        let known = self.directory.key(key);
+        let was_seen = known.holder.is_none() || known.last <= self.looked_at;
+        was_seen.then_some(known).ok_or(Rejection::Overtaken)
+    }
 }
 
 /// Who may already be the one that a create asks for.
@@ -57,7 +68,7 @@ pub(crate) enum Holding {
     Other,
 }
 
-/// Questions about the tenant's directory, as of one moment.
+/// Questions about the tenant's directory as it is now.
 pub(crate) trait Directory: Sync {
     /// The key of a value of the type's unique attribute.
     fn key_of(&self, value: &str) -> Key;
@@ -131,6 +142,8 @@ pub(crate) enum Rejection {
     NoSuchMember { id: String },
     /// The request breaks a rule of the RFCs.
     Invalid(Error),
+    /// Somebody came between: look again.
+    Overtaken,
 }
 
 impl From<Error> for Rejection {
@@ -347,7 +360,7 @@ fn claims(
             continue;
         }
         if let Some(key) = wanted {
-            let known = state.directory.key(&key);
+            let known = state.key(&key)?;
             if known.holder.is_some_and(|holder| holder != id) {
                 // Two may have had it before it was to be unique. It is the other's, and whoever has it too can be changed,
                 // and leave, all the same.
@@ -453,6 +466,7 @@ impl Rejection {
             }
             Self::NoSuchMember { id } => Error::value(format!("members: there is no resource {id:?}")),
             Self::Invalid(error) => error,
+            Self::Overtaken => Error::status(503, "others changed the directory meanwhile"),
         }
     }
 }

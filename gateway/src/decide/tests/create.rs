@@ -40,6 +40,27 @@ fn the_same_request_at_the_same_moment_meets_under_one_key() {
     assert_eq!(of(&given, "Team", None), (first, Guard::Last(9)));
 }
 
+/// Looked for before it was made, and asked for its key after: it may be what this very request made.
+#[test]
+fn whoever_came_after_a_rival_was_looked_for_is_looked_at_again() {
+    let mut ada = given("User").user(1, "ada", 5);
+    let mut team = given("Group");
+    team.rules.called = Some(AttrPath::of("displayName"));
+    let crew = || creation(&json!({"displayName": "Crew"}), None);
+    let first = team.written(&crew()).key;
+    team.keys.insert(first, KeyState { last: 5, holder: Some(id(2)) });
+    (ada.looked_at, team.looked_at) = (Some(4), Some(4));
+    assert_eq!(ada.when(&create("ada")).unwrap_err(), Rejection::Overtaken);
+    assert_eq!(team.when(&crew()).unwrap_err(), Rejection::Overtaken);
+    (ada.looked_at, team.looked_at) = (Some(5), Some(5));
+    assert!(matches!(ada.when(&create("ada")), Err(Rejection::NameTaken { .. })));
+    assert_ne!(team.written(&crew()).key, first);
+    // Whoever left meanwhile left the key, and its guard is as new.
+    team.keys.insert(first, KeyState { last: 6, holder: None });
+    let write = team.written(&crew());
+    assert_eq!((write.key, write.guard), (first, Guard::Last(6)));
+}
+
 #[test]
 fn whoever_is_made_inactive_is_not_active_because_another_source_owns_that() {
     let mut given = given("User");

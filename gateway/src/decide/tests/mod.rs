@@ -30,6 +30,7 @@ struct Given {
     members: Vec<ResourceId>,
     current: Option<Stored>,
     rival: Asked,
+    looked_at: Option<u64>,
     rules: Rules,
 }
 
@@ -104,6 +105,7 @@ fn given(kind: &'static str) -> Given {
         members: Vec::new(),
         current: None,
         rival: Asked::Nobody,
+        looked_at: None,
         rules: Rules::default(),
     }
 }
@@ -179,7 +181,8 @@ impl Given {
             Asked::Former(id) => Rival::Former(id),
         };
         let current = self.current.as_ref().filter(|_| !matches!(command, Command::Create { .. }));
-        let state = State { current, rival, directory: self };
+        let looked_at = self.looked_at.unwrap_or(u64::MAX);
+        let state = State { current, rival, looked_at, directory: self };
         let limits = Limits::default();
         let terms = Terms { context, caller: &caller, limits: &limits, rules: &self.rules };
         decide(&state, terms, command)
