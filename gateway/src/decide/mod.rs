@@ -347,16 +347,17 @@ fn claims(
         // what the document says is named too: then the write is refused and decided again.
         let now = state.current.and_then(|current| key_in(&current.document));
         let half_applied = now.as_ref() != old;
-        let claim = |key: Key| {
-            let last = state.directory.key(&key).last;
-            Claim { attribute: attribute.clone(), key, last }
-        };
+        // Asked once: whoever takes a key between two questions would lose it under the newer guard.
+        let asked = |key: Key| (key, state.directory.key(&key));
+        let claim =
+            |(key, known): (Key, KeyState)| Claim { attribute: attribute.clone(), key, last: known.last };
         if half_applied {
-            let free = |key: &Key| state.directory.key(key).holder.is_none_or(|holder| holder == id);
-            released.extend(now.filter(|key| Some(key) != wanted.as_ref()).filter(free).map(claim));
+            let free = |(_, known): &(Key, KeyState)| known.holder.is_none_or(|holder| holder == id);
+            let former = now.filter(|key| Some(key) != wanted.as_ref()).map(asked);
+            released.extend(former.filter(free).map(claim));
         }
         if wanted.as_ref() == old {
-            claimed.extend(wanted.filter(|_| half_applied).map(claim));
+            claimed.extend(wanted.filter(|_| half_applied).map(asked).map(claim));
             continue;
         }
         if let Some(key) = wanted {
@@ -369,11 +370,9 @@ fn claims(
                 }
                 return Err(Rejection::NameTaken { attribute });
             }
-            claimed.push(Claim { attribute: attribute.clone(), key, last: known.last });
+            claimed.push(claim((key, known)));
         }
-        if let Some(key) = old {
-            released.push(Claim { attribute, key: *key, last: state.directory.key(key).last });
-        }
+        released.extend(old.copied().map(asked).map(claim));
     }
     Ok((claimed, released))
 }
