@@ -61,17 +61,21 @@ fn replicated(words: &[String]) {
     pairs(&house, &url, "replicated", words);
 }
 
-/// The same for a log that grows to a million.
+/// Creates until a million are there, beside a floor whose own log stays small: what its rate loses meanwhile is the machine's.
 pub(crate) fn run_million(_: &[String]) {
     let house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
     let target = Target::new(house.env("SCIM_URL"), house.env("SCIM_TOKEN"));
-    println!("creates at 256 connections, sync_interval: always, from an empty log");
+    let floor = floor::Running::start(house.env("NATS_URL"));
+    println!("creates at 256 connections, sync_interval: always, from an empty log, in turn with the floor");
     let mut made = 0;
     while made < 1_000_000 {
+        let floors = Arc::new(Floors { target: floor.target.clone() });
+        let beside = load::run(&floor.target, 256, Pace::Closed, CELL, floors);
         let creates = Arc::new(Creates::new(target.clone(), &format!("million-{made}")));
         let figures = load::run(&target, 256, Pace::Closed, Duration::from_secs(15), creates.clone());
         made += creates.count();
         figures.show(&format!("after {made}"));
+        println!("    {:.2} x the floor's {:.0}/s", figures.rate / beside.rate, beside.rate);
     }
 }
 
