@@ -24,6 +24,8 @@ pub enum Quirk {
     SchemasMissing,
     /// A PATCH with no operation.
     OperationsEmpty,
+    /// A path that no schema knows, beside `active: false`.
+    UnknownPath,
     /// An extension's attributes without its URN in `schemas`.
     ExtensionUnlisted,
     /// `remove` with `members` and the values that shall go.
@@ -73,7 +75,7 @@ const UNKNOWN: &[Dialect] = &[Dialect::Lenient];
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::OperationCase,
         Self::BooleanAsText,
         Self::BooleanAsTextInFilter,
@@ -81,6 +83,7 @@ impl Quirk {
         Self::UnknownSchema,
         Self::SchemasMissing,
         Self::OperationsEmpty,
+        Self::UnknownPath,
         Self::ExtensionUnlisted,
         Self::RemoveByValue,
         Self::PathsAsKeys,
@@ -139,6 +142,12 @@ impl Quirk {
                 "operations_empty",
                 ENTRA,
                 "Microsoft's validator sends a PATCH without any operation; RFC 7644 §3.5.2 wants one or more. It changes nothing.",
+            ),
+            Self::UnknownPath => (
+                "unknown_path",
+                ENTRA,
+                "Entra sends what was refused once more with each later change, so a mapping to an attribute that nobody knows, \
+                 400 `invalidPath`, would keep a leaver in. Passed over beside an operation that sets `active` to false.",
             ),
             Self::ExtensionUnlisted => (
                 "extension_unlisted",

@@ -26,20 +26,53 @@ pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) 
         Some(_) | None => return Err(Error::syntax("Operations must be an array that is not empty")),
     };
     let mut patch = Patch { operations: Vec::new(), unknown: None };
+    let mut unless_leaving = None;
     for (index, operation) in listed.iter().enumerate() {
         let place =
             |error: Error| Error { detail: format!("operation {}: {}", index + 1, error.detail), ..error };
-        one(context, operation, limits, &mut patch).map_err(place)?;
+        let doubt = one(context, operation, limits, &mut patch).map_err(place)?;
+        unless_leaving = unless_leaving.or(doubt.map(place));
+    }
+    match unless_leaving {
+        Some(error) if !patch.switches_off() => return Err(error),
+        Some(_) => context.speech.note(Quirk::UnknownPath),
+        None => {}
     }
     Ok(patch)
 }
 
+impl Patch {
+    /// Whether an operation sets `active` to false.
+    fn switches_off(&self) -> bool {
+        let is_false = |value: &Value| match value {
+            Value::Bool(active) => !active,
+            Value::String(text) => quirk::boolean(text) == Some(false),
+            _ => false,
+        };
+        self.operations.iter().any(|operation| {
+            let PatchPath { attr, filter, sub } = &operation.path;
+            attr.is("active")
+                && (filter, sub) == (&None, &None)
+                && operation.op != PatchOp::Remove
+                && operation.value.as_ref().is_some_and(is_false)
+        })
+    }
+}
+
+/// Where a path leads.
+enum Led {
+    To(PatchPath),
+    /// To nothing that a schema of the type knows.
+    Nowhere(Error),
+}
+
+/// Reads one operation. What it returns is wrong with it where nobody leaves by the others.
 fn one(
     context: Context<'_>,
     operation: &Value,
     limits: &FilterLimits,
     into: &mut Patch,
-) -> Result<(), Error> {
+) -> Result<Option<Error>, Error> {
     let Value::Object(members) = operation else { return Err(Error::syntax("it must be an object")) };
     each_name_once(members)?;
     let member = |wanted: &str| {
@@ -62,13 +95,18 @@ fn one(
         return Err(Error::value("add and replace need a value"));
     }
     match member("path") {
-        None | Some(Value::Null) => without_path(context, op, value, limits, into),
-        Some(Value::String(text)) => {
-            let path = path(context, text, limits)?;
-            with_path(context, op, path, value, limits, into)
-        }
-        Some(_) => Err(Error::new(ScimType::InvalidPath, "path must be a string")),
+        None | Some(Value::Null) => without_path(context, op, value, limits, into)?,
+        Some(Value::String(text)) => match path(context, text, limits)? {
+            Led::To(path) => with_path(context, op, path, value, limits, into)?,
+            Led::Nowhere(error) if context.speech.dialect().allows(Quirk::UnknownPath) => {
+                into.unknown.get_or_insert_with(|| text.clone());
+                return Ok(Some(error));
+            }
+            Led::Nowhere(error) => return Err(error),
+        },
+        Some(_) => return Err(Error::new(ScimType::InvalidPath, "path must be a string")),
     }
+    Ok(None)
 }
 
 /// RFC 7644 §3.5.2.1 and §3.5.2.3: without a path the value holds the attributes. Keys may be whole paths, as Entra
@@ -121,7 +159,11 @@ fn key(
     if filtered || parsed.sub.is_some() || with_urn {
         context.speech.note(Quirk::PathsAsKeys);
     }
-    let path = if filtered { path(context, &whole, limits)? } else { found };
+    let path = match filtered.then(|| path(context, &whole, limits)).transpose()? {
+        None => found,
+        Some(Led::To(path)) => path,
+        Some(Led::Nowhere(error)) => return Err(error),
+    };
     with_path(context, op, path, Some(value), limits, into)
 }
 
@@ -191,7 +233,7 @@ fn resolved(context: Context<'_>, path: &AttrPath) -> Option<PatchPath> {
     })
 }
 
-fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<PatchPath, Error> {
+fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<Led, Error> {
     let invalid = |detail: String| Error::new(ScimType::InvalidPath, detail);
     if text.len() > limits.length_bytes_max {
         return Err(invalid(format!("the path is longer than {} bytes", limits.length_bytes_max)));
@@ -203,11 +245,11 @@ fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<Patch
     };
     let parsed = AttrPath::parse(attr_text, context.registry).map_err(invalid)?;
     let unknown = || invalid(format!("{attr_text} is not an attribute of {}", context.kind.name));
-    let mut found = resolved(context, &parsed).ok_or_else(unknown)?;
-    let Some(at) = bracket else { return Ok(found) };
-    let attribute = match find(context, &parsed).ok_or_else(unknown)? {
-        Resolved::Attribute { attribute, sub: None, .. } if attribute.multi_valued => attribute,
-        Resolved::Attribute { .. } | Resolved::Extension(_) => {
+    let Some(mut found) = resolved(context, &parsed) else { return Ok(Led::Nowhere(unknown())) };
+    let Some(at) = bracket else { return Ok(Led::To(found)) };
+    let attribute = match find(context, &parsed) {
+        Some(Resolved::Attribute { attribute, sub: None, .. }) if attribute.multi_valued => attribute,
+        Some(Resolved::Attribute { .. } | Resolved::Extension(_)) | None => {
             return Err(invalid(format!("{attr_text} is not multi-valued, so no filter can follow it")));
         }
     };
@@ -215,12 +257,13 @@ fn path(context: Context<'_>, text: &str, limits: &FilterLimits) -> Result<Patch
     let rest = text.get(inner.rest..).unwrap_or_default();
     found.filter = Some(inner.filter);
     if let Some(name) = rest.strip_prefix('.') {
-        let sub = attribute
-            .sub(name)
-            .ok_or_else(|| invalid(format!("{name:?} is not a sub-attribute of {attr_text}")))?;
+        let Some(sub) = attribute.sub(name) else {
+            let error = invalid(format!("{name:?} is not a sub-attribute of {attr_text}"));
+            return Ok(Led::Nowhere(error));
+        };
         found.sub = Some(sub.name.clone());
     } else if !rest.is_empty() {
         return Err(invalid(format!("{rest:?} after the bracket is no sub-attribute")));
     }
-    Ok(found)
+    Ok(Led::To(found))
 }
