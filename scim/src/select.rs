@@ -138,18 +138,14 @@ impl AttributeSelection {
         attribute: &Attribute,
         value: Value,
     ) -> Option<Value> {
-        match attribute.returned {
-            Returned::Always => return Some(value),
-            Returned::Never => return None,
-            Returned::Default | Returned::Request => {}
-        }
         // A path with a URN must be this schema's; one without means the base schema and the common attributes.
-        let here = |path: &&AttrPath| match &path.schema {
-            Some(given) => given.eq_ignore_ascii_case(urn),
-            None => extension.is_none(),
-        };
-        let named = |path: &&AttrPath| {
-            path.name.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name))
+        let is_meant = |path: &AttrPath| {
+            let is_here = match &path.schema {
+                Some(given) => given.eq_ignore_ascii_case(urn),
+                None => extension.is_none(),
+            };
+            let name = path.name.as_deref();
+            is_here && name.is_none_or(|name| name.eq_ignore_ascii_case(&attribute.name))
         };
         let is_written = |sub: Option<&str>| {
             self.written.iter().any(|path| {
@@ -157,41 +153,56 @@ impl AttributeSelection {
                 is && sub.is_none_or(|sub| path.sub.as_deref() == Some(sub))
             })
         };
-        let shown = |value| {
-            let hides = |sub: &Attribute| match sub.returned {
-                Returned::Never => true,
-                Returned::Request => !is_written(Some(&sub.name)),
-                Returned::Default | Returned::Always => false,
-            };
-            if !attribute.sub_attributes.iter().any(hides) {
-                return Some(value);
+        let parts = match (&self.attributes, attribute.returned) {
+            (_, Returned::Never) => return None,
+            (_, Returned::Always) => Parts::All,
+            (Some(paths), Returned::Default | Returned::Request) => {
+                let mut meant = paths.iter().filter(|path| is_meant(path)).peekable();
+                meant.peek()?;
+                let these: Option<Vec<&str>> = meant.map(|path| path.sub.as_deref()).collect();
+                these.map_or(Parts::All, Parts::These)
             }
-            only(attribute, value, |name| attribute.sub(name).is_none_or(|sub| !hides(sub)))
+            (None, Returned::Request) if !is_written(None) => return None,
+            (None, Returned::Default | Returned::Request) => {
+                let meant = self.excluded.iter().filter(|path| is_meant(path));
+                Parts::Others(meant.map(|path| path.sub.as_deref()).collect::<Option<_>>()?)
+            }
         };
-        match &self.attributes {
-            Some(paths) => {
-                let mut matching = paths.iter().filter(here).filter(named).peekable();
-                matching.peek()?;
-                let subs: Option<Vec<&str>> = matching.map(|path| path.sub.as_deref()).collect();
-                match subs {
-                    None => shown(value),
-                    Some(subs) => {
-                        only(attribute, value, |sub| subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
-                    }
-                }
-            }
-            None if attribute.returned == Returned::Request && !is_written(None) => None,
-            None => {
-                let matching: Vec<&AttrPath> = self.excluded.iter().filter(here).filter(named).collect();
-                if matching.iter().any(|path| path.sub.is_none()) {
-                    return None;
-                }
-                let subs: Vec<&str> = matching.iter().filter_map(|path| path.sub.as_deref()).collect();
-                if subs.is_empty() {
-                    return shown(value);
-                }
-                only(attribute, value, |sub| !subs.iter().any(|name| name.eq_ignore_ascii_case(sub)))
-            }
+        let is_named = |sub: &Attribute| {
+            let is_it = |path: &AttrPath| {
+                path.sub.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&sub.name))
+            };
+            self.attributes.iter().flatten().any(|path| is_it(path) && is_meant(path))
+        };
+        // What is never returned, or on request, is so whatever is said of the attribute that it is a part of.
+        let is_shown = |sub: &Attribute| match sub.returned {
+            Returned::Never => false,
+            Returned::Always => true,
+            Returned::Default => parts.hold(&sub.name),
+            Returned::Request => is_named(sub) || parts.hold(&sub.name) && is_written(Some(&sub.name)),
+        };
+        if attribute.sub_attributes.iter().all(is_shown) {
+            return Some(value);
+        }
+        only(attribute, value, |name| attribute.sub(name).is_none_or(is_shown))
+    }
+}
+
+/// Which parts of an attribute are wanted.
+enum Parts<'a> {
+    All,
+    These(Vec<&'a str>),
+    /// All but these.
+    Others(Vec<&'a str>),
+}
+
+impl Parts<'_> {
+    fn hold(&self, name: &str) -> bool {
+        let is_among = |names: &[&str]| names.iter().any(|one| one.eq_ignore_ascii_case(name));
+        match self {
+            Self::All => true,
+            Self::These(names) => is_among(names),
+            Self::Others(names) => !is_among(names),
         }
     }
 }
@@ -357,6 +368,48 @@ mod tests {
         }
         let without_path = operation(json!({"op": "add", "value": {urn: {"hint": "x"}, "title": "y"}}));
         assert_eq!(without_path["hint"], "h");
+    }
+
+    /// What nobody is shown, or only who asks for it, is so in an attribute that is always there, and in one of which another part
+    /// is left out.
+    #[test]
+    fn a_part_is_hidden_whatever_is_said_of_the_whole() {
+        let parts = |name: &str, returned: &str, many: bool| {
+            json!({"name": name, "type": "complex", "returned": returned, "multiValued": many, "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "label", "type": "string"},
+                {"name": "note", "type": "string", "returned": "request"},
+                {"name": "code", "type": "string", "returned": "never"}]})
+        };
+        let schema = json!({"id": "urn:example:scim:Safe", "name": "Safe", "attributes": [
+            parts("door", "always", false), parts("doors", "always", true), parts("lock", "default", false), parts("key", "request", false),
+        ]});
+        let mut registry = Registry::built_in().unwrap();
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        let kind =
+            json!({"id": "Safe", "name": "Safe", "endpoint": "/Safes", "schema": "urn:example:scim:Safe"});
+        registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        let kind = registry.by_name("Safe").unwrap();
+        let whole = json!({"value": "v", "label": "l", "note": "n", "code": "c"});
+        let (plain, noted) =
+            (json!({"value": "v", "label": "l"}), json!({"value": "v", "label": "l", "note": "n"}));
+        let check = |attributes: Option<&str>, excluded: Option<&str>, expected: Value| {
+            let selection =
+                AttributeSelection::parse(attributes, excluded, NAMES_MAX, &registry, Dialect::Rfc).unwrap();
+            let safe = json!({"door": whole, "doors": [whole], "lock": whole, "key": whole});
+            let shown = selection.apply(&registry, kind, safe.as_object().unwrap().clone());
+            assert_eq!(Value::Object(shown), expected, "{attributes:?} {excluded:?}");
+        };
+        check(None, None, json!({"door": plain, "doors": [plain], "lock": plain}));
+        check(None, Some("door,doors.label"), json!({"door": plain, "doors": [plain], "lock": plain}));
+        check(None, Some("lock.label"), json!({"door": plain, "doors": [plain], "lock": {"value": "v"}}));
+        check(Some("lock.note"), None, json!({"door": plain, "doors": [plain], "lock": {"note": "n"}}));
+        check(
+            Some("lock,lock.note,lock.code"),
+            None,
+            json!({"door": plain, "doors": [plain], "lock": noted}),
+        );
+        check(Some("door.note,key"), None, json!({"door": noted, "doors": [plain], "key": plain}));
+        check(Some("lock.code"), None, json!({"door": plain, "doors": [plain]}));
     }
 
     #[test]
