@@ -61,6 +61,7 @@ mod registry;
 mod schema;
 mod select;
 mod sort;
+mod unseen;
 mod veil;
 mod written;
 
@@ -79,6 +80,7 @@ pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};
 pub use select::AttributeSelection;
 pub use sort::{Sort, SortKey};
+pub use unseen::{Said, keep_unseen};
 pub use veil::{veil, without_veiled};
 pub use written::Sent;
 

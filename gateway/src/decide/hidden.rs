@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use scim::validate::{Context, Parts};
-use scim::{AttrPath, Attribute, Object, Returned};
+use scim::{AttrPath, Attribute, Object, Returned, Said, keep_unseen};
 use serde_json::Value;
 
 /// Keeps the attributes that no answer shows unless they are asked for, where the body does not name them, and those that no
 /// schema knows any more. Clients PUT back what they got with GET. Naming one with `null` clears it.
 pub(super) fn keep(context: Context<'_>, body: &Value, current: &Object, parts: &mut Parts) {
+    keep_parts(context, body, current, parts);
     let mut hidden = hidden(context);
     hidden.extend(unknown(context, current));
     hidden.retain(|path| path.is("members") || !path.values(current).is_empty());
@@ -46,8 +47,50 @@ pub(super) fn keep(context: Context<'_>, body: &Value, current: &Object, parts: 
     }
 }
 
+/// The same of parts of attributes that are shown.
+fn keep_parts(context: Context<'_>, body: &Value, current: &Object, parts: &mut Parts) {
+    let core = context.registry.core(context.kind).iter().map(|attribute| (None, attribute));
+    let extended = context
+        .registry
+        .extensions(context.kind)
+        .flat_map(|schema| schema.attributes.iter().map(move |attribute| (Some(&schema.id), attribute)));
+    let partly = |(_, attribute): &(Option<&String>, &Attribute)| {
+        !hides(attribute) && attribute.sub_attributes.iter().any(hides)
+    };
+    let mut named = None;
+    for (urn, attribute) in core.chain(extended).filter(partly) {
+        let place = |object: &Object| match urn {
+            None => object.get(&attribute.name).cloned(),
+            Some(urn) => object.get(urn).and_then(|extension| extension.get(&attribute.name)).cloned(),
+        };
+        let Some(old) = place(current) else { continue };
+        let named = named.get_or_insert_with(|| self::named(context, body));
+        let path = AttrPath { schema: urn.cloned(), name: Some(attribute.name.clone()), sub: None };
+        let is_named =
+            |sub: &Attribute| named.contains(&AttrPath { sub: Some(sub.name.clone()), ..path.clone() });
+        let whole = AttrPath { name: None, ..path.clone() };
+        let is_said = named.contains(&path) || urn.is_some() && named.contains(&whole);
+        let said = if is_said { Said::Something } else { Said::Nothing };
+        let new = place(&parts.document);
+        let kept = keep_unseen(attribute, is_named, said, &old, new.clone());
+        let Some(kept) = kept.filter(|kept| Some(kept) != new.as_ref()) else { continue };
+        let document = Arc::make_mut(&mut parts.document);
+        let root = match urn {
+            None => Some(document),
+            Some(urn) => document.entry(urn.clone()).or_insert_with(|| Object::new().into()).as_object_mut(),
+        };
+        if let Some(root) = root {
+            root.insert(attribute.name.clone(), kept);
+        }
+    }
+}
+
+fn hides(attribute: &Attribute) -> bool {
+    matches!(attribute.returned, Returned::Never | Returned::Request)
+}
+
 fn hidden(context: Context<'_>) -> Vec<AttrPath> {
-    let hides = |attribute: &&Attribute| matches!(attribute.returned, Returned::Never | Returned::Request);
+    let hides = |attribute: &&Attribute| hides(attribute);
     let core = context.registry.core(context.kind).iter().filter(hides);
     let core = core.map(|attribute| AttrPath::of(&attribute.name));
     let extended = context.registry.extensions(context.kind).flat_map(|schema| {
@@ -82,19 +125,35 @@ fn unknown(context: Context<'_>, current: &Object) -> Vec<AttrPath> {
     unknown
 }
 
-/// What a body names, with a value or without. An extension that it sets to `null` is named as a whole.
+/// What a body names, with a value or without: attributes and parts of them. An extension that it sets to `null` is named as a
+/// whole.
 fn named(context: Context<'_>, body: &Value) -> BTreeSet<AttrPath> {
     let mut named = BTreeSet::new();
+    let mut one = |path: AttrPath, value: &Value| {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        // Many values have the same few names.
+        let parts: BTreeSet<&String> =
+            values.iter().filter_map(Value::as_object).flat_map(Object::keys).collect();
+        let part = |part: &String| AttrPath { sub: Some(part.clone()), ..path.clone() };
+        named.extend(
+            parts.into_iter().filter_map(|name| context.registry.canonical(context.kind, &part(name))),
+        );
+        named.insert(path);
+    };
     for (name, value) in body.as_object().into_iter().flatten() {
         let Ok(path) = AttrPath::parse(name, context.registry) else { continue };
-        let Some(path) = context.registry.canonical(context.kind, &path) else { continue };
+        // Of the base schema as a whole there is no canonical path, but of what stands under it.
+        let whole = Some(path.clone()).filter(|path| path.name.is_none());
+        let Some(path) = context.registry.canonical(context.kind, &path).or(whole) else { continue };
         let Some(inner) = value.as_object().filter(|_| path.name.is_none()) else {
-            named.insert(path);
+            one(path, value);
             continue;
         };
-        for name in inner.keys() {
+        for (name, value) in inner {
             let inner = AttrPath { name: Some(name.clone()), ..path.clone() };
-            named.extend(context.registry.canonical(context.kind, &inner));
+            if let Some(inner) = context.registry.canonical(context.kind, &inner) {
+                one(inner, value);
+            }
         }
     }
     named
@@ -119,7 +178,8 @@ mod tests {
         let own =
             json!([attribute("number", "default"), attribute("note", "request"), attribute("seed", "never")]);
         registry.add_schema(schema(CORE, own)).unwrap();
-        let doors = json!([attribute("main", "default"), attribute("vault", "request")]);
+        let lock = json!({"name": "lock", "type": "complex", "subAttributes": [attribute("value", "default"), attribute("code", "never")]});
+        let doors = json!([attribute("main", "default"), attribute("vault", "request"), lock]);
         registry.add_schema(schema(DOORS, doors)).unwrap();
         let kind = json!({
             "id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": CORE,
@@ -164,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn nor_is_a_part_of_what_it_was_shown() {
+        let registry = registry();
+        let kind = registry.by_name("Badge").unwrap();
+        let current = json!({"number": "1", DOORS: {"main": "m", "lock": {"value": "v", "code": "c"}}});
+        let put = |mut lock: Value, expected: Value| {
+            put(&mut lock, &current, &expected, (&registry, kind));
+        };
+        let lock = |lock: Value| json!({DOORS: {"lock": lock}});
+        put(lock(json!({"value": "w"})), lock(json!({"value": "w", "code": "c"})));
+        put(lock(json!({"value": "w", "CODE": null})), lock(json!({"value": "w"})));
+        put(json!({format!("{DOORS}:LOCK"): {"Value": "w"}}), lock(json!({"value": "w", "code": "c"})));
+        put(lock(Value::Null), json!({}));
+        put(json!({DOORS: null}), json!({}));
+        put(json!({"number": "1"}), json!({"number": "1"}));
+    }
+
+    #[test]
     fn what_a_client_was_not_shown_is_not_cleared_by_its_silence() {
         let doors = |main: &str| json!({"main": main, "vault": "v"});
         check(
@@ -173,6 +250,7 @@ mod tests {
         check(json!({DOORS: {"main": "x"}}), json!({"note": "n", "seed": "s", DOORS: doors("x")}));
         check(json!({"NOTE": "new", "seed": null, DOORS: {"Vault": null}}), json!({"note": "new"}));
         check(json!({format!("{CORE}:note"): null, DOORS: null}), json!({"seed": "s"}));
+        check(json!({CORE: {"number": "2", "note": null}, DOORS: null}), json!({"number": "2", "seed": "s"}));
         check(
             json!({format!("{DOORS}:vault"): "w", "seed": "t"}),
             json!({"note": "n", "seed": "t", DOORS: {"vault": "w"}}),
