@@ -11,7 +11,7 @@ use scim::{AttrPath, Dialect, Filter, ResourceType};
 
 use crate::Inner;
 use crate::command::Caller;
-use crate::decide::{Holding, Rival, Terms, is_as_begun, is_met};
+use crate::decide::{Holding, Rival, Terms, is_as_begun, is_met, unique_value};
 use crate::execute::Failure;
 use crate::policy::Rules;
 
@@ -138,10 +138,8 @@ impl Inner {
         kind: &ResourceType,
         parts: &Parts,
     ) -> Option<(String, Key)> {
-        let attribute = self.registry.unique_attribute(kind)?;
-        let value = parts.document.get(&attribute.name)?.as_str()?;
-        let key = subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value);
-        Some((attribute.name.clone(), key))
+        let (attribute, value) = unique_value(&self.registry, kind, &parts.document)?;
+        Some((attribute, subject::key_of_value(&self.secret, &caller.tenant, &kind.name, value)))
     }
 
     /// Whether this very request was carried out not long ago: by the same source for the same `externalId`, and it made the

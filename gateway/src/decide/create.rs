@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::Stored;
-use proto::subject::Key;
+use proto::subject::{Key, key_of_id};
 use proto::{Body, Kind, ResourceId};
 use scim::validate::Parts;
 use scim::{AttrPath, Object, Quirk};
@@ -75,8 +75,8 @@ fn fresh(
     let members_added = members::all(state, terms.limits, parts.members.as_deref(), Gone::Refused)?;
     let body = body_of(terms.caller, None, parts);
     within_size(terms.limits, &body.document)?;
-    let (key, guard) = match unique_value(terms.context, &body.document) {
-        None => turn(state, terms, &body)?.unwrap_or((proto::subject::key_of_id(id), 0)),
+    let (key, guard) = match unique_value(terms.context.registry, terms.context.kind, &body.document) {
+        None => turn(state, terms, &body)?.unwrap_or((key_of_id(id), 0)),
         Some((attribute, value)) => {
             let key = state.directory.key_of(value);
             let known = state.key(&key)?;

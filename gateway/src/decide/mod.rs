@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use eventlog::Guard;
 use projector::{KeyState, Stored};
-use proto::subject::Key;
+use proto::subject::{Key, key_of_id};
 use proto::{Body, Document, Kind, ResourceId};
 use scim::validate::{self, Context, Parts};
-use scim::{AttrPath, Change, Error, Object, Patch, ScimType, diff};
+use scim::{AttrPath, Change, Error, Object, Patch, Registry, ResourceType, ScimType, diff};
 use serde_json::Value;
 
 use crate::Limits;
@@ -300,19 +300,26 @@ fn change(
         within_size(limits, &body.document)?;
     }
     let (claimed, released) = claims(state, terms, current.id, &current.claims, &body.document)?;
-    let wanted = unique_value(context, &body.document);
-    let named = wanted.as_ref().map(|(_, value)| state.directory.key_of(value)).unwrap_or(current.key);
+    let wanted = unique_value(context.registry, context.kind, &body.document);
+    let named = match &wanted {
+        Some((_, value)) => state.directory.key_of(value),
+        // The value that it was known by is free for others.
+        None if is_known_by_value(state, context, current) => key_of_id(current.id),
+        None => current.key,
+    };
     let known = (named != current.key).then(|| state.directory.key(&named));
-    let (key, guard, moved) = match (known, wanted) {
-        (None, _) | (_, None) => (current.key, current.guard, None),
-        (Some(known), Some(wanted)) if known.holder.is_some_and(|holder| holder != current.id) => {
+    let (key, guard, moved) = match known {
+        None => (current.key, current.guard, None),
+        Some(known) if known.holder.is_some_and(|holder| holder != current.id) => {
             // As with further unique values: both had it before.
-            if unique_value(context, &current.document).as_ref() != Some(&wanted) {
-                return Err(Rejection::NameTaken { attribute: wanted.0 });
+            if let Some((attribute, _)) = &wanted
+                && unique_value(context.registry, context.kind, &current.document) != wanted
+            {
+                return Err(Rejection::NameTaken { attribute: attribute.clone() });
             }
             (current.key, current.guard, None)
         }
-        (Some(known), Some(_)) => (named, known.last, Some((current.key, current.guard))),
+        Some(known) => (named, known.last, Some((current.key, current.guard))),
     };
     let guard = Guard::Last(guard);
     let id = current.id;
@@ -435,9 +442,22 @@ fn body_of(caller: &Caller, current: Option<&Stored>, parts: Parts) -> Body {
     Body { document: parts.document.into(), external_ids, changes, ..Body::default() }
 }
 
-fn unique_value<'a>(context: Context<'_>, document: &'a Object) -> Option<(String, &'a str)> {
-    let attribute = context.registry.unique_attribute(context.kind)?;
-    Some((attribute.name.clone(), document.get(&attribute.name)?.as_str()?))
+/// The value of the type's unique attribute. An empty text is nobody's.
+pub(crate) fn unique_value<'a>(
+    registry: &Registry,
+    kind: &ResourceType,
+    document: &'a Object,
+) -> Option<(String, &'a str)> {
+    let attribute = registry.unique_attribute(kind)?;
+    let value = document.get(&attribute.name)?.as_str().filter(|text| !text.trim().is_empty())?;
+    Some((attribute.name.clone(), value))
+}
+
+/// Whether a resource's key is that of its unique value, even of an empty text, which once was one.
+fn is_known_by_value(state: &State<'_>, context: Context<'_>, current: &Stored) -> bool {
+    let attribute = context.registry.unique_attribute(context.kind);
+    let value = attribute.and_then(|attribute| current.document.get(&attribute.name)?.as_str());
+    value.is_some_and(|value| state.directory.key_of(value) == current.key)
 }
 
 fn has(context: Context<'_>, attribute: &str) -> bool {

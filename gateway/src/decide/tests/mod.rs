@@ -264,6 +264,44 @@ fn a_rename_takes_the_new_key_and_frees_the_old() {
     ));
 }
 
+/// A type of one's own need not have its unique attribute.
+#[test]
+fn a_unique_value_that_is_taken_away_is_free() {
+    let badge = |number: Value, key: &dyn Fn(&Given) -> Key| {
+        let mut given = given("Badge");
+        let schema = json!({"id": "urn:example:scim:Badge", "name": "Badge", "attributes": [
+            {"name": "number", "type": "string", "uniqueness": "server"}, {"name": "color", "type": "string"}]});
+        let kind = json!({"id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": "urn:example:scim:Badge"});
+        given.registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        given.registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        let key = key(&given);
+        let mut given = given.current(1, key, json!({"number": number, "color": "red"}), 5);
+        given.keys.insert(key, KeyState { last: 5, holder: Some(id(1)) });
+        given
+    };
+    let own = key_of_id(id(1));
+    let of_value = badge("A".into(), &|given| given.key_of("a"));
+    for taken in
+        [json!({"op": "remove", "path": "number"}), json!({"op": "replace", "path": "number", "value": " "})]
+    {
+        let write = of_value.written(&patch(1, json!([taken])));
+        assert_eq!((write.key, write.guard), (own, Guard::Last(0)), "{taken}");
+        assert_eq!(write.moved, Some((of_value.key_of("a"), 5)), "{taken}");
+    }
+    let recolored = json!([{"op": "replace", "path": "color", "value": "blue"}]);
+    assert_eq!(of_value.written(&patch(1, recolored.clone())).moved, None);
+    // Nobody is known by an empty text, whoever was is so no more.
+    let empty = badge("".into(), &|_| own);
+    assert_eq!(empty.written(&patch(1, recolored.clone())).key, own);
+    let once = badge("".into(), &|given| given.key_of(""));
+    assert_eq!(once.written(&patch(1, recolored)).key, own);
+    let numbered = json!([{"op": "add", "path": "number", "value": "B"}]);
+    let write = empty.written(&patch(1, numbered));
+    assert_eq!((write.key, write.moved), (empty.key_of("b"), Some((own, 5))));
+    let write = once.written(&creation(&json!({"number": "", "color": "green"}), None));
+    assert_eq!(write.key, key_of_id(id(50)));
+}
+
 #[test]
 fn members_that_another_source_owns_stay() {
     let mut given = given("Group").user(1, "ada", 1).team(&[2]);
