@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 use serde_json::{Number, Value};
 
 use crate::filter::Rule;
-use crate::{Op, Type, fold};
+use crate::{Op, Type, fold, is_urn};
 
 /// Whether `actual op wanted` holds. Values of another type than the rule's never compare.
 pub(crate) fn holds(rule: Rule, op: Op, actual: &Value, wanted: &Value) -> bool {
@@ -71,10 +71,7 @@ fn same_reference(actual: &str, wanted: &str) -> bool {
         (Some(actual), Some(wanted)) => actual == wanted,
         (Some(actual), None) => ends(wanted, actual),
         (None, Some(wanted)) => ends(actual, wanted),
-        (None, None) => {
-            let is_urn = actual.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"));
-            actual == wanted || is_urn && actual.eq_ignore_ascii_case(wanted)
-        }
+        (None, None) => actual == wanted || is_urn(actual) && actual.eq_ignore_ascii_case(wanted),
     }
 }
 

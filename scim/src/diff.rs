@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Object;
+use crate::{Object, is_urn};
 
 /// One attribute's value before and after. Single complex attributes are compared part by part, arrays as a whole.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -28,7 +28,7 @@ pub fn diff(before: &Object, after: &Object) -> Vec<Change> {
         if old == new {
             continue;
         }
-        let separator = if name.starts_with("urn:") { ":" } else { "." };
+        let separator = if is_urn(name) { ":" } else { "." };
         parts(name, separator, old, new, &mut changes);
     }
     changes
@@ -71,5 +71,8 @@ mod tests {
         assert_eq!(paths, ["list", "name.y", "new", "urn:x:User:d", "urn:x:User:m.value"]);
         assert_eq!(changes[2].before, None);
         assert_eq!(changes[3].after, None);
+        let extended = json!({"URN:x:User": {"d": "1"}});
+        let changes = diff(&Object::new(), extended.as_object().unwrap());
+        assert_eq!(changes[0].path, "URN:x:User:d");
     }
 }

@@ -74,7 +74,7 @@ pub use fold::fold;
 pub use known::known;
 pub use members::MemberChange;
 pub use patch::{Operation, Patch, PatchOp, PatchPath};
-pub use path::AttrPath;
+pub use path::{AttrPath, is_urn};
 pub use quirk::{About, Quirk};
 pub use registry::{Registry, Resolved};
 pub use schema::{Attribute, Mutability, ResourceType, Returned, Schema, SchemaExtension, Type, Uniqueness};

@@ -73,7 +73,7 @@ impl AttrPath {
 
 /// The longest known URN that the text begins with; for an unknown one, all up to the last colon.
 fn split_urn<'a>(text: &'a str, registry: &Registry) -> (Option<&'a str>, &'a str) {
-    if !text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:")) {
+    if !is_urn(text) {
         return (None, text);
     }
     let known = registry
@@ -89,6 +89,11 @@ fn split_urn<'a>(text: &'a str, registry: &Registry) -> (Option<&'a str>, &'a st
         Some(end) => (text.get(..end), text.get(end + 1..).unwrap_or_default()),
         None => (None, text),
     }
+}
+
+/// Whether a text is a URN, or a path that begins with one. RFC 8141 §3.1: `URN:` is the same as `urn:`.
+pub fn is_urn(text: &str) -> bool {
+    text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"))
 }
 
 /// RFC 7643 §2.1, and `$ref`.

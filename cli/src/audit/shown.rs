@@ -206,7 +206,7 @@ fn leaves_of(path: &str, separator: char, value: &Value, leaves: &mut Vec<(Strin
         Value::Object(members) => {
             for (name, value) in members {
                 let whole = if path.is_empty() { name.clone() } else { format!("{path}{separator}{name}") };
-                let separator = if path.is_empty() && name.starts_with("urn:") { ':' } else { '.' };
+                let separator = if path.is_empty() && scim::is_urn(name) { ':' } else { '.' };
                 leaves_of(&whole, separator, value, leaves);
             }
         }

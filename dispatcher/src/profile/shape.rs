@@ -120,7 +120,7 @@ fn keep_one(values: &mut Vec<Value>) {
 fn tidy_schemas(attributes: &mut Object) {
     let empty = |value: &Value| value.as_object().is_some_and(Object::is_empty);
     attributes.retain(|_, value| !empty(value));
-    let there: Vec<String> = attributes.keys().filter(|name| name.starts_with("urn:")).cloned().collect();
+    let there: Vec<String> = attributes.keys().filter(|name| scim::is_urn(name)).cloned().collect();
     if let Some(Value::Array(schemas)) = attributes.get_mut("schemas") {
         let mut first = true;
         schemas.retain(|schema| {
@@ -133,7 +133,7 @@ fn tidy_schemas(attributes: &mut Object) {
 /// The first step of a path and the rest of it: `name.givenName` is `name` and `givenName`, and the attributes of an
 /// extension stand behind its URN and a colon.
 fn step<'p>(attributes: &Object, path: &'p str) -> Option<(String, Option<&'p str>)> {
-    if !path.starts_with("urn:") {
+    if !scim::is_urn(path) {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         return Some((name.to_string(), rest));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::path::is_name;
+use crate::path::{is_name, is_urn};
 use crate::{Attribute, Mutability, ResourceType, Schema, SchemaExtension, Type, Uniqueness};
 
 use super::Registry;
@@ -17,8 +17,7 @@ impl Registry {
     /// Adds a schema. The error is a sentence for whoever wrote it.
     pub fn add_schema(&mut self, mut schema: Schema) -> Result<(), String> {
         let urn = &schema.id;
-        if !urn.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:")) || urn.split(':').count() < 3
-        {
+        if !is_urn(urn) || urn.split(':').count() < 3 {
             return Err(format!("schema {urn:?}: the id must be a URN, as in urn:example:scim:Badge"));
         }
         if urn.contains(['[', ']', '"', ' ', ',']) || urn.ends_with(':') {
