@@ -101,6 +101,9 @@ fn command(house: &House, arguments: &[&str]) -> Value {
     let text = house.rollcall(&[arguments, &["--tenant", "corp", "--format", "json"]].concat());
     let body: Value = serde_json::from_str(&text).unwrap();
     let items = body["items"].as_array().unwrap();
+    // What `sed` leaves of it (docs/operations/audit.md).
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches(',')).collect();
+    assert!(lines[1..lines.len() - 1].iter().copied().eq(items.iter().map(ToString::to_string)), "{text}");
     assert_eq!((body["count"].as_u64(), &body["digest"]), (Some(items.len() as u64), &json!(digest(items))));
     body
 }
