@@ -132,6 +132,36 @@ fn one_folder_has_one_broker() {
     assert!(error.contains("another rollcall") && error.contains("--data-dir"), "{error}");
 }
 
+/// Whoever is killed and started again at once finds the broker of before, which the kernel has not ended yet.
+#[test]
+fn a_broker_that_is_still_ending_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = server::Config {
+        binary,
+        folder: folder.path().to_path_buf(),
+        port: port.local_addr().unwrap().port(),
+    };
+    let lock = std::fs::File::create(folder.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (done, started) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let server = Server::start(&config).map(Server::stop);
+            done.send(server.map_err(|error| error.to_string())).unwrap();
+        });
+        let early = started.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err(), "{early:?}");
+        // The last that goes with a process is what it opened last.
+        drop(lock);
+        let early = started.recv_timeout(Duration::from_millis(100));
+        assert!(early.is_err(), "{early:?}");
+        drop(port);
+        assert_eq!(started.recv_timeout(SOON).unwrap(), Ok(()));
+    });
+}
+
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_named_without_its_password() {
     let config = nats::Config {

@@ -1,7 +1,8 @@
 //! The child process and the thread that watches over it.
 
 use std::fs::{File, TryLockError};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const TOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How long another process may take to let go of the data folder.
 const LOCK_MAX: Duration = Duration::from_secs(5);
+/// How long a child that let go of the folder may take until its port is free, too.
+const PORT_MAX: Duration = Duration::from_secs(2);
 /// How long a clean end may take before the child is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// How long to wait before a child that died is started again; doubled for one that died soon after its start.
@@ -49,6 +52,8 @@ impl Supervisor {
     /// Starts the child and the watcher, and waits until the child listens.
     pub(super) fn start(config: &Config, settings: &dyn Fn(u16) -> String) -> Result<Self, String> {
         let lock = lock(&config.folder)?;
+        // Only now: a child whose parent was killed has both, and lets go of them a moment later.
+        free(config.port)?;
         let pid = Arc::new(AtomicU32::new(0));
         let watch =
             Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
@@ -239,6 +244,23 @@ fn lock(folder: &Path) -> Result<File, String> {
                 ));
             }
             Err(TryLockError::WouldBlock) => pause(),
+        }
+    }
+}
+
+/// Waits until a port can be listened on; 0 always can.
+fn free(port: u16) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < PORT_MAX => pause(),
+            Err(error) => {
+                return Err(format!(
+                    "port {port} on 127.0.0.1 cannot be used: {error}. Choose another with --nats-port (0 picks a free one), \
+                     or use the server that runs there with --nats"
+                ));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ mod find;
 mod room;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,15 +57,6 @@ impl Server {
         }
         std::fs::create_dir_all(&config.folder)
             .map_err(|error| refused(format!("{} cannot be made: {error}", config.folder.display())))?;
-        if config.port != 0
-            && let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
-        {
-            return Err(refused(format!(
-                "port {} on 127.0.0.1 cannot be used: {error}. Choose another with --nats-port (0 picks a free one), or \
-                 use the server that runs there with --nats",
-                config.port
-            )));
-        }
         let password = password(&config.folder).map_err(&refused)?;
         let supervisor =
             Supervisor::start(config, &|port| settings(config, port, &password)).map_err(refused)?;
