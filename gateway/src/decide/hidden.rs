@@ -207,9 +207,8 @@ mod tests {
         let context = Context { registry, kind, speech: Dialect::Rfc.into() };
         let current = current.as_object().unwrap();
         body["schemas"] = json!([CORE, DOORS]);
-        let full = validate::replace(context, body.clone(), current).unwrap();
-        let mut parts = validate::split(context, full);
-        keep(context, body, current, &mut parts);
+        let keep = |parts: &mut Parts| keep(context, body, current, parts);
+        let parts = validate::replace(context, body.clone(), current, keep).unwrap();
         assert_eq!(Value::from(Object::clone(&parts.document)), *expected, "{body}");
     }
 
@@ -221,6 +220,41 @@ mod tests {
         let current = json!({"number": "1", "gone": [gone], "urn:example:Gone": gone, DOORS: {"main": "m", "gone": gone}});
         let kept = json!({"number": "2", "gone": [gone], "urn:example:Gone": gone, DOORS: {"gone": gone}});
         put(&mut json!({"number": "2", "gone": "x"}), &current, &kept, (&registry, kind));
+    }
+
+    /// Nobody can say what he was never shown: whoever puts all the rest must be able to leave.
+    #[test]
+    fn what_is_required_and_kept_is_not_missing() {
+        let mut registry = Registry::built_in().unwrap();
+        let schema = json!({"id": CORE, "name": "Badge", "attributes": [
+            {"name": "pin", "type": "string", "required": true, "returned": "never"}, {"name": "active", "type": "boolean"},
+            {"name": "lock", "type": "complex", "subAttributes": [
+                {"name": "value", "type": "string"}, {"name": "code", "type": "string", "required": true, "returned": "request"}]}]});
+        registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        let kind = json!({"id": "Badge", "name": "Badge", "endpoint": "/Badges", "schema": CORE});
+        registry.add_resource_type(serde_json::from_value(kind).unwrap()).unwrap();
+        let context = Context {
+            registry: &registry,
+            kind: registry.by_name("Badge").unwrap(),
+            speech: Dialect::Rfc.into(),
+        };
+        let current = json!({"pin": "1", "active": true, "lock": {"value": "v", "code": "c"}});
+        let put = |mut body: Value, current: &Value| {
+            let current = current.as_object().unwrap();
+            body["schemas"] = json!([CORE]);
+            let keep = |parts: &mut Parts| keep(context, &body, current, parts);
+            let parts = validate::replace(context, body.clone(), current, keep);
+            parts.map(|parts| Value::from(Object::clone(&parts.document))).map_err(|error| error.detail)
+        };
+        let shown = json!({"active": false, "lock": {"value": "v"}});
+        assert_eq!(
+            put(shown.clone(), &current).unwrap(),
+            json!({"pin": "1", "active": false, "lock": {"value": "v", "code": "c"}})
+        );
+        assert_eq!(put(json!({"pin": null}), &current).unwrap_err(), "pin is required");
+        let cleared = json!({"lock": {"value": "v", "code": null}});
+        assert_eq!(put(cleared, &current).unwrap_err(), "lock.code is required");
+        assert_eq!(put(shown, &json!({"active": true})).unwrap_err(), "pin is required");
     }
 
     #[test]

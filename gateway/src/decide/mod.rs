@@ -199,9 +199,8 @@ fn replace(
 ) -> Result<Decision, Rejection> {
     let context = terms.context;
     known_only(terms, || validate::unknown(context, body))?;
-    let full = validate::replace(context, body.clone(), &current.document)?;
-    let mut parts = validate::split(context, full);
-    hidden::keep(context, body, &current.document, &mut parts);
+    let keep = |parts: &mut Parts| hidden::keep(context, body, &current.document, parts);
+    let mut parts = validate::replace(context, body.clone(), &current.document, keep)?;
     // An omitted `active` never brings back an account that somebody switched off.
     if has(context, "active")
         && !parts.document.contains_key("active")

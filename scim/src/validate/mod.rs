@@ -52,15 +52,29 @@ pub fn create(context: Context<'_>, body: Value) -> Result<Object, Error> {
     Ok(full)
 }
 
-/// The full document of a PUT (RFC 7644 §3.5.1): as a POST, and an immutable attribute keeps its value.
-pub fn replace(context: Context<'_>, body: Value, current: &Object) -> Result<Object, Error> {
+/// What a PUT leads to (RFC 7644 §3.5.1): as a POST, and an immutable attribute keeps its value. `keep` puts back what else it
+/// cannot mean to clear; what is required and was put back is not missing.
+pub fn replace(
+    context: Context<'_>,
+    body: Value,
+    current: &Object,
+    keep: impl FnOnce(&mut Parts),
+) -> Result<Parts, Error> {
     let mut full = full(context, body)?;
     keep_immutable(context.registry.core(context.kind), &mut full, current)?;
     for schema in context.registry.extensions(context.kind) {
         keep_immutable_in(&schema.id, &schema.attributes, &mut full, current)?;
     }
-    complete(context, &full)?;
-    Ok(full)
+    let lacked = lacking(context, &full);
+    let mut parts = split(context, full);
+    keep(&mut parts);
+    if !lacked.is_empty() {
+        let lacks = lacking(context, &parts.document);
+        if let Some(what) = lacked.into_iter().find(|what| lacks.contains(what)) {
+            return Err(Error::value(what));
+        }
+    }
+    Ok(parts)
 }
 
 /// An immutable attribute that has a value keeps it, and so does an immutable part of one.
