@@ -7,13 +7,13 @@ use eventlog::Guard;
 use projector::Stored;
 use proto::subject::{Key, key_of_id};
 use proto::{Body, Kind, ResourceId};
-use scim::validate::Parts;
-use scim::{AttrPath, Object, Quirk};
-use serde_json::Value;
+use scim::validate::{self, Context, Parts};
+use scim::{AttrPath, Dialect, Error, Object, Patch, Quirk};
+use serde_json::{Value, json};
 
 use super::{
-    Decision, Gone, Holding, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, members,
-    unique_value, within_size,
+    Decision, Gone, Holding, Rejection, Rival, State, Terms, Write, body_of, change, claims, has, hidden,
+    members, unique_value, within_size,
 };
 
 /// So many that the same request made are told from one another; further ones are made without looking.
@@ -32,11 +32,11 @@ pub(super) fn create(
         }
         Rival::Holder { stored, holding: Holding::Own, .. } if is_switched_off(terms, stored) => {
             terms.context.speech.note(Quirk::CreateReturns);
-            change(state, terms, stored, returning(parts), Gone::Refused)
+            change(state, terms, stored, returning(terms, stored, parts)?, Gone::Refused)
         }
         Rival::Holder { attribute, .. } => Err(Rejection::NameTaken { attribute: attribute.to_string() }),
         Rival::Joined(stored) => {
-            let mut joined = joined(stored, parts);
+            let mut joined = joined(terms, stored, parts)?;
             joined.members = parts.members.as_ref().map(|named| {
                 let held = state.directory.members().into_iter().map(|id| id.to_string());
                 held.chain(named.iter().cloned()).collect()
@@ -118,31 +118,43 @@ fn is_switched_off(terms: Terms<'_>, stored: &Stored) -> bool {
     terms.rules.reactivate && stored.document.get("active") == Some(&Value::Bool(false))
 }
 
-/// The same resource, active, with what is said of it now.
-fn returning(parts: &Parts) -> Parts {
-    let mut parts = parts.clone();
-    Arc::make_mut(&mut parts.document).insert("active".to_string(), true.into());
-    parts.members = None;
-    parts
+/// The same resource, active, with what is said of it now, as by a PUT: what cannot change is as it was, and what nobody was
+/// shown stays.
+fn returning(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Result<Parts, Error> {
+    let mut said = parts.clone();
+    restrict(terms, &mut said, Some(stored));
+    let mut body = Object::clone(&said.document);
+    body.insert("active".to_string(), true.into());
+    body.insert("schemas".to_string(), vec![terms.context.kind.schema.clone()].into());
+    let body = Value::from(body);
+    let context = quietly(terms);
+    let keep = |parts: &mut Parts| hidden::keep(context, &body, &stored.document, parts);
+    let put = validate::replace(context, body.clone(), &stored.document, keep)?;
+    Ok(Parts { external_id: said.external_id, members: None, ..put })
 }
 
-/// The resource that another source made, with what this source adds, members aside; nothing is cleared.
-fn joined(stored: &Stored, parts: &Parts) -> Parts {
-    let mut document = Object::clone(&stored.document);
-    for (name, value) in &*parts.document {
-        match (document.get_mut(name).and_then(Value::as_object_mut), value.as_object()) {
-            (Some(old), Some(new)) if name.contains(':') => old.extend(new.clone()),
-            (_, _) => {
-                document.insert(name.clone(), value.clone());
-            }
-        }
-    }
-    Parts { document: document.into(), members: None, ..parts.clone() }
+/// The resource that another source made, with what this source adds, as by a PATCH, members aside; nothing is cleared.
+fn joined(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> Result<Parts, Error> {
+    let mut said = parts.clone();
+    restrict(terms, &mut said, Some(stored));
+    let operation = json!({"op": "add", "value": Object::clone(&said.document)});
+    let body = json!({"schemas": [Patch::SCHEMA], "Operations": [operation]});
+    let context = quietly(terms);
+    let patch = Patch::parse(context, body, &terms.limits.filter())?;
+    let (id, values_max) = (stored.id.to_string(), terms.limits.patch_values_max);
+    let full = patch.apply(context, &id, Object::clone(&stored.document), values_max)?;
+    let added = validate::split(context, full);
+    Ok(Parts { external_id: said.external_id, members: None, ..added })
+}
+
+/// What was read before is as the RFCs have it, and none of it is a quirk of the client's once more.
+fn quietly(terms: Terms<'_>) -> Context<'_> {
+    Context { speech: Dialect::Rfc.into(), ..terms.context }
 }
 
 /// Whether all that a POST asks for is so already, as far as its source may write it.
 pub(crate) fn is_met(terms: Terms<'_>, stored: &Stored, parts: &Parts) -> bool {
-    let mut wanted = joined(stored, parts);
+    let Ok(mut wanted) = joined(terms, stored, parts) else { return false };
     if has(terms.context, "active") && !parts.document.contains_key("active") {
         Arc::make_mut(&mut wanted.document).insert("active".to_string(), true.into());
     }

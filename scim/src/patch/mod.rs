@@ -55,6 +55,9 @@ pub struct PatchPath {
 }
 
 impl Patch {
+    /// The URN of the message.
+    pub const SCHEMA: &'static str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
+
     /// Reads a request. A path that names no attribute is `invalidPath`; one without a path that names none is passed
     /// over, as in any other body.
     pub fn parse(context: Context<'_>, body: Value, limits: &FilterLimits) -> Result<Self, Error> {

@@ -7,16 +7,13 @@ use crate::filter::PathFilter;
 use crate::validate::{Context, each_name_once, find};
 use crate::{AttrPath, Error, FilterLimits, Quirk, Resolved, ScimType, message, quirk};
 
-/// The URN of the message.
-const SCHEMA: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
-
 pub(super) fn request(context: Context<'_>, body: Value, limits: &FilterLimits) -> Result<Patch, Error> {
     let Value::Object(body) = body else { return Err(Error::syntax("the body must be a JSON object")) };
     each_name_once(&body)?;
     let member = |wanted: &str| {
         body.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     };
-    message::is(SCHEMA, member("schemas"), context.speech)?;
+    message::is(Patch::SCHEMA, member("schemas"), context.speech)?;
     let listed = match member("Operations") {
         Some(Value::Array(operations))
             if !operations.is_empty() || context.speech.forgives(Quirk::OperationsEmpty) =>

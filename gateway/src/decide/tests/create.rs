@@ -127,6 +127,74 @@ fn a_second_source_joins_and_clears_nothing() {
 }
 
 #[test]
+fn a_second_source_adds_to_what_has_parts_and_values() {
+    let enterprise = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
+    let key = given("User").key_of("ada");
+    let document = json!({
+        "userName": "ada", "active": true, "name": {"givenName": "Ada", "familyName": "B"},
+        "emails": [{"value": "a@x.test", "type": "work", "primary": true}], "roles": [{"value": "nurse"}],
+        enterprise: {"department": "D", "manager": {"value": "1"}},
+    });
+    let mut given = given("User").user(1, "ada", 5).current(1, key, document, 5);
+    given.rival = Asked::Joined;
+    let said = json!({
+        "userName": "ada", "name": {"familyName": "L"}, "emails": [{"value": "b@x.test", "primary": true}],
+        "roles": [{"value": "nurse"}, {"value": "poet"}], enterprise: {"division": "V"},
+    });
+    let expected = json!({
+        "userName": "ada", "active": true, "name": {"givenName": "Ada", "familyName": "L"},
+        "emails": [{"value": "a@x.test", "type": "work", "primary": false}, {"value": "b@x.test", "primary": true}],
+        "roles": [{"value": "nurse"}, {"value": "poet"}],
+        enterprise: {"department": "D", "division": "V", "manager": {"value": "1"}},
+    });
+    let write = given.written(&creation(&said, Some("x1")));
+    assert_eq!(Value::from(Object::clone(&write.body.document)), expected);
+    // What it does not own is not added, whatever it says.
+    given.rules.owns = Ownership::Except(BTreeSet::from([AttrPath::of("emails"), AttrPath::of("roles")]));
+    let document = given.written(&creation(&said, None)).body.document;
+    assert_eq!(
+        (document["emails"].as_array().unwrap().len(), document["roles"].as_array().unwrap().len()),
+        (1, 1)
+    );
+}
+
+/// A POST changes no more than a PUT or a PATCH could.
+#[test]
+fn what_cannot_change_does_not_because_somebody_joins_or_comes_back() {
+    let urn = "urn:example:scim:Kit";
+    let with_kit = |mut given: Given| {
+        let schema = json!({"id": urn, "name": "Kit", "attributes": [
+            {"name": "once", "type": "string", "mutability": "immutable"}, {"name": "pin", "type": "string", "returned": "never"},
+            {"name": "word", "type": "string"}]});
+        given.registry.add_schema(serde_json::from_value(schema).unwrap()).unwrap();
+        let extension = scim::SchemaExtension { schema: urn.to_string(), required: false };
+        given.registry.extend("User", extension).unwrap();
+        let key = given.key_of("ada");
+        let document =
+            json!({"userName": "ada", "active": false, urn: {"once": "1", "pin": "p", "word": "w"}});
+        given.rules.reactivate = true;
+        given.user(1, "ada", 5).current(1, key, document, 5)
+    };
+    for rival in [Asked::Joined, Asked::Holder(Holding::Own)] {
+        let mut given = with_kit(given("User"));
+        given.rival = rival;
+        let other = creation(&json!({"userName": "ada", urn: {"once": "2"}}), Some("x1"));
+        let Err(Rejection::Invalid(error)) = given.when(&other) else { panic!("it is changed") };
+        assert_eq!(error.scim_type, Some(ScimType::Mutability));
+        given.rules.owns = Ownership::Except(BTreeSet::from([AttrPath {
+            schema: Some(urn.to_string()),
+            name: Some("once".to_string()),
+            sub: None,
+        }]));
+        assert_eq!(given.written(&other).body.document[urn]["once"], "1");
+        given.rules.owns = Ownership::All;
+        let kept = given.written(&creation(&json!({"userName": "ada", "title": "Dr"}), Some("x1")));
+        let kit = &kept.body.document[urn];
+        assert_eq!((&kit["once"], &kit["pin"]), (&json!("1"), &json!("p")));
+    }
+}
+
+#[test]
 fn a_resource_has_its_size() {
     let mut given = given("User");
     given.rules = Rules::default();
