@@ -447,10 +447,13 @@ fn add(values: &mut Vec<Value>, given: Vec<Value>) -> BTreeSet<usize> {
     for (index, value) in given.into_iter().enumerate() {
         match there.get(&index).and_then(|place| Some((*place, values.get_mut(*place)?))) {
             Some((place, existing)) => {
+                // What is only named again is not made the primary one.
+                if is_primary(&value) {
+                    touched.insert(place);
+                }
                 if let (Some(existing), Value::Object(new)) = (existing.as_object_mut(), value) {
                     extend(existing, new);
                 }
-                touched.insert(place);
             }
             None => {
                 touched.insert(values.len());
