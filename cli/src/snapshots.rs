@@ -41,18 +41,26 @@ pub(crate) async fn run(projection: Projection, broker: Broker, schedule: Schedu
             () = tokio::time::sleep(delay) => {}
         }
         delay = LOOK_INTERVAL;
-        if let Err(error) = projection.prune_snapshots(&*broker.snapshots, schedule.kept).await {
-            tracing::warn!(%error, "snapshots cannot be removed");
+        // A stop does not wait until a large one is there: what broke off is swept by whoever looks next.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = look(&projection, &broker, schedule) => {}
         }
-        let Some(interval) = schedule.interval else { continue };
-        match is_due(&projection, &broker, interval, schedule.events_min).await {
-            Ok(false) => {}
-            Ok(true) => match take(&projection, &broker, schedule.kept).await {
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "no snapshot could be taken; trying again later"),
-            },
-            Err(error) => tracing::warn!(%error, "snapshots cannot be listed"),
-        }
+    }
+}
+
+async fn look(projection: &Projection, broker: &Broker, schedule: Schedule) {
+    if let Err(error) = projection.prune_snapshots(&*broker.snapshots, schedule.kept).await {
+        tracing::warn!(%error, "snapshots cannot be removed");
+    }
+    let Some(interval) = schedule.interval else { return };
+    match is_due(projection, broker, interval, schedule.events_min).await {
+        Ok(false) => {}
+        Ok(true) => match take(projection, broker, schedule.kept).await {
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "no snapshot could be taken; trying again later"),
+        },
+        Err(error) => tracing::warn!(%error, "snapshots cannot be listed"),
     }
 }
 

@@ -18,13 +18,18 @@ const LARGE: usize = 3_000_000;
 /// Longer than a test takes.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
-/// How many messages the bucket holds.
-async fn messages(house: &House) -> u64 {
+/// The stream behind the bucket.
+async fn stream(house: &House) -> jetstream::stream::Stream {
     let address: async_nats::ServerAddr = house.server.url().parse().unwrap();
     let (user, password) = (address.username().unwrap(), address.password().unwrap());
     let options = async_nats::ConnectOptions::with_user_and_password(user.to_string(), password.to_string());
     let context = jetstream::new(options.connect(house.server.url()).await.unwrap());
-    context.get_stream("OBJ_SNAPSHOTS").await.unwrap().cached_info().state.messages
+    context.get_stream("OBJ_SNAPSHOTS").await.unwrap()
+}
+
+/// How many messages the bucket holds.
+async fn messages(house: &House) -> u64 {
+    stream(house).await.cached_info().state.messages
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,4 +72,32 @@ async fn a_broker_that_is_away_is_not_an_empty_one() {
     let (listed, got, deleted) =
         tokio::join!(objects.list(), objects.get("00000001"), objects.delete("00000001"));
     assert_eq!((listed.is_err(), got.is_err(), deleted.is_err()), (true, true, true));
+}
+
+/// Whoever begins with a snapshot may read it just when it has to go, as after an erasure.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_while_it_is_read_is_not_waited_for() {
+    let house = House::start();
+    let objects = house.broker().await.snapshots;
+    // More than the broker sends before the first of it is taken.
+    let large = vec![7; 16 * LARGE];
+    objects.put("00000001", Box::pin(Cursor::new(large))).await.unwrap();
+    let mut reading = objects.get("00000001").await.unwrap().unwrap();
+    let mut first = [0; 10];
+    reading.read_exact(&mut first).await.unwrap();
+    objects.delete("00000001").await.unwrap();
+    let rest = tokio::time::timeout(Duration::from_secs(60), reading.read_to_end(&mut Vec::new())).await;
+    assert!(rest.expect("it is not waited for").is_err(), "it is not whole");
+}
+
+/// What a broker that lost a part of its store says of an object is true, and nothing of it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lost_its_bytes_is_not_waited_for() {
+    let house = House::start();
+    let objects = house.broker().await.snapshots;
+    objects.put("00000001", Box::pin(Cursor::new(vec![7; LARGE]))).await.unwrap();
+    stream(&house).await.purge().filter("$O.SNAPSHOTS.C.>").await.unwrap();
+    let mut reading = objects.get("00000001").await.unwrap().unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(60), reading.read_to_end(&mut Vec::new())).await;
+    assert!(read.expect("it is not waited for").is_err());
 }

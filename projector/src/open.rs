@@ -176,17 +176,13 @@ async fn begin(
 ) -> Result<u64, Problem> {
     let (Some(objects), Storage::Folder(folder)) = (snapshots, storage) else { return Ok(0) };
     let begun = Instant::now();
-    let snapshot = match snapshot::unpack_newest(&**objects, log, reader, folder).await {
-        Ok(Some(snapshot)) => snapshot,
+    let (snapshot, all) = match snapshot::unpack_newest(&**objects, log, reader, images, folder).await {
+        Ok(Some(unpacked)) => unpacked,
         Ok(None) => return Ok(0),
         Err(error) => {
             tracing::warn!(%error, "snapshots cannot be read; reading the log from its beginning");
             return Ok(0);
         }
-    };
-    let Some(all) = snapshot.images(images, reader).await? else {
-        tracing::warn!(snapshot = %snapshot.name(), "a snapshot is damaged; reading the log from its beginning");
-        return Ok(0);
     };
     for (tenant, image) in all {
         state.insert(&tenant, image);

@@ -203,16 +203,24 @@ pub async fn snapshots(objects: &dyn Objects) -> Result<Vec<u64>, Error> {
     Ok(all)
 }
 
-/// Unpacks the newest snapshot that fits this log into a folder; nothing when none does. Why one does not is said.
+/// Unpacks the newest snapshot that fits this log into a folder, and reads its images; nothing when none does. Why one does
+/// not is said, and the one before it is looked at.
 pub(crate) async fn unpack_newest(
     objects: &dyn Objects,
     log: &dyn Log,
     reader: &Reader,
+    images: &Images,
     folder: &Path,
-) -> Result<Option<Snapshot>, Error> {
+) -> Result<Option<(Snapshot, Vec<(Tenant, Image)>)>, Error> {
     for at in snapshots(objects).await? {
-        match unpack(objects, log, reader, folder, at).await {
-            Ok(snapshot) => return Ok(Some(snapshot)),
+        let unpacked = async {
+            let snapshot = unpack(objects, log, reader, folder, at).await?;
+            let all = snapshot.images(images, reader).await?;
+            let damaged = || Error::Snapshot { reason: "one of its images cannot be read".to_string() };
+            Ok::<_, Error>((snapshot, all.ok_or_else(damaged)?))
+        };
+        match unpacked.await {
+            Ok(unpacked) => return Ok(Some(unpacked)),
             Err(reason) => {
                 tracing::warn!(snapshot = at, %reason, "a snapshot cannot be used");
                 metrics::counter!("rollcall_snapshots_refused_total").increment(1);
@@ -285,11 +293,7 @@ struct Layout {
 
 impl Snapshot {
     /// Every tenant's image, read from the folder where it was unpacked; nothing when one of them cannot be used.
-    pub(crate) async fn images(
-        &self,
-        images: &Images,
-        reader: &Reader,
-    ) -> Result<Option<Vec<(Tenant, Image)>>, Error> {
+    async fn images(&self, images: &Images, reader: &Reader) -> Result<Option<Vec<(Tenant, Image)>>, Error> {
         let mut all = Vec::new();
         for part in &self.tenants {
             let key = reader.keyring.tenant_key(&part.tenant).await?;

@@ -155,6 +155,30 @@ async fn what_does_not_fit_is_not_used() {
     assert_eq!(begun(&other, folder.path(), &objects).await.applied(), 0);
 }
 
+#[tokio::test]
+async fn the_one_before_a_damaged_one_is_begun_with() {
+    let mut world = populated().await;
+    let (objects, before, _) = taken(&world).await;
+    world.user("one more").await;
+    let running = world.open().await;
+    let newest = running.projection.snapshot(&objects).await.unwrap().unwrap();
+    let expected = all(&world, &running.projection).await;
+    running.stop().await;
+    let good = bytes(&objects, &newest.name()).await;
+    let flipped =
+        [&good[..good.len() - 100], &[good[good.len() - 100] ^ 1], &good[good.len() - 99..]].concat();
+    for (what, changed) in [("cut off", good[..good.len() - 7].to_vec()), ("damaged", flipped)] {
+        objects.put(&newest.name(), Box::pin(Cursor::new(changed))).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let projection = begun(&world, folder.path(), &objects).await;
+        assert_eq!(projection.applied(), before.position.sequence, "{what}");
+        let running = Running::start(projection);
+        running.projection.catch_up(deadline()).await.unwrap();
+        same(&all(&world, &running.projection).await, &expected, what);
+        running.stop().await;
+    }
+}
+
 /// A store that puts nothing before it may.
 struct Gated {
     objects: MemoryObjects,

@@ -7,6 +7,7 @@ mod connect;
 mod ends;
 mod follow;
 mod health;
+mod impatient;
 mod log;
 mod manifest;
 mod objects;

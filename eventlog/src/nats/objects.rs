@@ -11,6 +11,7 @@ use async_nats::jetstream::{self, Context};
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
+use super::impatient::Impatient;
 use super::settings::is_gone;
 use super::unavailable;
 use crate::objects::{Object, Objects, Stream};
@@ -18,6 +19,8 @@ use crate::{Error, clock};
 
 /// Bytes in a message of an object.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How long the next bytes of an object, or the next of a list, are waited for. Longer than a cluster takes to choose a leader.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 pub(super) struct NatsObjects {
     name: &'static str,
@@ -71,8 +74,16 @@ impl NatsObjects {
     /// What the bucket says of each object.
     async fn infos(&self, store: &ObjectStore) -> Result<Vec<ObjectInfo>, Error> {
         let doing = || format!("listing the object store {}", self.name);
-        let listing = store.list().await.map_err(|error| unavailable(doing(), error))?;
-        listing.try_collect().await.map_err(|error| unavailable(doing(), error))
+        let mut listing = store.list().await.map_err(|error| unavailable(doing(), error))?;
+        let mut infos = Vec::new();
+        loop {
+            let next = tokio::time::timeout(SILENCE_MAX, listing.try_next()).await;
+            match next.map_err(|silence| unavailable(doing(), silence))? {
+                Ok(Some(info)) => infos.push(info),
+                Ok(None) => return Ok(infos),
+                Err(error) => return Err(unavailable(doing(), error)),
+            }
+        }
     }
 }
 
@@ -105,7 +116,7 @@ impl Objects for NatsObjects {
     async fn get(&self, name: &str) -> Result<Option<Stream>, Error> {
         let Some(store) = self.store().await? else { return Ok(None) };
         match store.get(name).await {
-            Ok(object) => Ok(Some(Box::pin(object))),
+            Ok(object) => Ok(Some(Box::pin(Impatient::new(object, SILENCE_MAX)))),
             Err(error) if error.kind() == GetErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(self.doing("getting", name), error)),
         }
