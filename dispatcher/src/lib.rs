@@ -19,7 +19,6 @@ mod desired;
 mod drift;
 mod feed;
 mod herald;
-mod lately;
 mod lease;
 mod link;
 mod links;

@@ -284,6 +284,28 @@ async fn who_has_the_wrong_password_is_told_so() {
     assert!(!error.contains("secret"), "{error}");
 }
 
+/// The broker answers nothing to what it does not permit, so that it looks like one that is not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_user_may_not_do_is_named() {
+    for (denied, at) in [
+        ("$JS.API.STREAM.CREATE.IDENTITY", "opening the stream IDENTITY"),
+        ("$JS.API.STREAM.INFO.KV_LEASES", "opening the bucket LEASES"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "max_payload: 8MB\njetstream {{ store_dir: \"{}\" }}\nauthorization {{ users: [ {{ user: u, password: p, \
+             permissions: {{ publish: {{ deny: \"{denied}\" }} }} }} ] }}",
+            folder.path().display()
+        );
+        let foreign = Foreign::start(folder.path(), 0, &settings);
+        let url = foreign.url.replace("nats://", "nats://u:p@");
+        let begun = Instant::now();
+        let error = nats::connect(&nats::Config { url, ..foreign.config() }).await.err().unwrap().to_string();
+        says(&error, &[at, "may not", denied]);
+        assert!(begun.elapsed() < nats::READY_TIMEOUT, "it does not wait for what will not come");
+    }
+}
+
 #[tokio::test]
 async fn a_broker_without_jetstream_is_told_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();

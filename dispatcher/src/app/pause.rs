@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use eventlog::clock;
+use eventlog::{Lately, clock};
 use tokio::time::Instant;
-
-use crate::lately::Lately;
 
 /// First rest.
 const MIN: Duration = Duration::from_millis(500);

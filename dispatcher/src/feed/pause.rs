@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use eventlog::clock;
+use eventlog::{Lately, clock};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
-
-use crate::lately::Lately;
 
 /// First rest.
 const REST_MIN: Duration = Duration::from_millis(500);

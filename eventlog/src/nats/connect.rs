@@ -11,6 +11,7 @@ use proto::stand_in::Stream;
 use tokio::time::Instant;
 
 use super::buckets::BucketSettings;
+use super::denied::Denied;
 use super::ends;
 use super::health::NatsHealth;
 use super::log::NatsLog;
@@ -73,8 +74,9 @@ fn shown(url: &str) -> String {
 /// Connects, and makes what is missing. Refuses a server that is too old and streams that differ from what they
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
-    let client = client(config, REQUEST_TIMEOUT).await?;
-    let mut patience = Patience::new(config.ready_timeout);
+    let denied = Denied::default();
+    let client = client_told(config, REQUEST_TIMEOUT, &denied).await?;
+    let mut patience = Patience::new(config.ready_timeout, denied);
     settings::check_server(&client.server_info())?;
     let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
@@ -128,6 +130,12 @@ pub(super) fn context(client: &Client, timeout: Duration) -> jetstream::Context 
 
 /// A connection, and nothing made.
 pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client, Error> {
+    client_told(config, timeout, &Denied::default()).await
+}
+
+/// The same; what the broker does not permit on it is heard here.
+async fn client_told(config: &Config, timeout: Duration, denied: &Denied) -> Result<Client, Error> {
+    let hearing = denied.clone();
     let doing = format!("connecting to the NATS server at {}", shown(&config.url));
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
@@ -143,6 +151,10 @@ pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client,
         .connection_timeout(config.connect_timeout)
         .request_timeout(Some(timeout))
         .client_capacity(16 * 1024)
+        .event_callback(move |event| {
+            hearing.hear(&event);
+            std::future::ready(())
+        })
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(20).min(20) * 50)
         });

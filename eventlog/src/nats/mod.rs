@@ -4,6 +4,7 @@ mod authority;
 mod backup;
 mod buckets;
 mod connect;
+mod denied;
 mod ends;
 mod follow;
 mod health;

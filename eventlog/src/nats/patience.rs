@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::denied::Denied;
 use crate::Error;
 
 /// Between two attempts.
@@ -14,12 +15,13 @@ pub(super) struct Patience {
     begun: Instant,
     deadline: Instant,
     told: bool,
+    denied: Denied,
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration, denied: Denied) -> Self {
         let begun = Instant::now();
-        Self { begun, deadline: begun + limit, told: false }
+        Self { begun, deadline: begun + limit, told: false, denied }
     }
 
     /// Does it again while the broker cannot serve, until it is done, refused, or the time is over.
@@ -37,6 +39,16 @@ impl Patience {
                     last.take().unwrap_or(Error::Unavailable { doing: awaited.to_string(), source: None })
                 }
             };
+            // What is not permitted is no matter of time.
+            if let Some(said) = self.denied.since(self.begun) {
+                return Err(Error::Refused {
+                    doing: awaited.to_string(),
+                    reason: format!(
+                        "the broker's user may not do what rollcall needs there: {said}. Permit it (docs/operations/broker.md \
+                         lists all that is needed), and start this again"
+                    ),
+                });
+            }
             if Instant::now() + AGAIN_DELAY >= self.deadline {
                 return Err(self.over(awaited, error));
             }
@@ -89,13 +101,13 @@ mod tests {
                 _ => Ok(7),
             }
         };
-        let mut patience = Patience::new(Duration::from_secs(10));
+        let mut patience = Patience::new(Duration::from_secs(10), Denied::default());
         assert_eq!(patience.attempt("opening", work).await.unwrap(), 7);
     }
 
     #[tokio::test(start_paused = true)]
     async fn not_for_ever_and_the_cause_is_told() {
-        let mut patience = Patience::new(Duration::from_secs(10));
+        let mut patience = Patience::new(Duration::from_secs(10), Denied::default());
         let work = || async { Err::<(), _>(not_yet()) };
         let error = patience.attempt("opening the stream IDENTITY", work).await.unwrap_err().to_string();
         assert!(
@@ -108,7 +120,9 @@ mod tests {
             attempts.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(Error::Refused { doing: String::new(), reason: "too old".to_string() })
         };
-        assert!(Patience::new(Duration::from_secs(10)).attempt("opening", work).await.is_err());
+        assert!(
+            Patience::new(Duration::from_secs(10), Denied::default()).attempt("opening", work).await.is_err()
+        );
         assert_eq!(attempts.into_inner(), 1);
     }
 }

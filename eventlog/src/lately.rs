@@ -13,11 +13,11 @@ const KEPT_MAX: usize = 64;
 
 /// What was said, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Lately(BTreeMap<String, Instant>);
+pub struct Lately(BTreeMap<String, Instant>);
 
 impl Lately {
     /// Whether this was not said for some minutes; from now on it was.
-    pub(crate) fn is_news(&mut self, said: &str) -> bool {
+    pub fn is_news(&mut self, said: &str) -> bool {
         let now = Instant::now();
         if self.0.get(said).is_some_and(|at| now - *at < AGAIN) {
             return false;
