@@ -18,6 +18,7 @@ mod decided;
 mod desired;
 mod drift;
 mod feed;
+mod gauges;
 mod herald;
 mod lease;
 mod link;
@@ -235,7 +236,7 @@ impl Shared {
     /// Whatever has not begun says so.
     pub(crate) fn starting(&self) {
         let config = self.config();
-        let feeds = config.feeds.keys().map(|name| format!("feed.{name}"));
+        let feeds = config.feeds.keys().map(|name| format!("{}{name}", gauges::FEED));
         for name in config.apps.keys().cloned().chain(feeds) {
             let told = Status { waiting_for: Some(STARTING.to_string()), ..Status::default() };
             self.status.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert(told);
@@ -244,12 +245,12 @@ impl Shared {
 
     /// Tells no more of an app or a feed.
     pub(crate) fn forget(&self, name: &str) {
+        gauges::tell(name, &Status::default());
         self.status.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     pub(crate) fn tell(&self, name: &str, status: Status) {
-        metrics::gauge!("rollcall_app_due", "app" => name.to_string()).set(status.due as f64);
-        metrics::gauge!("rollcall_app_held", "app" => name.to_string()).set(status.held as f64);
+        gauges::tell(name, &status);
         self.status.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), status);
     }
 }

@@ -16,6 +16,7 @@ use super::rollout::Rolling;
 use super::wanted::{Turn, Wanted, end, wanted};
 use crate::config::AppConfig;
 use crate::desired::Desired;
+use crate::gauges::Railed;
 use crate::link::Link;
 use crate::plan::Call;
 use crate::rails::{Counted, Limit, Operation};
@@ -52,6 +53,7 @@ pub(super) struct State {
     passing: BTreeSet<ResourceId>,
     /// Passes that are used up.
     passed: BTreeSet<ResourceId>,
+    railed: Railed,
 }
 
 /// Why a resource waits.
@@ -101,7 +103,8 @@ impl State {
 impl Railing {
     pub(crate) fn new(name: &str, config: &AppConfig, shared: &Shared) -> Self {
         let (name, hash) = (name.to_string(), config.hash());
-        let (is_new, state, rolling) = (AtomicBool::default(), Mutex::default(), Rolling::default());
+        let state = Mutex::new(State { railed: Railed::new(&name), ..State::default() });
+        let (is_new, rolling) = (AtomicBool::default(), Rolling::default());
         Self { name, hash, config: config.clone(), is_new, shared: shared.clone(), state, rolling }
     }
 
@@ -456,21 +459,23 @@ impl Railing {
     /// Who waits, where everybody can read it.
     async fn publish(&self) -> Result<(), Error> {
         let wanted = {
-            let state = self.state();
+            let mut state = self.state();
             let mut wanted = state.valve.tripped.clone();
+            let mut counts = BTreeMap::new();
             for (operation, tripped) in &mut wanted {
                 let mut waiting: BTreeSet<ResourceId> = state.waiting_for(*operation).into_iter().collect();
                 waiting.extend(
                     state.leaving.iter().filter(|(_, leaves)| *leaves == operation).map(|(id, _)| *id),
                 );
                 let count = waiting.len();
-                metrics::gauge!("rollcall_app_railed", "app" => self.name.clone(), "operation" => operation.name()).set(count as f64);
+                counts.insert(*operation, count);
                 if count > tripped.waiting || !tripped.foreseen {
                     tripped.waiting = count;
                     tripped.examples = waiting.iter().take(EXAMPLES_MAX).copied().collect();
                     tripped.caused_by(waiting.iter().filter_map(|id| state.authors.get(id)));
                 }
             }
+            state.railed.tell(counts);
             (wanted != state.valve.tripped).then_some(wanted)
         };
         let passed = std::mem::take(&mut self.state().passed);

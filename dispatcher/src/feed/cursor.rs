@@ -92,6 +92,11 @@ impl FeedState {
         self.watermark.position.map_or(0, |Position { sequence, .. }| sequence)
     }
 
+    /// How many events are held.
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.iter().map(|held| held.waiting.len()).sum()
+    }
+
     /// Remembers what came of an instruction.
     pub(crate) fn answer(&mut self, number: u64, outcome: Result<String, String>) {
         self.instructed = self.instructed.max(number);

@@ -324,7 +324,6 @@ impl Worker {
             waiting_for: state.resting.clone(),
             ..Status::default()
         };
-        metrics::gauge!("rollcall_feed_held", "feed" => self.feed.clone()).set(status.held as f64);
         self.shared.tell(&self.name, status);
         Ok(desk.cursor.save(&self.shared.broker).await?)
     }

@@ -31,6 +31,7 @@ use eventlog::clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AfterRestore, Begin, FeedConfig};
+use crate::gauges::FEED;
 use crate::lease::Lease;
 use crate::watermark::{self, Found, Watermark};
 use crate::{Error, Shared, Status};
@@ -70,7 +71,7 @@ struct Desk {
 
 impl Worker {
     pub(crate) fn new(feed: String, config: FeedConfig, shared: Shared) -> Result<Self, Error> {
-        let name = format!("feed.{feed}");
+        let name = format!("{FEED}{feed}");
         let webhook = Webhook::new(&config).map_err(|source| Error::Client { name: name.clone(), source })?;
         let view = Arc::new(View::new(&config, &shared.registry));
         let source =
@@ -131,7 +132,7 @@ impl Worker {
         loop {
             self.obey(&mut desk).await?;
             if let Some(stopped) = &desk.cursor.state.stopped {
-                self.stopped(&stopped.why);
+                self.stopped(&stopped.why, Some(&desk.cursor.state));
                 return Ok(());
             }
             match self.leg(&mut desk, lease, shutdown).await? {
@@ -149,7 +150,7 @@ impl Worker {
             Ok(Some(found)) => found,
             Ok(None) => return self.first().await.map(Some),
             Err(error @ eventlog::Error::Damaged { .. }) => {
-                self.stopped(&format!("{error}; remove it to begin anew"));
+                self.stopped(&format!("{error}; remove it to begin anew"), None);
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -175,6 +176,7 @@ impl Worker {
                 self.stopped(
                     "the log was restored from a backup, and the subscriber may have heard what never happened; tell it, \
                      then set after_restore = \"go_on\" for this feed",
+                    Some(&cursor.state),
                 );
                 Ok(None)
             }
@@ -182,6 +184,7 @@ impl Worker {
                 self.stopped(
                     "the log is on another timeline than this feed's cursor; remove the cursor from the bucket LEASES to \
                      begin anew",
+                    Some(&cursor.state),
                 );
                 Ok(None)
             }
@@ -206,12 +209,20 @@ impl Worker {
         Ok(watermark::at(&self.shared.broker, sequence, &self.config.hash()).await?)
     }
 
-    /// Says why nothing goes on: once in the log, and in the status for as long as it is so.
-    fn stopped(&self, why: &str) {
+    /// Says why nothing goes on: once in the log, and in the status for as long as it is so, with where it stands.
+    fn stopped(&self, why: &str, state: Option<&FeedState>) {
         if !self.told.swap(true, Ordering::Relaxed) {
             tracing::error!(feed = self.feed, why, "the feed is stopped");
         }
-        self.waiting(why);
+        self.shared.tell(
+            &self.name,
+            Status {
+                watermark: state.map(FeedState::sequence).unwrap_or_default(),
+                held: state.map(FeedState::held_count).unwrap_or_default(),
+                waiting_for: Some(why.to_string()),
+                ..Status::default()
+            },
+        );
     }
 
     /// Stops the feed until an operator says that it goes on.
