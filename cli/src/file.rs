@@ -1,18 +1,14 @@
 //! `rollcall.toml` and what it includes, as one table; every mistake is collected, none stops the reading.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use eventlog::file::text;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 /// How deep files may include files.
 const INCLUDE_DEPTH_MAX: usize = 8;
-
-/// How long a file may be that an operator names: none of ours has a thousandth of it, and some (`/dev/zero`) have no end.
-const BYTES_MAX: u64 = 16 << 20;
 
 /// Mistakes found in the configuration, in the order they were met.
 #[derive(Debug, Default)]
@@ -51,16 +47,6 @@ impl Mistakes {
             list.join("\n")
         )))
     }
-}
-
-/// A file that an operator names, as text.
-pub(crate) fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let length = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
-    if length as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("it is longer than {} MB", BYTES_MAX >> 20)));
-    }
-    Ok(text)
 }
 
 /// Reads a file and everything it includes into one table.

@@ -4,6 +4,7 @@
 //! the log in memory. Everything that depends on the broker's habits is in `nats/`.
 
 pub mod clock;
+pub mod file;
 pub mod memory;
 pub mod nats;
 pub mod server;

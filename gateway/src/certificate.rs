@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eventlog::file;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -100,7 +101,7 @@ impl Certificate {
 }
 
 fn texts(files: &Tls) -> io::Result<Texts> {
-    Ok(Texts { chain: std::fs::read(&files.certificate)?, key: std::fs::read(&files.key)? })
+    Ok(Texts { chain: file::bytes(&files.certificate)?, key: file::bytes(&files.key)? })
 }
 
 /// Refuses a chain and a key that do not belong together.

@@ -69,7 +69,7 @@ pub(crate) async fn run(settings: &Settings, command: AppCommand) -> Result<(), 
                     get(settings, &asked.answer, &path(&asked.app, "/plan"), &parameters).await?
                 }
                 Some(file) => {
-                    let text = crate::file::text(&file)
+                    let text = eventlog::file::text(&file)
                         .map_err(|error| Failure::of(format_args!("reading {}", file.display()), &error))?;
                     let body = json!({"configuration": text, "who": asked.who, "count": asked.count});
                     let body = body.as_object().cloned().unwrap_or_default();

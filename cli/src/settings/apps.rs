@@ -209,7 +209,7 @@ pub(super) fn secret(
             .filter(|text| !text.is_empty())
             .map(Secret::new)
             .ok_or_else(|| format!("{place}.{name}_env: the variable {variable} is not set")),
-        (None, None, Some(path)) => file::text(&path)
+        (None, None, Some(path)) => eventlog::file::text(&path)
             .map(|text| Secret::new(text.trim()))
             .map_err(|error| format!("{place}.{name}_file: {} cannot be read: {error}", path.display())),
         (_, _, _) => Err(format!("{place}: needs one of {name}, {name}_env and {name}_file")),

@@ -89,7 +89,7 @@ fn from_file(name: &str, folder: &Path) -> Result<Profile, String> {
         ));
     };
     let text =
-        crate::file::text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        eventlog::file::text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     Profile::parse(&text).map_err(|mistake| format!("{}: {}", path.display(), mistake.trim_end()))
 }
 

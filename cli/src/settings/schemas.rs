@@ -66,7 +66,7 @@ fn documents<T: DeserializeOwned>(
     let mut found = Vec::new();
     for file in files {
         for path in file::matching(place, folder, file, mistakes) {
-            let read = file::text(&path).map_err(|error| error.to_string());
+            let read = eventlog::file::text(&path).map_err(|error| error.to_string());
             let read =
                 read.and_then(|text| serde_json::from_str::<Value>(&text).map_err(|error| error.to_string()));
             let values = match read {

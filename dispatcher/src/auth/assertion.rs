@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use eventlog::clock;
+use eventlog::{clock, file};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -28,7 +28,7 @@ impl SigningKey {
     /// Reads a PEM file; the error names the file and nothing of what it holds.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let text =
-            std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            file::bytes(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         Self::from_pem(&text).map_err(|why| format!("{}: {why}", path.display()))
     }
 

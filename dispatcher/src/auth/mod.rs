@@ -12,6 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use eventlog::file;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -101,7 +102,7 @@ impl Source {
     pub fn read(&self) -> Result<Secret, String> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
-            Self::File(path) => std::fs::read_to_string(path)
+            Self::File(path) => file::text(path)
                 .map(|text| Secret::new(text.trim()))
                 .map_err(|error| format!("{} cannot be read: {error}", path.display())),
         }

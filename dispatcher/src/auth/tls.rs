@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use eventlog::file;
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 /// Files of certificates.
@@ -58,7 +59,7 @@ impl Tls {
     /// A client that uses them; the error names the setting and the file, and nothing of what it holds.
     pub(crate) fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, String> {
         let read = |name: &str, path: &Path| {
-            std::fs::read(path).map_err(|error| format!("{name}: {} cannot be read: {error}", path.display()))
+            file::bytes(path).map_err(|error| format!("{name}: {} cannot be read: {error}", path.display()))
         };
         if let Some((chain, key)) = &self.identity {
             let mut pem = read("client_certificate", chain)?;

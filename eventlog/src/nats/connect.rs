@@ -18,6 +18,7 @@ use super::log::NatsLog;
 use super::objects::NatsObjects;
 use super::patience::Patience;
 use super::settings::{self, StreamSettings};
+use crate::file;
 use crate::passed_over::{Passes, PassingOver};
 use crate::{Broker, Committer, Error, Log, WAITING_MAX, timeline};
 
@@ -162,7 +163,7 @@ async fn client_told(config: &Config, timeout: Duration, denied: &Denied) -> Res
         options = options.user_and_password(user, password);
     }
     if let Some(path) = &config.credentials {
-        let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+        let text = file::text(path).map_err(|error| {
             refused(format!("the credentials file {} cannot be read: {error}", path.display()))
         })?;
         options = options
