@@ -110,7 +110,11 @@ fn include_paths(path: &Path, includes: Option<Value>, mistakes: &mut Mistakes) 
     patterns.iter().flat_map(|pattern| matching(&place, folder, Path::new(pattern), mistakes)).collect()
 }
 
-/// The files that a name or pattern means, relative to a folder. A plain name must be there.
+/// Letters that make a name a pattern.
+const WILD: [char; 3] = ['*', '?', '['];
+
+/// The files that a name or pattern means, relative to a folder. A plain name must be there, and so must the folder of a
+/// pattern: one that is not mounted at the moment is not an empty one.
 pub(crate) fn matching(place: &str, folder: &Path, pattern: &Path, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     let full = folder.join(pattern);
     let (Some(full), Some(pattern)) = (full.to_str(), pattern.to_str()) else {
@@ -119,9 +123,23 @@ pub(crate) fn matching(place: &str, folder: &Path, pattern: &Path, mistakes: &mu
     };
     match glob::glob(full) {
         Ok(paths) => {
-            let found: Vec<PathBuf> = paths.flatten().collect();
-            if found.is_empty() && !pattern.contains(['*', '?', '[']) {
+            let mut found = Vec::new();
+            for path in paths {
+                match path {
+                    Ok(path) => found.push(path),
+                    Err(error) => {
+                        let (path, error) = (error.path().display(), error.error());
+                        mistakes.add(format!("{place}: {path} cannot be read: {error}"));
+                    }
+                }
+            }
+            if found.is_empty() && !pattern.contains(WILD) {
                 mistakes.add(format!("{place}: there is no file {pattern}"));
+            } else if found.is_empty()
+                && let Some(fixed) = Path::new(full).ancestors().find(|path| !is_wild(path))
+                && !(fixed.as_os_str().is_empty() || fixed.is_dir())
+            {
+                mistakes.add(format!("{place}: there is no folder {} ({pattern})", fixed.display()));
             }
             found
         }
@@ -130,6 +148,10 @@ pub(crate) fn matching(place: &str, folder: &Path, pattern: &Path, mistakes: &mu
             Vec::new()
         }
     }
+}
+
+fn is_wild(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.contains(WILD))
 }
 
 /// Tables merge key by key; the same key twice is a mistake, never a silent winner.
@@ -157,22 +179,32 @@ pub(crate) fn section<T: DeserializeOwned>(name: &str, value: Value, mistakes: &
     let mut wrong = false;
     for (key, value) in &table {
         let alone: Table = [(key.clone(), value.clone())].into_iter().collect();
-        if let Err(error) = alone.try_into::<T>() {
-            let message = without_value(error.message());
-            if !message.starts_with("missing field") {
-                wrong = true;
-                mistakes.add(format!("{name}.{key}: {message}"));
-            }
+        if let Err((place, message)) = read_as::<T>(name, alone)
+            && !message.starts_with("missing field")
+        {
+            wrong = true;
+            mistakes.add(format!("{place}: {message}"));
         }
     }
-    match table.try_into::<T>() {
+    match read_as::<T>(name, table) {
         Ok(section) => Some(section),
-        Err(error) if !wrong => {
-            mistakes.add(format!("{name}: {}", without_value(error.message())));
+        Err((place, message)) if !wrong => {
+            mistakes.add(format!("{place}: {message}"));
             None
         }
         Err(_) => None,
     }
+}
+
+/// The table as this type, or the key that is wrong, however deep it stands, and why.
+fn read_as<T: DeserializeOwned>(name: &str, table: Table) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let place = match error.path().to_string().as_str() {
+            "." => name.to_string(),
+            path => format!("{name}.{path}"),
+        };
+        (place, without_value(error.inner().message()))
+    })
 }
 
 /// What was expected of which type, without the value: a token of digits alone that lacks its quotation marks is one, too.
@@ -209,6 +241,24 @@ mod tests {
         assert!(section.is_none());
         assert_eq!(mistakes.0.len(), 3, "{}", list(&mistakes));
         assert!(list(&mistakes).contains("gateway.colour: unknown field"), "{}", list(&mistakes));
+    }
+
+    #[test]
+    fn a_wrong_key_is_named_however_deep_it_stands() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Outer {
+            limits: Section,
+            source: std::collections::BTreeMap<String, Section>,
+        }
+
+        let text = "[gateway.limits]\ncount = -1\n[gateway.source.hr]\ncolour = 3\n";
+        let table: Table = text.parse().unwrap();
+        let mut mistakes = Mistakes::default();
+        assert!(section::<Outer>("gateway", table["gateway"].clone(), &mut mistakes).is_none());
+        let list = list(&mistakes);
+        assert!(list.contains("gateway.limits.count: invalid value"), "{list}");
+        assert!(list.contains("gateway.source.hr.colour: unknown field"), "{list}");
     }
 
     #[test]
@@ -268,5 +318,20 @@ mod tests {
         assert_eq!(mistakes.0.len(), 2, "{}", list(&mistakes));
         assert!(list(&mistakes).contains("app.one.url is set a second time"));
         assert!(list(&mistakes).contains("there is no file gone.toml"));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("rollcall.toml");
+        std::fs::write(&main, "include = [\"*.more.toml\", \"apps/*.toml\"]\n").unwrap();
+        let mut mistakes = Mistakes::default();
+        read(&main, &mut mistakes);
+        let gone = format!("there is no folder {}", folder.path().join("apps").display());
+        assert!(mistakes.0.len() == 1 && list(&mistakes).contains(&gone), "{}", list(&mistakes));
+        std::fs::create_dir(folder.path().join("apps")).unwrap();
+        let mut mistakes = Mistakes::default();
+        read(&main, &mut mistakes);
+        assert_eq!(list(&mistakes), "");
     }
 }

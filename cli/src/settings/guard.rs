@@ -26,7 +26,7 @@ pub(super) struct GuardSection {
 
 /// A limit, or none.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be { more_than = 50, percent = 20 }, one of both, or \"off\"")]
 enum Said {
     Word(String),
     Limit(Bounds),
@@ -120,5 +120,8 @@ mod tests {
             assert!(mistakes.iter().any(|mistake| mistake.contains(part)), "{part}: {mistakes:?}");
         }
         assert_eq!(mistakes.len(), 4);
+        let (_, mistakes) = read("deactivate = { more_than = -1 }");
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains("guard.deactivate: must be { more_than = 50"), "{mistakes:?}");
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct RolloutSection {
 
 /// A part, as it is written.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a number, \"1%\" or \"all\"")]
 enum Said {
     Count(u64),
     Word(String),
