@@ -306,6 +306,33 @@ async fn what_its_user_may_not_do_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_account_may_not_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "max_payload: 8MB\njetstream {{ store_dir: \"{}\" }}\naccounts {{ A {{ jetstream {{ max_streams: 5 }}, users: [ {{ user: u, \
+         password: p }} ] }} }}",
+        folder.path().display()
+    );
+    let foreign = Foreign::start(folder.path(), 0, &settings);
+    let url = foreign.url.replace("nats://", "nats://u:p@");
+    let error = nats::connect(&nats::Config { url, ..foreign.config() }).await.err().unwrap().to_string();
+    says(&error, &["opening the bucket REQUESTS", "maximum number of streams", "limits of its account"]);
+    assert!(!error.contains("A cluster serves"), "{error}");
+}
+
+/// It is there and answers, so that it is not waited for, and nobody is told to start one.
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_not_taken_for_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = Foreign::start(folder.path(), 0, "max_payload: 8MB");
+    let url = foreign.url.replace("nats://", "tls://");
+    let begun = Instant::now();
+    let error = nats::connect(&nats::Config { url, ..foreign.config() }).await.err().unwrap().to_string();
+    says(&error, &["connecting to the NATS server", "See --nats-ca", "whether the server speaks TLS"]);
+    assert!(!error.contains("Start a NATS server") && begun.elapsed() < SOON / 2, "{error}");
+}
+
 #[tokio::test]
 async fn a_broker_without_jetstream_is_told_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();

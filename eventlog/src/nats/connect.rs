@@ -1,17 +1,18 @@
 //! Connecting: find the server, refuse one that is too old, make or check streams and buckets.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 use proto::stand_in::Stream;
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::buckets::BucketSettings;
-use super::denied::Denied;
 use super::ends;
 use super::health::NatsHealth;
 use super::log::NatsLog;
@@ -75,9 +76,9 @@ fn shown(url: &str) -> String {
 /// Connects, and makes what is missing. Refuses a server that is too old and streams that differ from what they
 /// should be.
 pub async fn connect(config: &Config) -> Result<Broker, Error> {
-    let denied = Denied::default();
-    let client = client_told(config, REQUEST_TIMEOUT, &denied).await?;
-    let mut patience = Patience::new(config.ready_timeout, denied);
+    let aside = Aside::default();
+    let client = client_told(config, REQUEST_TIMEOUT, &aside).await?;
+    let mut patience = Patience::new(config.ready_timeout, aside);
     settings::check_server(&client.server_info())?;
     let context = context(&client, REQUEST_TIMEOUT);
     let mut streams = Vec::new();
@@ -131,12 +132,12 @@ pub(super) fn context(client: &Client, timeout: Duration) -> jetstream::Context 
 
 /// A connection, and nothing made.
 pub(super) async fn client(config: &Config, timeout: Duration) -> Result<Client, Error> {
-    client_told(config, timeout, &Denied::default()).await
+    client_told(config, timeout, &Aside::default()).await
 }
 
 /// The same; what the broker does not permit on it is heard here.
-async fn client_told(config: &Config, timeout: Duration, denied: &Denied) -> Result<Client, Error> {
-    let hearing = denied.clone();
+async fn client_told(config: &Config, timeout: Duration, aside: &Aside) -> Result<Client, Error> {
+    let hearing = aside.clone();
     let doing = format!("connecting to the NATS server at {}", shown(&config.url));
     let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
     let mut addresses = Vec::new();
@@ -174,15 +175,16 @@ async fn client_told(config: &Config, timeout: Duration, denied: &Denied) -> Res
         options = options.add_root_certificates(path.clone()).require_tls(true);
     }
     let deadline = Instant::now() + config.connect_timeout;
-    let mut told = false;
+    let mut last = None;
     let connected = loop {
         let connecting = options.clone().connect(addresses.clone());
         match tokio::time::timeout_at(deadline, connecting).await {
             // Perhaps it is being started at this moment, as we are.
-            Ok(Err(error)) if may_come(error.kind()) && Instant::now() + AGAIN_DELAY < deadline => {
-                if !std::mem::replace(&mut told, true) {
+            Ok(Err(error)) if may_come(&error) && Instant::now() + AGAIN_DELAY < deadline => {
+                if last.is_none() {
                     tracing::warn!(server = shown(&config.url), %error, "the NATS server does not answer yet; waiting");
                 }
+                last = Some(error);
                 tokio::time::sleep(AGAIN_DELAY).await;
             }
             result => break result,
@@ -190,7 +192,9 @@ async fn client_told(config: &Config, timeout: Duration, denied: &Denied) -> Res
     };
     match connected {
         Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(refused(format!("{error}. {}", remedy(error.kind())))),
+        Ok(Err(error)) => Err(refused(format!("{error}. {}", remedy(&error)))),
+        // What was said before tells more than that nothing is said now.
+        Err(_) if let Some(error) = last => Err(refused(format!("{error}. {}", remedy(&error)))),
         Err(_) => Err(refused(format!(
             "no answer within {} s. Start a NATS server there, or name another with --nats",
             config.connect_timeout.as_secs()
@@ -205,10 +209,14 @@ fn user(addresses: &[ServerAddr]) -> Option<(String, String)> {
 }
 
 /// What to do when a server cannot be connected to.
-fn remedy(kind: ConnectErrorKind) -> &'static str {
-    match kind {
+fn remedy(error: &ConnectError) -> &'static str {
+    match error.kind() {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             "Name the user and the password that it knows (nats://user:password@host:4222), or --nats-credentials"
+        }
+        _ if is_about_tls(error) => {
+            "See --nats-ca, whether the server speaks TLS and shows a certificate for this name, and whether it asks clients for \
+             one, which rollcall has not"
         }
         ConnectErrorKind::Tls => "See --nats-ca, and whether the server speaks TLS",
         ConnectErrorKind::Io
@@ -221,9 +229,18 @@ fn remedy(kind: ConnectErrorKind) -> &'static str {
     }
 }
 
+/// Whether it answers, but the two do not agree on TLS: that is no matter of time.
+fn is_about_tls(error: &ConnectError) -> bool {
+    let inner = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>()?.get_ref());
+    inner.is_some_and(|inner| inner.is::<async_nats::rustls::Error>())
+}
+
 /// Whether a server that cannot be connected to may be there a moment later.
-fn may_come(kind: ConnectErrorKind) -> bool {
-    match kind {
+fn may_come(error: &ConnectError) -> bool {
+    if is_about_tls(error) {
+        return false;
+    }
+    match error.kind() {
         ConnectErrorKind::Io | ConnectErrorKind::TimedOut => true,
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns

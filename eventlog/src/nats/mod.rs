@@ -1,10 +1,10 @@
 //! Logs and buckets on NATS JetStream. Everything that depends on the server's habits is in this folder.
 
+mod aside;
 mod authority;
 mod backup;
 mod buckets;
 mod connect;
-mod denied;
 mod ends;
 mod follow;
 mod health;

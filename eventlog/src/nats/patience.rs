@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::denied::Denied;
+use super::aside::Aside;
 use crate::Error;
 
 /// Between two attempts.
@@ -15,13 +15,13 @@ pub(super) struct Patience {
     begun: Instant,
     deadline: Instant,
     told: bool,
-    denied: Denied,
+    aside: Aside,
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration, denied: Denied) -> Self {
+    pub(super) fn new(limit: Duration, aside: Aside) -> Self {
         let begun = Instant::now();
-        Self { begun, deadline: begun + limit, told: false, denied }
+        Self { begun, deadline: begun + limit, told: false, aside }
     }
 
     /// Does it again while the broker cannot serve, until it is done, refused, or the time is over.
@@ -39,8 +39,16 @@ impl Patience {
                     last.take().unwrap_or(Error::Unavailable { doing: awaited.to_string(), source: None })
                 }
             };
-            // What is not permitted is no matter of time.
-            if let Some(said) = self.denied.since(self.begun) {
+            // What is not permitted is no matter of time, and neither is what an account may not have.
+            if let Some(cause) = cause(&error).filter(|cause| is_limit(cause)) {
+                return Err(Error::Refused {
+                    doing: awaited.to_string(),
+                    reason: format!(
+                        "{cause}: raise the limits of its account (nine streams, with consumers), and start this again"
+                    ),
+                });
+            }
+            if let Some(said) = self.aside.denied_since(self.begun) {
                 return Err(Error::Refused {
                     doing: awaited.to_string(),
                     reason: format!(
@@ -78,6 +86,13 @@ impl Patience {
     }
 }
 
+/// The broker's codes for limits of an account: its storage, consumers, streams, memory.
+const LIMITS: [u32; 4] = [10_002, 10_026, 10_027, 10_028];
+
+fn is_limit(cause: &str) -> bool {
+    LIMITS.iter().any(|code| cause.contains(&format!("error code {code})")))
+}
+
 fn cause(error: &Error) -> Option<String> {
     std::error::Error::source(error).map(ToString::to_string)
 }
@@ -101,13 +116,13 @@ mod tests {
                 _ => Ok(7),
             }
         };
-        let mut patience = Patience::new(Duration::from_secs(10), Denied::default());
+        let mut patience = Patience::new(Duration::from_secs(10), Aside::default());
         assert_eq!(patience.attempt("opening", work).await.unwrap(), 7);
     }
 
     #[tokio::test(start_paused = true)]
     async fn not_for_ever_and_the_cause_is_told() {
-        let mut patience = Patience::new(Duration::from_secs(10), Denied::default());
+        let mut patience = Patience::new(Duration::from_secs(10), Aside::default());
         let work = || async { Err::<(), _>(not_yet()) };
         let error = patience.attempt("opening the stream IDENTITY", work).await.unwrap_err().to_string();
         assert!(
@@ -121,7 +136,7 @@ mod tests {
             Err::<(), _>(Error::Refused { doing: String::new(), reason: "too old".to_string() })
         };
         assert!(
-            Patience::new(Duration::from_secs(10), Denied::default()).attempt("opening", work).await.is_err()
+            Patience::new(Duration::from_secs(10), Aside::default()).attempt("opening", work).await.is_err()
         );
         assert_eq!(attempts.into_inner(), 1);
     }

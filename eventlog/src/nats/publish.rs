@@ -295,7 +295,8 @@ fn judge(refusal: &Refusal) -> Attempt {
         // One replica that cannot store does not say what the others did.
         10_077 => Attempt::NoAnswer(format!("{said}; look into the broker's log")),
         // Storage or memory is used up. The server looks only when it starts at how much there is.
-        10_002 | 10_023 | 10_028 | 10_047 | 10_122 => Attempt::Later(format!(
+        10_002 => Attempt::Later(format!("{said}: the limits of its account are used up; raise them")),
+        10_023 | 10_028 | 10_047 | 10_122 => Attempt::Later(format!(
             "{said}: its disk or its max_file_store is full; make room, then restart nats-server"
         )),
         // The stream is busy, has no leader or is offline; too many batches are in flight or one was abandoned.
