@@ -127,7 +127,7 @@ impl Handle {
         };
         // On a thread of its own, since nobody can tell how long sled takes.
         let closing = std::thread::Builder::new().name("projection-closing".to_string());
-        closing.spawn(move || drop(held)).map_err(|error| {
+        closing.spawn(move || guarded(move || drop(held)).is_none()).map_err(|error| {
             Unusable::Later(Doubt(format!("no thread can be started to close it: {error}")))
         })?;
         match self.gone.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(CLOSE_MAX) {
@@ -148,12 +148,14 @@ impl Held {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(held) = held
-            && held.folder.is_lost()
-        {
+        let Some(held) = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if held.folder.is_lost() {
             // Closing it could take for ever; the process that is about to end lets go of the folder.
             std::mem::forget(held);
+        } else if guarded(move || drop(held)).is_none() {
+            tracing::warn!(
+                "the projection's store could not be written when it was closed; what it lacks is read from the log at the next start"
+            );
         }
     }
 }
