@@ -26,6 +26,7 @@ mod links;
 mod mapping;
 mod matching;
 mod naming;
+mod place;
 mod plan;
 mod profile;
 mod rails;

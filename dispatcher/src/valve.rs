@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::place::Place;
 use crate::rails::{Limit, Operation};
 use crate::rollout::Rollout;
 
@@ -101,7 +102,13 @@ pub struct Valve {
     pub rollout: Option<Rollout>,
     /// Who passes everything that is stopped.
     pub passes: BTreeMap<ResourceId, Said>,
+    /// Where its accounts are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
+
+/// Who stops an app when no person does.
+pub(crate) const OURSELVES: &str = "rollcall";
 
 /// A change that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,10 +153,19 @@ impl Valve {
         }
     }
 
-    /// Calls are made again.
+    /// Calls are made again. Of an app at another address this says that its accounts are there, unless another pause ends first.
     pub fn resume(&mut self, said: &Said) -> Result<Said, Refusal> {
         named(said)?;
-        self.paused.take().ok_or(Refusal::NotPaused)
+        let paused = self.paused.take().ok_or(Refusal::NotPaused)?;
+        if let Some(why) = self.question() {
+            if paused.by == OURSELVES {
+                let moved_to = self.place.take().and_then(|place| place.moved_to);
+                self.place = moved_to.map(|url| Place::new(&url));
+            } else {
+                self.paused = Some(Said::now(OURSELVES, &why));
+            }
+        }
+        Ok(paused)
     }
 
     /// A guard rail holds an operation from now on; the first reason stays.

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use street::House;
-use street::apps::{App, Kind};
+use street::apps::{App, Document, Kind};
 use street::house::{eventually, group, user};
 
 /// How `rollcall app show` tells an app.
@@ -144,6 +144,44 @@ fn a_scope_that_matches_everybody_is_held_before_its_first_call() {
     assert_eq!(app.calls_count(), 0);
     house.rollcall(&["app", "release", "wiki", "--by", "ann"]);
     eventually("everybody has an account", || (app.accounts().len() == 26).then_some(()));
+}
+
+/// Another instance answers there, and whoever has Ada's id in it is somebody else.
+#[test]
+fn an_app_at_another_address_is_asked_about_before_its_first_call() {
+    let (app, other) = (App::start(Kind::Scim), App::start(Kind::Scim));
+    let elsewhere = other.configuration("wiki", "").replace("127.0.0.1", "localhost");
+    let mut house = House::feeding(&[("wiki", &app, "")]);
+    let ids = people(&house, ["ada", "eve"].into_iter().map(str::to_string));
+    eventually("their accounts", || (shown(&house, "wiki")["linked"] == 2).then_some(()));
+    let goes_to = |house: &mut House, configuration: &str| {
+        assert!(house.stop());
+        house.configure(configuration);
+        house.start_again();
+    };
+    let question = |house: &House| shown(house, "wiki")["paused"]["why"].as_str().map(str::to_string);
+
+    goes_to(&mut house, &elsewhere);
+    let why = eventually("a person is asked", || question(&house));
+    assert!(why.contains(&app.url()) && why.contains("http://localhost:"), "{why}");
+    house.corp().delete(&format!("/Users/{}", ids[0])).expect(204);
+    house.kill();
+    house.start_again();
+    eventually("she waits", || shown(&house, "wiki")["due"].as_u64().filter(|due| *due > 0));
+    assert_eq!((question(&house), other.calls_count()), (Some(why), 0));
+    // At the former address there is nothing to ask about.
+    goes_to(&mut house, &app.configuration("wiki", ""));
+    let is_off = |account: Document| account.get("active") == Some(&json!(false));
+    eventually("she leaves where she was", || app.account("ada").is_none_or(is_off).then_some(()));
+    assert_eq!(question(&house), None);
+    // Somebody says that they are there.
+    goes_to(&mut house, &elsewhere);
+    eventually("a person is asked again", || question(&house));
+    house.rollcall(&["app", "resume", "wiki", "--by", "ann", "--why", "it moved"]);
+    people(&house, std::iter::once("bob".to_string()));
+    eventually("it goes on there", || other.account("bob"));
+    goes_to(&mut house, &elsewhere);
+    assert_eq!(question(&house), None);
 }
 
 /// The directory said so while nobody worked for the app, and the configuration that waits is another matter.

@@ -18,6 +18,7 @@ mod inspect;
 mod late;
 mod look;
 mod marking;
+mod moved;
 mod pages;
 mod pause;
 mod perform;
@@ -334,6 +335,7 @@ impl Worker {
         let found = watermark::load(broker, &self.name).await?;
         let railing = Arc::new(Railing::new(&self.name, &self.config, &self.shared));
         railing.look().await?;
+        railing.is_at(self).await?;
         if let Found::Trusted(watermark) = &found
             && watermark.configuration_hash == self.hash
         {

@@ -20,11 +20,8 @@ use crate::gauges::Railed;
 use crate::link::Link;
 use crate::plan::Call;
 use crate::rails::{Counted, Limit, Operation};
-use crate::valve::{self, EXAMPLES_MAX, Record, Released, Said, Tripped, Valve};
+use crate::valve::{self, EXAMPLES_MAX, OURSELVES, Record, Released, Said, Tripped, Valve};
 use crate::{Error, Shared};
-
-/// Who stops an app whose value cannot be read, and who trips.
-const OURSELVES: &str = "rollcall";
 
 /// What holds the calls of one app.
 pub(crate) struct Railing {
