@@ -2,9 +2,11 @@
 
 #![cfg(test)]
 
+use proto::control;
 use serde_json::{Value, json};
 use street::House;
 use street::apps::{App, Document, Kind};
+use street::control::control as administration;
 use street::house::{eventually, group, user};
 
 /// How `rollcall app show` tells an app.
@@ -182,6 +184,18 @@ fn an_app_at_another_address_is_asked_about_before_its_first_call() {
     eventually("it goes on there", || other.account("bob"));
     goes_to(&mut house, &elsewhere);
     assert_eq!(question(&house), None);
+    let told: Vec<(String, String)> = administration(&house)
+        .into_iter()
+        .filter_map(|event| match event.kind {
+            control::Kind::Operated { operation, .. } if operation != "configuration" => {
+                Some((event.actor, operation))
+            }
+            _ => None,
+        })
+        .collect();
+    let by = |actor: &str, operation: &str| (actor.to_string(), operation.to_string());
+    let (paused, resumed) = (by("rollcall", "pause"), by("rollcall", "resume"));
+    assert_eq!(told, [paused.clone(), resumed, paused, by("ann", "resume")]);
 }
 
 /// The directory said so while nobody worked for the app, and the configuration that waits is another matter.
