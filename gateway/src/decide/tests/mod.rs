@@ -413,6 +413,14 @@ fn what_no_schema_knows_is_refused_in_a_patch_too() {
     let some = patch(1, json!([{"op": "replace", "value": {"title": "Dr", "shoes": 9}}]));
     assert_eq!(given.written(&some).body.document["title"], "Dr");
     given.rules.refuse_unknown = true;
-    let refused = given.when(&some).unwrap_err();
-    assert!(matches!(refused, Rejection::Invalid(error) if error.scim_type == Some(ScimType::InvalidSyntax)));
+    // As Entra writes them, a path that is passed over with `ignore` as well.
+    let leaves = json!([{"op": "Add", "path": "shoes", "value": 9}, {"op": "Replace", "path": "active", "value": false}]);
+    for refused in [some, patch(1, leaves.clone())] {
+        let refused = given.when(&refused).unwrap_err();
+        assert!(
+            matches!(refused, Rejection::Invalid(error) if error.scim_type == Some(ScimType::InvalidSyntax))
+        );
+    }
+    given.rules.refuse_unknown = false;
+    assert_eq!(given.written(&patch(1, leaves)).body.document["active"], false);
 }
