@@ -75,7 +75,8 @@ pub(crate) async fn run(mut settings: Settings, up: &Up) -> Result<(), Failure> 
 pub(crate) async fn start_server(settings: &Settings, port: u16) -> Result<Server, Failure> {
     let binary = server::find(settings.nats.server.as_deref(), &settings.search_path)
         .map_err(|error| Failure::new(error.to_string()))?;
-    let config = server::Config { binary, folder: settings.data_dir.join("nats"), port };
+    let processors = settings.broker_processors;
+    let config = server::Config { binary, folder: settings.data_dir.join("nats"), port, processors };
     tracing::info!(program = %config.binary.display(), folder = %config.folder.display(), "starting the managed NATS server");
     let started = tokio::task::spawn_blocking(move || Server::start(&config)).await;
     match started {

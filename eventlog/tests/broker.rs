@@ -108,7 +108,7 @@ fn start_up_mistakes_say_what_to_do() {
     let binary = server::find(None, "").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let config = server::Config { binary, folder: folder.path().join("nats"), port };
+    let config = server::Config { binary, folder: folder.path().join("nats"), port, processors: None };
     let error = Server::start(&config).err().unwrap().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("--nats-port"), "{error}");
 
@@ -127,12 +127,25 @@ fn start_up_mistakes_say_what_to_do() {
 fn one_folder_has_one_broker() {
     let house = House::start();
     let binary = server::find(None, "").unwrap();
-    let config = server::Config { binary, folder: house.folder.path().join("nats"), port: 0 };
+    let config =
+        server::Config { binary, folder: house.folder.path().join("nats"), port: 0, processors: None };
     let error = Server::start(&config).err().unwrap().to_string();
     assert!(error.contains("another rollcall") && error.contains("--data-dir"), "{error}");
 }
 
 /// Whoever is killed and started again at once finds the broker of before, which the kernel has not ended yet.
+#[test]
+fn a_broker_uses_as_many_processors_as_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = server::find(None, "").unwrap();
+    let config = server::Config { binary, folder: folder.path().join("nats"), port: 0, processors: Some(3) };
+    let server = Server::start(&config).unwrap();
+    let environment = std::fs::read(format!("/proc/{}/environ", server.pid())).unwrap();
+    let set: Vec<&[u8]> =
+        environment.split(|byte| *byte == 0).filter(|entry| entry.starts_with(b"GOMAXPROCS=")).collect();
+    assert_eq!(set, [b"GOMAXPROCS=3"]);
+}
+
 #[test]
 fn a_broker_that_is_still_ending_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,6 +155,7 @@ fn a_broker_that_is_still_ending_is_waited_for() {
         binary,
         folder: folder.path().to_path_buf(),
         port: port.local_addr().unwrap().port(),
+        processors: None,
     };
     let lock = std::fs::File::create(folder.path().join("lock")).unwrap();
     lock.lock().unwrap();

@@ -80,6 +80,7 @@ fn a_start_without_any_room_is_refused_with_the_reason() {
         binary: server::find(None, "").unwrap(),
         folder: folder.join("nats"),
         port: 0,
+        processors: None,
     };
     Server::start(&config(disk.path())).unwrap().stop();
     disk.fill();

@@ -204,7 +204,12 @@ fn again(folder: &Path, url: &str) -> Server {
     let begun = std::time::Instant::now();
     loop {
         // The port is free once the last connection has let go of it.
-        match Server::start(&server::Config { binary: binary.clone(), folder: folder.join("nats"), port }) {
+        match Server::start(&server::Config {
+            binary: binary.clone(),
+            folder: folder.join("nats"),
+            port,
+            processors: None,
+        }) {
             Ok(server) => return server,
             Err(error) => assert!(begun.elapsed() < SOON, "{error}"),
         }

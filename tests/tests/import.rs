@@ -244,7 +244,7 @@ fn a_group_is_read_before_it_is_made_equal_and_one_with_strangers_waits() {
 fn whoever_was_made_without_an_answer_is_not_made_twice() {
     let folder = tempfile::tempdir().unwrap();
     let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
-    let config = server::Config { binary, folder: folder.path().to_path_buf(), port: 0 };
+    let config = server::Config { binary, folder: folder.path().to_path_buf(), port: 0, processors: None };
     let server = Server::start(&config).unwrap();
     let wire = Wire::to(server.url().rsplit_once('@').unwrap().1.parse().unwrap());
     let (app, key) = (App::start(Kind::Scim), "a".repeat(64));

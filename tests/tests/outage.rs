@@ -37,7 +37,8 @@ impl Scene {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
-        let config = server::Config { binary, folder: folder.path().to_path_buf(), port: 0 };
+        let config =
+            server::Config { binary, folder: folder.path().to_path_buf(), port: 0, processors: None };
         let server = Server::start(&config).unwrap();
         let wire = Wire::to(server.url().rsplit_once('@').unwrap().1.parse().unwrap());
         let house = |timeout_ms: u64| {

@@ -97,6 +97,34 @@ fn a_broker_that_is_absent_or_too_old_is_named() {
     assert!(said.contains("2.10") && said.contains("2.15"), "{said}");
 }
 
+/// The managed broker shares the machine with its gateway; whoever knows better says so in its own way.
+#[test]
+fn a_managed_broker_uses_half_of_the_processors_unless_it_is_told_otherwise() {
+    let told = |house: &House| {
+        let names = std::fs::read_dir(house.data_dir().join("nats")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let pid = |name: &str| Some(name.strip_prefix("nats-server_")?.strip_suffix(".ports")?.to_string());
+        let pid = names.filter_map(|name| pid(&name)).next().unwrap();
+        let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+        let told = environment.split('\0').find_map(|entry| entry.strip_prefix("GOMAXPROCS="));
+        told.unwrap().to_string()
+    };
+    let mut house = House::start_with(Options { flags: vec!["--no-demo".to_string()], ..Options::default() });
+    assert!(house.stop());
+    let mut command = house.command();
+    command.env_remove("GOMAXPROCS");
+    house.begin_as(command);
+    house.ready();
+    let all = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(told(&house), (all / 2).max(1).to_string());
+    assert!(house.stop());
+    let mut command = house.command();
+    command.env("GOMAXPROCS", "7");
+    house.begin_as(command);
+    house.ready();
+    assert_eq!(told(&house), "7");
+}
+
 /// A start may take long. Who watches the process must not take that for its end.
 #[test]
 fn a_process_that_starts_says_that_it_lives_and_is_not_ready() {
@@ -147,13 +175,18 @@ fn a_limit_out_of_its_range_is_refused() {
     let file = folder.path().join("rollcall.toml");
     for timeout_ms in [0, 99, 100_001] {
         let text = format!(
-            "[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n[nats]\nwrites_waiting_max = 0\nready_timeout_ms = 99\n"
+            "[gateway.limits]\nrequest_timeout_ms = {timeout_ms}\n[nats]\nwrites_waiting_max = 0\nready_timeout_ms = 99\n\
+             verify_interval_s = 0\n[projection]\ncache_mb = 7\nsnapshots_kept = 0\nsnapshot_events_min = 0\n"
         );
         std::fs::write(&file, text).unwrap();
         let data = folder.path().to_str().unwrap();
         let said = gives_up(&["--data-dir", data, "--config", file.to_str().unwrap()]);
         for words in [
-            "3 mistakes",
+            "7 mistakes",
+            "nats.verify_interval_s: must be 1 to 86400",
+            "projection.cache_mb: must be 8 to 1048576",
+            "projection.snapshots_kept: must be 1 to 1000",
+            "projection.snapshot_events_min: must be 1 to 1000000000000",
             "nats.ready_timeout_ms: must be 100 to 600000",
             "gateway.limits.request_timeout_ms: must be 100 to 100000",
             "nats.writes_waiting_max: must be 1 to 1000000",

@@ -123,7 +123,7 @@ fn copy(from: &Path, to: &Path) {
 
 fn broker(folder: &Path, port: u16) -> Server {
     let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
-    let config = server::Config { binary, folder: folder.to_path_buf(), port };
+    let config = server::Config { binary, folder: folder.to_path_buf(), port, processors: None };
     eventually("the broker starts", || Server::start(&config).ok())
 }
 

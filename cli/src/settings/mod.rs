@@ -43,6 +43,10 @@ const VERIFY_INTERVAL_S: u64 = 60;
 const CALLS_MAX: RangeInclusive<u64> = 2..=65_536;
 /// Up to a terabyte; more is a slip of the hand.
 const MEMORY_MB: RangeInclusive<u64> = 0..=1_048_576;
+const CACHE_MB: RangeInclusive<u64> = 8..=1_048_576;
+const SNAPSHOTS_KEPT: RangeInclusive<u64> = 1..=1_000;
+const SNAPSHOT_EVENTS_MIN: RangeInclusive<u64> = 1..=1_000_000_000_000;
+const VERIFY_S: RangeInclusive<u64> = 1..=86_400;
 const BROKER_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 const WRITES_WAITING_MAX: RangeInclusive<u64> = 1..=1_000_000;
 
@@ -65,6 +69,8 @@ pub(crate) struct Settings {
     /// What the file says of everything but apps and feeds.
     pub(crate) sections: Table,
     pub(crate) search_path: String,
+    /// How many processors a managed broker may use; nothing where the environment says it.
+    pub(crate) broker_processors: Option<usize>,
     master_key: Option<String>,
 }
 
@@ -164,8 +170,13 @@ impl Settings {
         let dispatcher: DispatcherSection = take(&mut table, "dispatcher", &mut mistakes);
         let calls_max = dispatcher.calls_max;
         mistakes.check_range("dispatcher", "calls_max", calls_max as u64, CALLS_MAX);
-        mistakes.check_range("projection", "cache_mb", projection.cache_mb, MEMORY_MB);
+        mistakes.check_range("projection", "cache_mb", projection.cache_mb, CACHE_MB);
         mistakes.check_range("projection", "hot_mb", projection.hot_mb, MEMORY_MB);
+        let (kept, events_min) = (projection.snapshots_kept as u64, projection.snapshot_events_min);
+        mistakes.check_range("projection", "snapshots_kept", kept, SNAPSHOTS_KEPT);
+        mistakes.check_range("projection", "snapshot_events_min", events_min, SNAPSHOT_EVENTS_MIN);
+        let verify_interval_s = nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S);
+        mistakes.check_range("nats", "verify_interval_s", verify_interval_s, VERIFY_S);
         let mut patience = |key: &str, set: Option<u64>, preset: Duration| {
             let timeout = set.map_or(preset, Duration::from_millis);
             mistakes.check_range("nats", key, timeout.as_millis() as u64, BROKER_TIMEOUT_MS);
@@ -238,14 +249,12 @@ impl Settings {
                 connect_timeout,
                 ready_timeout,
                 writes_waiting_max: waiting_max,
-                verify_interval: Duration::from_secs(
-                    nats.verify_interval_s.unwrap_or(VERIFY_INTERVAL_S).max(1),
-                ),
+                verify_interval: Duration::from_secs(verify_interval_s),
             },
             gateway,
             admin_listen: admin_listen.unwrap_or_else(|| loopback(ADMIN_PORT)),
             registry: Arc::new(registry),
-            cache_bytes: projection.cache_mb.max(8).saturating_mul(1 << 20),
+            cache_bytes: projection.cache_mb.saturating_mul(1 << 20),
             hot_bytes: projection.hot_mb.saturating_mul(1 << 20),
             indexed,
             history_kept: (projection.history_days > 0)
@@ -253,12 +262,13 @@ impl Settings {
             snapshots: Schedule {
                 interval: (projection.snapshot_hours > 0)
                     .then(|| Duration::from_secs(projection.snapshot_hours.saturating_mul(60 * 60))),
-                kept: projection.snapshots_kept.max(1),
-                events_min: projection.snapshot_events_min.max(1),
+                kept: projection.snapshots_kept,
+                events_min: projection.snapshot_events_min,
             },
             dispatcher: dispatcher::Config { calls_max, apps, feeds },
             sections,
             search_path: environment("PATH").unwrap_or_default(),
+            broker_processors: environment("GOMAXPROCS").is_none().then(eventlog::server::processors),
             master_key: cli.master_key.clone(),
         };
         if settings.master_key.as_ref().is_some_and(|text| DataKey::from_hex(text).is_none()) {

@@ -42,8 +42,7 @@ pub(super) struct Supervisor {
 
 /// What the watcher needs to start a child again.
 struct Watch {
-    binary: PathBuf,
-    folder: PathBuf,
+    config: Config,
     lock: File,
     pid: Arc<AtomicU32>,
 }
@@ -55,8 +54,7 @@ impl Supervisor {
         // Only now: a child whose parent was killed has both, and lets go of them a moment later.
         free(config.port)?;
         let pid = Arc::new(AtomicU32::new(0));
-        let watch =
-            Watch { binary: config.binary.clone(), folder: config.folder.clone(), lock, pid: pid.clone() };
+        let watch = Watch { config: config.clone(), lock, pid: pid.clone() };
         write_private(&config.folder.join("nats-server.conf"), &settings(config.port))?;
         room::find(&config.folder).map_err(|error| {
             format!(
@@ -109,7 +107,7 @@ impl Watch {
                 return drop(report.send(Err(reason)));
             }
         }
-        let mut room = Room::new(&self.folder, &self.log());
+        let mut room = Room::new(&self.config.folder, &self.log());
         let (mut started, mut delay) = (Instant::now(), AGAIN_DELAY);
         loop {
             match stopped.recv_timeout(LOOK_INTERVAL) {
@@ -148,7 +146,7 @@ impl Watch {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.join("nats-server.log")
+        self.config.folder.join("nats-server.log")
     }
 
     fn spawn(&self) -> Result<Child, String> {
@@ -157,13 +155,16 @@ impl Watch {
         let output = open().and_then(|file| Ok((file.try_clone()?, file)));
         let (stdout, stderr) =
             output.map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&self.config.binary);
         command
             .arg("--config")
-            .arg(self.folder.join("nats-server.conf"))
+            .arg(self.config.folder.join("nats-server.conf"))
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr);
+        if let Some(processors) = self.config.processors {
+            command.env("GOMAXPROCS", processors.to_string());
+        }
         let lock = self.lock.as_raw_fd();
         // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, setpgid and fcntl.
         #[expect(unsafe_code, reason = "the standard library cannot tie a child's life to its parent's")]
@@ -179,15 +180,16 @@ impl Watch {
                 Ok(())
             });
         }
-        let child =
-            command.spawn().map_err(|error| format!("{} does not run: {error}", self.binary.display()))?;
+        let child = command
+            .spawn()
+            .map_err(|error| format!("{} does not run: {error}", self.config.binary.display()))?;
         self.pid.store(child.id(), Ordering::Relaxed);
         Ok(child)
     }
 
     /// Waits for the ports file and for an answer on the port.
     fn listening(&self, child: &mut Child) -> Result<u16, String> {
-        let file = self.folder.join(format!("nats-server_{}.ports", child.id()));
+        let file = self.config.folder.join(format!("nats-server_{}.ports", child.id()));
         let (begun, mut told) = (Instant::now(), Instant::now());
         loop {
             if let Ok(Some(status)) = child.try_wait() {

@@ -35,6 +35,14 @@ pub struct Config {
     pub folder: PathBuf,
     /// The port on 127.0.0.1; 0 picks a free one.
     pub port: u16,
+    /// How many processors its Go code may use at once (`GOMAXPROCS`); `None` leaves it to the environment.
+    pub processors: Option<usize>,
+}
+
+/// How many processors a managed broker should use: half of those that there are. It shares them with its gateway, and a
+/// stream is written by one goroutine; what more threads of it do is mostly to look for work.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }
 
 /// A running managed broker. Dropping it stops the child.

@@ -20,7 +20,8 @@ impl House {
 
     pub(crate) fn server(folder: &std::path::Path) -> Server {
         let binary = server::find(None, "").expect("`make test` fetches the broker: run `make broker`");
-        Server::start(&server::Config { binary, folder: folder.join("nats"), port: 0 }).unwrap()
+        Server::start(&server::Config { binary, folder: folder.join("nats"), port: 0, processors: None })
+            .unwrap()
     }
 
     pub(crate) fn config(&self) -> nats::Config {

@@ -91,6 +91,11 @@ fn seconds(seconds: f64) -> String {
 fn start(folder: &Path) -> Server {
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let binary = server::find(None, &search_path.to_string_lossy()).expect("there is a nats-server");
-    Server::start(&server::Config { binary, folder: folder.to_path_buf(), port: 0 })
-        .expect("the broker starts")
+    Server::start(&server::Config {
+        binary,
+        folder: folder.to_path_buf(),
+        port: 0,
+        processors: Some(server::processors()),
+    })
+    .expect("the broker starts")
 }
