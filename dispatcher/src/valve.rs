@@ -138,6 +138,9 @@ pub enum Refusal {
     /// Whoever caused it wants to release it.
     #[error("{0} caused it: somebody else must release it")]
     OwnCause(String),
+    /// Nobody has said yet whether its accounts are where the configuration names it.
+    #[error("{0}")]
+    Moved(String),
 }
 
 impl Valve {
@@ -240,11 +243,16 @@ impl Valve {
         Ok(self.rollout.as_mut().is_some_and(|rollout| rollout.release(said)))
     }
 
-    /// Lets one person's work pass whatever is stopped.
+    /// Lets one person's work pass whatever is stopped, once it is known that the account is that person's.
     pub fn pass(&mut self, id: ResourceId, said: Said) -> Result<(), Refusal> {
         named(&said)?;
         self.passes.insert(id, said);
         Ok(())
+    }
+
+    /// Says no as long as a person must say where its accounts are.
+    pub(crate) fn is_settled(&self) -> Result<(), Refusal> {
+        self.question().map_or(Ok(()), |why| Err(Refusal::Moved(why)))
     }
 }
 

@@ -159,6 +159,10 @@ impl Railing {
             if state.valve.paused.is_none() {
                 return gates.next(due);
             }
+            // Nobody's account is surely his own at an address that nobody has vouched for.
+            if state.valve.question().is_some() {
+                return None;
+            }
             state.valve.passes.keys().copied().collect::<Vec<_>>()
         };
         passing.into_iter().find_map(|id| due.take_this(id))

@@ -16,7 +16,7 @@ use crate::app::Pages;
 use crate::connector::{Account, ScimApp};
 use crate::drift::named;
 use crate::matching::{OUR_ID, value};
-use crate::valve::Refusal;
+use crate::valve::{self, Refusal};
 
 /// Resources that are looked at before others may work.
 const LOOKS: usize = 64;
@@ -125,6 +125,9 @@ impl View {
         let config = self.config(name)?;
         if asked.apply.as_ref().is_some_and(|apply| apply.said.by.is_empty()) {
             return Err(Refusal::Unnamed.into());
+        }
+        if asked.apply.is_some() {
+            valve::load(&*self.shared.broker.leases, name).await?.is_settled()?;
         }
         self.caught_up().await?;
         let purse = self.shared.purses.of_app(name, config);
