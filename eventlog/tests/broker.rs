@@ -133,7 +133,6 @@ fn one_folder_has_one_broker() {
     assert!(error.contains("another rollcall") && error.contains("--data-dir"), "{error}");
 }
 
-/// Whoever is killed and started again at once finds the broker of before, which the kernel has not ended yet.
 #[test]
 fn a_broker_uses_as_many_processors_as_it_is_told_to() {
     let folder = tempfile::tempdir().unwrap();
@@ -146,6 +145,7 @@ fn a_broker_uses_as_many_processors_as_it_is_told_to() {
     assert_eq!(set, [b"GOMAXPROCS=3"]);
 }
 
+/// Whoever is killed and started again at once finds the broker of before, which the kernel has not ended yet.
 #[test]
 fn a_broker_that_is_still_ending_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();

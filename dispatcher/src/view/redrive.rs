@@ -140,8 +140,8 @@ impl View {
         Ok(None)
     }
 
-    /// Lets one person's work pass pauses and guard rails at every app that has an account of that person. Says at which,
-    /// and where the directory still wants the account.
+    /// Lets one person's work pass pauses and guard rails at every app that has an account of that person, but for the pause
+    /// of an app at another address. Says at which, and where the directory still wants the account.
     pub async fn leave(
         &self,
         tenant: &Tenant,
